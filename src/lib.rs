@@ -1,0 +1,14 @@
+//! sse-sunset: a migration proxy for the Model Context Protocol.
+//!
+//! Legacy clients keep speaking HTTP+SSE; the upgraded server behind speaks Streamable HTTP. The proxy maps each SSE
+//! session to an upstream session and records who still comes. The modules form rows, and a module imports only
+//! from rows below its own (`tests/it/layers.rs` holds the table).
+
+pub mod clock;
+pub mod drain;
+pub mod mcp;
+pub mod metrics;
+pub mod session;
+pub mod sse;
+pub mod traffic;
+pub mod upstream;

@@ -1,0 +1,22 @@
+//! Header names of MCP's HTTP transports.
+
+use http::HeaderName;
+
+/// Names the upstream session (MCP 2025-03-26 to 2025-11-25, transports §Session Management).
+pub const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+
+/// The negotiated protocol version (MCP 2025-06-18, transports §Protocol Version Header).
+pub const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+
+/// Where a broken event stream shall go on.
+pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// The first revision whose requests carry [`PROTOCOL_VERSION`]; versions are dates and compare as text.
+pub const VERSION_HEADER_SINCE: &str = "2025-06-18";
+
+/// Whether a header belongs to the transport itself. Those that a legacy client sends never go upstream: they speak of
+/// its own connection (Java names 2024-11-05 on every request, mcp-remote adds `Mcp-Method` to SSE POSTs).
+#[must_use]
+pub fn is_protocol_header(name: &HeaderName) -> bool {
+    name.as_str().starts_with("mcp-") || *name == LAST_EVENT_ID
+}

@@ -1,0 +1,238 @@
+//! The requests a session has under way, in both directions.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use futures_util::future::AbortHandle;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::Verdict;
+use crate::mcp::RequestId;
+
+/// Names one exchange with the upstream; a request id may be used again once it was answered.
+pub(super) type Serial = u64;
+
+/// Exchanges that go on after their call was answered or cancelled. Beyond this the oldest is given up.
+const MAX_TRAILING: usize = 64;
+/// How long an answered exchange may go on: servers end it with the answer, broken ones never.
+const TRAILING: Duration = Duration::from_secs(30);
+
+/// One request of the client and the exchange that carries it.
+#[derive(Debug)]
+pub(super) struct Call {
+    /// The client's id.
+    pub(super) id: RequestId,
+    /// What the client is still owed.
+    pub(super) state: CallState,
+    /// Whether it is `initialize`.
+    pub(super) is_initialize: bool,
+    /// The status of the upstream's answer, once its head is in.
+    pub(super) status: Option<u16>,
+    /// The POST that waits for the upstream's word.
+    pub(super) verdict: Option<oneshot::Sender<Verdict>>,
+    /// When the exchange is given up unless something comes.
+    pub(super) deadline: Instant,
+    /// Ends the reading of the answer.
+    pub(super) reading: Option<AbortHandle>,
+}
+
+/// What a client is owed for a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CallState {
+    /// Its answer.
+    Owed,
+    /// Nothing any more: it has its answer.
+    Answered,
+    /// Nothing: it cancelled.
+    Cancelled,
+}
+
+/// All calls of a session.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    by_serial: BTreeMap<Serial, Call>,
+    /// The calls whose answer is owed.
+    owed: HashMap<RequestId, Serial>,
+    last: Serial,
+}
+
+impl Calls {
+    /// Notes a call that starts now.
+    pub(super) fn start(
+        &mut self,
+        id: RequestId,
+        is_initialize: bool,
+        verdict: Option<oneshot::Sender<Verdict>>,
+        deadline: Instant,
+    ) -> Serial {
+        self.last += 1;
+        self.owed.insert(id.clone(), self.last);
+        let call =
+            Call { id, state: CallState::Owed, is_initialize, status: None, verdict, deadline, reading: None };
+        self.by_serial.insert(self.last, call);
+        self.last
+    }
+
+    /// Calls whose answer is owed.
+    pub(super) fn in_flight(&self) -> usize {
+        self.owed.len()
+    }
+
+    /// Whether an answer is owed under `id`.
+    pub(super) fn owes(&self, id: &RequestId) -> bool {
+        self.owed.contains_key(id)
+    }
+
+    /// The call whose answer is owed under `id`.
+    pub(super) fn owed(&self, id: &RequestId) -> Option<Serial> {
+        self.owed.get(id).copied()
+    }
+
+    pub(super) fn get_mut(&mut self, serial: Serial) -> Option<&mut Call> {
+        self.by_serial.get_mut(&serial)
+    }
+
+    /// Nothing is owed for `serial` any more; its exchange may go on for a while.
+    pub(super) fn settle(&mut self, serial: Serial, state: CallState, now: Instant) {
+        let Some(call) = self.by_serial.get_mut(&serial) else { return };
+        call.state = state;
+        if state == CallState::Answered {
+            call.deadline = now + TRAILING;
+        }
+        if self.owed.get(&call.id) == Some(&serial) {
+            self.owed.remove(&call.id);
+        }
+        if self.by_serial.len() - self.owed.len() > MAX_TRAILING {
+            let oldest = self.by_serial.iter().find(|(_, call)| call.state != CallState::Owed);
+            if let Some(serial) = oldest.map(|(serial, _)| *serial) {
+                self.remove(serial);
+            }
+        }
+    }
+
+    /// Forgets an exchange and stops reading it.
+    pub(super) fn remove(&mut self, serial: Serial) -> Option<Call> {
+        let call = self.by_serial.remove(&serial)?;
+        if self.owed.get(&call.id) == Some(&serial) {
+            self.owed.remove(&call.id);
+        }
+        if let Some(reading) = &call.reading {
+            reading.abort();
+        }
+        Some(call)
+    }
+
+    /// The next time at which an exchange is given up.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.by_serial.values().map(|call| call.deadline).min()
+    }
+
+    /// An exchange whose time is over.
+    pub(super) fn overdue(&self, now: Instant) -> Option<Serial> {
+        self.by_serial.iter().find(|(_, call)| call.deadline <= now).map(|(serial, _)| *serial)
+    }
+
+    /// The requests that run upstream, `initialize` left out, which cannot be cancelled.
+    pub(super) fn running(&self) -> impl Iterator<Item = &RequestId> {
+        let runs = |call: &&Call| call.state == CallState::Owed && !call.is_initialize;
+        self.by_serial.values().filter(runs).map(|call| &call.id)
+    }
+
+    /// The ids that are owed an answer, oldest first.
+    pub(super) fn owed_ids(&self) -> Vec<RequestId> {
+        self.by_serial.values().filter(|call| call.state == CallState::Owed).map(|call| call.id.clone()).collect()
+    }
+}
+
+/// Requests of the server that the client has not answered; the client sees ids of ours.
+///
+/// Ours, because servers count from 0 as clients do, and mcp-go takes any message with a number it knows for its own
+/// answer (WIRE, Stream 8).
+#[derive(Debug, Default)]
+pub(super) struct ServerRequests {
+    open: BTreeMap<u64, (RequestId, Box<str>)>,
+    last: u64,
+}
+
+/// Requests of the server that may be open at once; clients that never answer must not cost memory.
+const MAX_SERVER_REQUESTS: usize = 256;
+const OUR_PREFIX: &str = "sse-sunset-";
+
+impl ServerRequests {
+    /// Our id for the server's request; `None` when the client leaves too many unanswered.
+    pub(super) fn open(&mut self, theirs: RequestId, method: &str) -> Option<RequestId> {
+        if self.open.len() >= MAX_SERVER_REQUESTS {
+            return None;
+        }
+        self.last += 1;
+        self.open.insert(self.last, (theirs, method.into()));
+        Some(ours(self.last))
+    }
+
+    /// The server's id and method for a request that the client answers.
+    pub(super) fn close(&mut self, ours: &RequestId) -> Option<(RequestId, Box<str>)> {
+        let plain: String = serde_json::from_str(ours.as_json()).ok()?;
+        self.open.remove(&plain.strip_prefix(OUR_PREFIX)?.parse().ok()?)
+    }
+
+    /// Our id for a request that the server gives up.
+    pub(super) fn give_up(&mut self, theirs: &RequestId) -> Option<RequestId> {
+        let number = *self.open.iter().find(|(_, (id, _))| id == theirs)?.0;
+        self.open.remove(&number);
+        Some(ours(number))
+    }
+}
+
+fn ours(number: u64) -> RequestId {
+    RequestId::text(&format!("{OUR_PREFIX}{number}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> RequestId {
+        RequestId::text(text)
+    }
+
+    #[test]
+    fn id_can_be_used_again_once_it_was_answered() {
+        let now = Instant::now();
+        let mut calls = Calls::default();
+        let first = calls.start(id("a"), false, None, now);
+        calls.settle(first, CallState::Answered, now);
+        assert!(!calls.owes(&id("a")));
+        let second = calls.start(id("a"), false, None, now);
+        calls.remove(first);
+        assert_eq!(calls.owed(&id("a")), Some(second));
+    }
+
+    #[test]
+    fn trailing_exchanges_are_bounded() {
+        let now = Instant::now();
+        let mut calls = Calls::default();
+        for number in 0..200 {
+            let serial = calls.start(id(&number.to_string()), false, None, now);
+            calls.settle(serial, CallState::Cancelled, now);
+        }
+        assert_eq!(calls.by_serial.len(), MAX_TRAILING);
+    }
+
+    #[test]
+    fn server_requests_are_mapped_back_once_and_bounded() {
+        let mut requests = ServerRequests::default();
+        let zero = RequestId::from_raw(serde_json::from_str("0").expect("json")).expect("an id");
+        let ours = requests.open(zero.clone(), "roots/list").expect("room");
+        assert!(ours.as_json().starts_with('"'));
+        assert_eq!(requests.close(&ours), Some((zero.clone(), "roots/list".into())));
+        assert_eq!(requests.close(&ours), None);
+        assert_eq!(requests.close(&zero), None);
+        let again = requests.open(zero.clone(), "ping").expect("room");
+        assert_eq!(requests.give_up(&zero), Some(again));
+        for _ in 0..MAX_SERVER_REQUESTS {
+            assert!(requests.open(zero.clone(), "m").is_some());
+        }
+        assert_eq!(requests.open(zero, "m"), None);
+    }
+}

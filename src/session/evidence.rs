@@ -1,0 +1,188 @@
+//! What one session leaves in the traffic log.
+//!
+//! Promise: one `legacy.end` for every `legacy.connect`; `legacy.use` at the first use-level message and then once an
+//! hour with use; the totals of `legacy.end` are exact.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::mcp::Message;
+use crate::metrics::Metrics;
+use crate::traffic::{
+    Client, ClientInfo, ClientRecord, Connect, Connection, End, Engagement, Identify, Log, Pseudonyms, Record, Refused,
+    Use, printable,
+};
+
+/// Where records and counts go.
+#[derive(Debug, Clone)]
+pub struct Books {
+    /// The traffic log.
+    pub log: Log,
+    /// Makes pseudonyms of addresses and subjects.
+    pub pseudonyms: Arc<Pseudonyms>,
+    /// The program's numbers.
+    pub metrics: Arc<Metrics>,
+}
+
+/// One session's account.
+#[derive(Debug)]
+pub struct Evidence {
+    books: Books,
+    /// The session's label in the log.
+    label: String,
+    client: Client,
+    since: Instant,
+    engagement: Engagement,
+    requests: u64,
+    uses: u64,
+    errors: u64,
+    undelivered: u64,
+    last_use: Option<Timestamp>,
+    /// The UTC hour of the last `legacy.use`, and the uses counted in records so far.
+    reported: Option<(i64, u64)>,
+}
+
+/// What `initialize` says of a client.
+#[derive(Deserialize)]
+struct InitializeParams {
+    #[serde(rename = "protocolVersion", default)]
+    protocol_version: String,
+    #[serde(rename = "clientInfo")]
+    client_info: Option<ClientInfo>,
+}
+
+impl Books {
+    /// How `client` stands in a record of the session `label`.
+    #[must_use]
+    pub fn client(&self, label: &str, client: &Client) -> ClientRecord {
+        let identity = client.identity(&self.pseudonyms);
+        ClientRecord {
+            session: label.to_owned(),
+            identity: identity.value,
+            source: identity.source.name(),
+            weak: client.principal.is_opaque,
+            family: client.family(),
+            address: self.pseudonyms.address(client.address),
+            auth_client_id: client.principal.client_id.clone(),
+        }
+    }
+
+    /// Writes that a client was turned away with `status`, under a label of its own or of its session.
+    pub async fn refuse(&self, label: &str, client: &Client, connection: Connection, reason: &'static str, status: u16) {
+        self.metrics.refused.inc();
+        let client = self.client(label, client);
+        self.log.write(Record::Refused(Refused { client, connection, reason, status, dry_run: false })).await;
+    }
+}
+
+impl Evidence {
+    /// Opens the account: writes `legacy.connect`.
+    pub async fn open(books: Books, label: String, client: Client, connection: Connection) -> Self {
+        books.metrics.sessions_opened.inc();
+        books.metrics.sessions_active.inc();
+        let record = Connect { client: books.client(&label, &client), connection };
+        books.log.write(Record::Connect(record)).await;
+        Evidence {
+            books,
+            label,
+            client,
+            since: Instant::now(),
+            engagement: Engagement::Connect,
+            requests: 0,
+            uses: 0,
+            errors: 0,
+            undelivered: 0,
+            last_use: None,
+            reported: None,
+        }
+    }
+
+    /// The session's label in the log, for diagnostics.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// A request arrived.
+    pub async fn request(&mut self, message: &Message) {
+        let method = message.method().unwrap_or_default();
+        self.requests += 1;
+        self.books.metrics.requests.inc();
+        let engagement = Engagement::of_method(method);
+        self.engagement = self.engagement.max(engagement);
+        if method == "initialize" {
+            self.identify(message).await;
+        }
+        if engagement == Engagement::Use {
+            self.used(method).await;
+        }
+    }
+
+    /// The client answered a request of the server, which is use.
+    pub async fn answered(&mut self, method: &str) {
+        self.engagement = Engagement::Use;
+        self.used(method).await;
+    }
+
+    /// The proxy made a JSON-RPC error for the client.
+    pub fn made_error(&mut self) {
+        self.errors += 1;
+        self.books.metrics.errors_made.inc();
+    }
+
+    /// Messages owed to the client could not be delivered.
+    pub fn lost(&mut self, messages: u64) {
+        self.undelivered += messages;
+        self.books.metrics.undelivered.inc_by(messages);
+    }
+
+    async fn identify(&mut self, message: &Message) {
+        let Some(params) = message.params::<InitializeParams>() else { return };
+        let info = params.client_info.unwrap_or_else(|| ClientInfo::new("", ""));
+        self.client.info = Some(info.clone());
+        let client = self.books.client(&self.label, &self.client);
+        let version = printable(&params.protocol_version);
+        self.books.log.write(Record::Identify(Identify::new(client, &info, version))).await;
+    }
+
+    async fn used(&mut self, method: &str) {
+        self.uses += 1;
+        self.books.metrics.uses.inc();
+        self.last_use = Some(Timestamp::now());
+        let hour = clock::hour_now();
+        let (last_hour, counted) = self.reported.unwrap_or((i64::MIN, 0));
+        if hour == last_hour {
+            return;
+        }
+        self.reported = Some((hour, self.uses));
+        let record = Use {
+            client: self.books.client(&self.label, &self.client),
+            method: printable(method),
+            uses: self.uses - counted,
+        };
+        self.books.log.write(Record::Use(record)).await;
+    }
+
+    /// Closes the account: writes `legacy.end`.
+    pub async fn close(self, reason: &'static str, bytes_out: u64) {
+        let record = End {
+            client: self.books.client(&self.label, &self.client),
+            duration_s: (self.since.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+            reason,
+            engagement: self.engagement,
+            requests: self.requests,
+            uses: self.uses,
+            errors: self.errors,
+            reconnects: 0,
+            undelivered: self.undelivered,
+            bytes_out,
+            last_use: self.last_use.map(clock::rfc3339),
+        };
+        self.books.metrics.sessions_active.dec();
+        self.books.log.write(Record::End(record)).await;
+    }
+}

@@ -1,0 +1,308 @@
+//! From the client to the upstream: what a posted message sets going.
+//!
+//! Messages start upstream in order of arrival (WIRE, POST 3): requests are started and not awaited, notifications and
+//! responses are awaited to their response head, so that what the client said first is heard first.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::calls::CallState;
+use super::credential::{Rejection, Standing};
+use super::task::{Barrier, Errand, Handshake, Outgoing, OutgoingKind, Task};
+use super::{Delivery, Payload, Verdict, event};
+use crate::mcp::{Message, MessageKind, RequestId, RpcError, code, error_response};
+use crate::upstream::Link;
+
+/// How long a message holds up those behind it.
+const BARRIER: Duration = Duration::from_secs(5);
+
+type PostVerdict = Option<oneshot::Sender<Verdict>>;
+
+/// Whether a waiting message may start.
+enum Turn {
+    Now,
+    /// Not this one, but others behind it may.
+    Later,
+    /// Neither this one nor any behind it.
+    Hold,
+    /// It can never start.
+    Never,
+}
+
+impl Task {
+    /// Takes one posted message in.
+    pub(super) async fn on_delivery(&mut self, delivery: Delivery) {
+        match delivery.payload {
+            Payload::Message(ref message) => match message.kind().clone() {
+                MessageKind::Request { id, method } => {
+                    self.evidence.request(message).await;
+                    let body = message.bytes().clone();
+                    self.on_request(id, &method, body, delivery);
+                }
+                MessageKind::Notification { method } => {
+                    let message = message.clone();
+                    self.on_notification(&method, &message, delivery);
+                }
+                MessageKind::Response { id, .. } => {
+                    let message = message.clone();
+                    self.on_response_of_client(id.as_ref(), &message, delivery).await;
+                }
+            },
+            Payload::UnreadableRequest(id, error) => {
+                accept(delivery.verdict);
+                self.answer_error(&id, &error);
+            }
+            Payload::UnreadableResponse(id, error) => {
+                accept(delivery.verdict);
+                if let Some((theirs, _)) = self.server_requests.close(&id) {
+                    self.say(error_response(&theirs, &error));
+                }
+            }
+        }
+    }
+
+    fn on_request(&mut self, id: RequestId, method: &str, body: Bytes, delivery: Delivery) {
+        if let Some(refusal) = &self.refusal {
+            let error = refusal.error.clone();
+            accept(delivery.verdict);
+            self.answer_error(&id, &error);
+        } else if self.is_under_way(&id) || self.deferred.was_answered(&id) {
+            // Python 1.12 with OAuth posts everything twice, and a 401 may be repeated after its id got its error: the
+            // message must not run twice (WIRE, POST 3).
+            accept(delivery.verdict);
+        } else if let Some(rejection) = self.rejection(&delivery) {
+            self.deferred.defer(id, Instant::now());
+            reject(delivery.verdict, rejection);
+        } else if method == "server/discover" {
+            // Newer clients probe with it before `initialize`; this answer makes them fall back (WIRE, Stream 9).
+            accept(delivery.verdict);
+            let error = RpcError::new(code::METHOD_NOT_FOUND, "legacy_transport", "Method not found: server/discover");
+            self.answer_error(&id, &error);
+        } else if method == "ping" && self.handshake == Handshake::None {
+            accept(delivery.verdict);
+            self.outbox.push(event(&pong(&id)));
+        } else if self.waiting.len() >= self.place.context.config.max_waiting {
+            accept(delivery.verdict);
+            let text = "too many requests of this session are in flight; wait for answers first";
+            self.answer_error(&id, &RpcError::new(code::SESSION, "too_many_in_flight", text));
+        } else {
+            self.deferred.forget(&id);
+            let kind = if method == "initialize" { OutgoingKind::Initialize(id) } else { OutgoingKind::Request(id) };
+            self.enqueue(kind, body, delivery);
+        }
+    }
+
+    fn on_notification(&mut self, method: &str, message: &Message, delivery: Delivery) {
+        let kind = match method {
+            "notifications/initialized" => OutgoingKind::Initialized,
+            "notifications/progress" => OutgoingKind::Loose,
+            "notifications/cancelled" => {
+                if !self.on_cancel(message) {
+                    return accept(delivery.verdict);
+                }
+                OutgoingKind::Loose
+            }
+            _ => OutgoingKind::Ordered,
+        };
+        self.enqueue_unless_full(kind, message.bytes().clone(), delivery);
+    }
+
+    /// The client gives a request up. Returns whether the upstream has to hear of it.
+    fn on_cancel(&mut self, message: &Message) -> bool {
+        let Some(id) = message.request_id_param() else { return true };
+        let waiting = self.waiting.iter().position(|outgoing| outgoing.kind == OutgoingKind::Request(id.clone()));
+        if let Some(outgoing) = waiting.and_then(|at| self.waiting.remove(at)) {
+            accept(outgoing.verdict);
+            return false;
+        }
+        self.deferred.forget(&id);
+        if let Some(serial) = self.calls.owed(&id)
+            && let Some(call) = self.calls.get_mut(serial)
+        {
+            if call.is_initialize {
+                // MCP 2024-11-05, cancellation §Behavior Requirements 2: `initialize` is not cancelled.
+                return false;
+            }
+            accept(call.verdict.take());
+            // The exchange is read to its end: a broken response stream may cost the upstream session.
+            self.calls.settle(serial, CallState::Cancelled, Instant::now());
+        }
+        true
+    }
+
+    async fn on_response_of_client(&mut self, id: Option<&RequestId>, message: &Message, delivery: Delivery) {
+        let Some((theirs, method)) = id.and_then(|id| self.server_requests.close(id)) else {
+            tracing::debug!(session = self.evidence.label(), "the client answered a request that nobody asked");
+            return accept(delivery.verdict);
+        };
+        self.evidence.answered(&method).await;
+        self.enqueue_unless_full(OutgoingKind::Ordered, message.with_id(&theirs), delivery);
+    }
+
+    /// Messages without an id can only be refused by HTTP, and are only refused when the queue is full.
+    fn enqueue_unless_full(&mut self, kind: OutgoingKind, body: Bytes, delivery: Delivery) {
+        if self.refusal.is_some() {
+            accept(delivery.verdict);
+        } else if let Some(rejection) = self.rejection(&delivery) {
+            reject(delivery.verdict, rejection);
+        } else if self.waiting.len() >= self.place.context.config.max_waiting {
+            answer(delivery.verdict, Verdict::Busy);
+        } else {
+            self.enqueue(kind, body, delivery);
+        }
+    }
+
+    fn enqueue(&mut self, kind: OutgoingKind, body: Bytes, delivery: Delivery) {
+        let Delivery { headers, credential, verdict, .. } = delivery;
+        let known_good = self.credentials.standing(&credential) == Standing::Accepted;
+        let verdict = if known_good { answered(verdict) } else { verdict };
+        self.waiting.push_back(Outgoing { kind, body, headers, credential, verdict });
+    }
+
+    /// Whether a request with this id is waiting, or with the upstream.
+    fn is_under_way(&self, id: &RequestId) -> bool {
+        let is_it = |outgoing: &Outgoing| match &outgoing.kind {
+            OutgoingKind::Initialize(waiting) | OutgoingKind::Request(waiting) => waiting == id,
+            _ => false,
+        };
+        self.calls.owes(id) || self.waiting.iter().any(is_it)
+    }
+
+    fn rejection(&self, delivery: &Delivery) -> Option<Rejection> {
+        match self.credentials.standing(&delivery.credential) {
+            Standing::Rejected(rejection) => Some(rejection.clone()),
+            Standing::Accepted | Standing::Unknown => None,
+        }
+    }
+
+    /// Starts what may start, in order.
+    pub(super) fn start_waiting(&mut self) {
+        let mut at = 0;
+        while let Some(outgoing) = self.waiting.get(at) {
+            let turn = self.turn(outgoing);
+            match turn {
+                Turn::Hold => return,
+                Turn::Later => at += 1,
+                Turn::Now | Turn::Never => {
+                    let Some(outgoing) = self.waiting.remove(at) else { return };
+                    if matches!(turn, Turn::Now) {
+                        self.start(outgoing);
+                    } else {
+                        self.refuse_without_handshake(outgoing);
+                    }
+                }
+            }
+        }
+    }
+
+    fn turn(&self, outgoing: &Outgoing) -> Turn {
+        if self.barrier.is_some() {
+            return Turn::Hold;
+        }
+        let has_slot = self.calls.in_flight() < self.place.context.config.max_in_flight;
+        match (self.handshake, &outgoing.kind) {
+            (Handshake::None, OutgoingKind::Initialize(_)) => Turn::Now,
+            (Handshake::None, _) => Turn::Never,
+            (Handshake::Asked, _) => Turn::Hold,
+            (Handshake::Answered { .. }, OutgoingKind::Initialized) => Turn::Now,
+            (Handshake::Answered { .. }, _) => Turn::Later,
+            // Another handshake on a session that has one: when nothing of the first is under way any more.
+            (Handshake::Done, OutgoingKind::Initialize(_)) if self.calls.in_flight() > 0 => Turn::Later,
+            // Answers and notifications pass requests that wait for a slot: a call in flight may wait for them.
+            (Handshake::Done, OutgoingKind::Request(_)) if !has_slot => Turn::Later,
+            (Handshake::Done, _) => Turn::Now,
+        }
+    }
+
+    fn refuse_without_handshake(&mut self, outgoing: Outgoing) {
+        accept(outgoing.verdict);
+        if let OutgoingKind::Request(id) = outgoing.kind {
+            let text = "this session has no handshake; send initialize first";
+            self.answer_error(&id, &RpcError::new(code::INVALID_REQUEST, "not_initialized", text));
+        }
+    }
+
+    fn start(&mut self, outgoing: Outgoing) {
+        let Outgoing { kind, body, headers, credential, verdict } = outgoing;
+        // What was unknown when the message arrived may be known by now.
+        let known_good = self.credentials.standing(&credential) == Standing::Accepted;
+        let verdict = if known_good { answered(verdict) } else { verdict };
+        let now = Instant::now();
+        let (errand, body) = match kind {
+            OutgoingKind::Initialize(id) => {
+                self.renew_link();
+                self.handshake = Handshake::Asked;
+                let deadline = now + self.place.context.config.call_silence;
+                let serial = self.calls.start(id, true, verdict, deadline);
+                (Errand::Call { serial, credential, headers: headers.clone() }, body)
+            }
+            OutgoingKind::Request(id) => {
+                let deadline = now + self.place.context.config.call_silence;
+                let serial = self.calls.start(id, false, verdict, deadline);
+                (Errand::Call { serial, credential, headers: headers.clone() }, body)
+            }
+            OutgoingKind::Initialized | OutgoingKind::Ordered | OutgoingKind::Loose => {
+                let initialized = kind == OutgoingKind::Initialized;
+                if initialized {
+                    self.handshake = Handshake::Done;
+                }
+                let barrier = (kind != OutgoingKind::Loose).then(|| self.raise_barrier(now));
+                (Errand::Message { barrier, initialized, credential, headers: headers.clone(), verdict }, body)
+            }
+        };
+        let sending = self.link.post(body, &headers);
+        self.heads.push(sending.map(|answer| (errand, answer)).boxed());
+    }
+
+    fn raise_barrier(&mut self, now: Instant) -> u64 {
+        let number = self.next_barrier;
+        self.next_barrier += 1;
+        self.barrier = Some(Barrier { number, until: now + BARRIER });
+        number
+    }
+
+    /// A new handshake gets a new upstream session; the old one, if any, is deleted.
+    pub(super) fn renew_link(&mut self) {
+        let transport = self.place.context.transport.clone();
+        let old = std::mem::replace(&mut self.link, Link::new(transport));
+        if let Some(delete) = old.delete(&self.credentials.headers()) {
+            self.heads.push(delete.map(|answer| (Errand::Own, answer)).boxed());
+        }
+        self.stop_listening();
+    }
+
+    /// POSTs something of our own accord, under the credential that the upstream accepted last.
+    pub(super) fn say(&mut self, body: Bytes) {
+        let sending = self.link.post(body, &self.credentials.headers());
+        self.heads.push(sending.map(|answer| (Errand::Own, answer)).boxed());
+    }
+}
+
+/// An empty result.
+pub(super) fn pong(id: &RequestId) -> Bytes {
+    Bytes::from(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, id.as_json()))
+}
+
+pub(super) fn accept(verdict: PostVerdict) {
+    answer(verdict, Verdict::Accepted);
+}
+
+pub(super) fn reject(verdict: PostVerdict, rejection: Rejection) {
+    answer(verdict, Verdict::Rejected(rejection));
+}
+
+fn answered(verdict: PostVerdict) -> PostVerdict {
+    accept(verdict);
+    None
+}
+
+fn answer(verdict: PostVerdict, what: Verdict) {
+    if let Some(verdict) = verdict {
+        // The POST may have been given up meanwhile; then nobody wants to know.
+        let _ = verdict.send(what);
+    }
+}

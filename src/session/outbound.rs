@@ -1,0 +1,209 @@
+//! From the upstream to the client: heads of answers, and the messages in them.
+
+use futures_util::stream::Abortable;
+use http::StatusCode;
+use tokio::time::Instant;
+
+use super::calls::{CallState, Serial};
+use super::challenges;
+use super::credential::Rejection;
+use super::inbound::{accept, pong, reject};
+use super::task::{Errand, Handshake, Source, Tagged, Task};
+use super::timers::GRACE;
+use crate::mcp::{Message, MessageKind, RequestId, RpcError, code, error_response};
+use crate::upstream::{Answer, End, Fault, Item, Replies};
+
+impl Task {
+    /// The head of an answer is in, or will not come.
+    pub(super) fn on_head(&mut self, errand: Errand, answer: Result<Answer, Fault>) {
+        if answer.as_ref().map_or(true, |answer| answer.status.is_server_error()) {
+            self.place.context.books.metrics.upstream_failures.inc();
+        }
+        match errand {
+            Errand::Call { serial, credential, headers } => match answer {
+                Ok(answer) if answer.rejects_credential() => {
+                    self.credentials.reject(credential, rejection(&answer));
+                    self.on_rejected_call(serial, rejection(&answer));
+                }
+                Ok(answer) => {
+                    if answer.status.is_success() {
+                        self.credentials.accept(&credential, &headers);
+                    }
+                    self.read_call(serial, answer);
+                }
+                Err(fault) => self.fail_call(serial, &fault.to_rpc()),
+            },
+            Errand::Message { barrier, initialized, credential, headers, verdict } => {
+                if self.barrier.is_some_and(|raised| Some(raised.number) == barrier) {
+                    self.barrier = None;
+                }
+                match answer {
+                    Ok(answer) if answer.rejects_credential() => {
+                        self.credentials.reject(credential, rejection(&answer));
+                        reject(verdict, rejection(&answer));
+                    }
+                    Ok(answer) if answer.status.is_success() => {
+                        self.credentials.accept(&credential, &headers);
+                        accept(verdict);
+                        if initialized {
+                            self.start_listening();
+                        }
+                    }
+                    Ok(answer) => {
+                        tracing::debug!(status = answer.status.as_u16(), "upstream refused a notification or response");
+                        accept(verdict);
+                    }
+                    Err(fault) => {
+                        tracing::debug!(%fault, "upstream did not take a notification or response");
+                        accept(verdict);
+                    }
+                }
+            }
+            Errand::Listen => self.on_listen_head(answer),
+            Errand::Own => {}
+        }
+    }
+
+    /// 401: where the POST still waits, the client is told by HTTP, so that it renews its token and posts again; an error
+    /// follows if it does not. Otherwise the error comes at once, and the next POST gets the 401.
+    fn on_rejected_call(&mut self, serial: Serial, rejection: Rejection) {
+        let Some(call) = self.calls.get_mut(serial) else { return };
+        let waits = call.verdict.take().filter(|verdict| !verdict.is_closed());
+        let (Some(verdict), CallState::Owed) = (waits, call.state) else {
+            let error = RpcError::new(code::UNAUTHORIZED, "unauthorized", "the upstream rejected the credential")
+                .with("status", rejection.status.as_u16());
+            return self.fail_call(serial, &error);
+        };
+        if let Some(call) = self.calls.remove(serial) {
+            if call.is_initialize {
+                self.handshake = Handshake::None;
+            }
+            self.deferred.defer(call.id, Instant::now());
+        }
+        reject(Some(verdict), rejection);
+    }
+
+    fn read_call(&mut self, serial: Serial, answer: Answer) {
+        let Some(call) = self.calls.get_mut(serial) else { return };
+        accept(call.verdict.take());
+        call.status = Some(answer.status.as_u16());
+        if call.is_initialize {
+            self.link.adopt(&answer);
+        }
+        let (replies, reading) = futures_util::stream::abortable(Replies::of(answer));
+        call.reading = Some(reading);
+        self.read(Source::Call(serial), replies);
+    }
+
+    pub(super) fn read(&mut self, source: Source, replies: Abortable<Replies>) {
+        self.bodies.push(Tagged { source, replies });
+    }
+
+    /// The upstream said something.
+    pub(super) fn on_item(&mut self, source: Source, item: Item) {
+        if let Source::Call(serial) = source {
+            let silence = self.place.context.config.call_silence;
+            if let Some(call) = self.calls.get_mut(serial)
+                && call.state == CallState::Owed
+            {
+                call.deadline = Instant::now() + silence;
+            }
+        }
+        match item {
+            Item::Message(message) => match message.kind().clone() {
+                MessageKind::Request { id, method } => self.on_server_request(id, &method, &message),
+                MessageKind::Notification { method } => self.on_server_notification(&method, &message),
+                MessageKind::Response { id, .. } => self.on_answer(source, id.as_ref(), &message),
+            },
+            Item::Garbage(text) => {
+                tracing::warn!(session = self.evidence.label(), text, "upstream sent something that is no message");
+            }
+            Item::End(end) => match source {
+                Source::Call(serial) => self.on_call_end(serial, end),
+                Source::Listen => self.on_listen_end(end),
+            },
+        }
+    }
+
+    fn on_answer(&mut self, source: Source, id: Option<&RequestId>, message: &Message) {
+        let by_id = id.and_then(|id| self.calls.owed(id));
+        let anonymous = id.is_none_or(|id| id.as_json() == "\"server-error\"");
+        let (serial, renamed) = match (by_id, source) {
+            (Some(serial), _) => (serial, false),
+            // Errors of the transport come without an id, with null, or with "server-error" (Python).
+            (None, Source::Call(serial)) if anonymous => (serial, true),
+            _ => {
+                tracing::debug!(session = self.evidence.label(), "upstream answered what nobody waits for");
+                return;
+            }
+        };
+        let Some(call) = self.calls.get_mut(serial).filter(|call| call.state == CallState::Owed) else { return };
+        let (id, is_initialize) = (call.id.clone(), call.is_initialize);
+        if is_initialize {
+            self.on_initialize_answer(message);
+        }
+        if renamed {
+            self.deliver(&message.with_id(&id));
+        } else {
+            self.deliver(message.bytes());
+        }
+        self.calls.settle(serial, CallState::Answered, Instant::now());
+    }
+
+    fn on_initialize_answer(&mut self, message: &Message) {
+        #[derive(serde::Deserialize)]
+        struct InitializeResult {
+            #[serde(rename = "protocolVersion")]
+            protocol_version: String,
+        }
+        if matches!(message.kind(), MessageKind::Response { is_error: true, .. }) {
+            self.renew_link();
+            self.handshake = Handshake::None;
+            return;
+        }
+        if let Some(result) = message.result::<InitializeResult>() {
+            self.link.negotiated(&result.protocol_version);
+        }
+        self.handshake = Handshake::Answered { grace_until: Instant::now() + GRACE };
+    }
+
+    fn on_server_request(&mut self, id: RequestId, method: &str, message: &Message) {
+        if method == "ping" {
+            // Answered here while the client's stream is open (WIRE, Toward the upstream 9).
+            self.say(pong(&id));
+        } else if let Some(ours) = self.server_requests.open(id.clone(), method) {
+            self.deliver(&message.with_id(&ours));
+        } else {
+            let text = "the legacy client leaves too many requests unanswered";
+            self.say(error_response(&id, &RpcError::new(code::SESSION, "too_many_unanswered", text)));
+        }
+    }
+
+    fn on_server_notification(&mut self, method: &str, message: &Message) {
+        if method != "notifications/cancelled" {
+            return self.deliver(message.bytes());
+        }
+        let ours = message.request_id_param().and_then(|theirs| self.server_requests.give_up(&theirs));
+        if let Some(renamed) = ours.and_then(|ours| message.with_request_id_param(&ours)) {
+            self.deliver(&renamed);
+        }
+    }
+
+    fn on_call_end(&mut self, serial: Serial, end: End) {
+        let Some(call) = self.calls.get_mut(serial) else { return };
+        let status = call.status.unwrap_or_default();
+        if call.state == CallState::Owed
+            && end.fault.is_none()
+            && status == StatusCode::ACCEPTED.as_u16()
+            && self.listening.is_open()
+        {
+            // Taken without an answer: it may come on the GET stream, until the call's time is over.
+            return;
+        }
+        self.fail_call(serial, &end.fault.unwrap_or(Fault::Unanswered { status }).to_rpc());
+    }
+}
+
+fn rejection(answer: &Answer) -> Rejection {
+    Rejection { status: answer.status, challenges: challenges(answer.challenges()) }
+}

@@ -1,0 +1,332 @@
+//! The ordered, bounded queue of events owed to one session's SSE stream, and the stream that takes them.
+//!
+//! Promise: nothing is dropped and nothing reordered. When the queue is full the session stops reading from the upstream
+//! (DESIGN rule 5), so the bound holds without loss. The stream is a response body: hyper polls it while the client
+//! takes bytes, and drops it when the client is gone.
+//!
+//! The trap: hyper does not poll a body while its write buffer is full, so "not polled for long" is how a stalled client
+//! shows, and ending the body then closes nothing.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Frame;
+use tokio::time::{Instant, Sleep};
+
+use crate::sse;
+
+/// The session's end of the queue.
+#[derive(Debug)]
+pub struct Outbox {
+    shared: Arc<Mutex<Shared>>,
+    /// Bound in bytes; a single larger event is taken when the queue is empty.
+    bound: usize,
+}
+
+/// The client's end: the body of the answer to `GET /sse`.
+#[derive(Debug)]
+pub struct EventStream {
+    shared: Arc<Mutex<Shared>>,
+    keep_alive: Option<KeepAlive>,
+}
+
+#[derive(Debug)]
+struct KeepAlive {
+    interval: Duration,
+    /// Fires at or before the time a comment is due; moving it at every event would cost more than waking up early.
+    timer: Pin<Box<Sleep>>,
+    last_frame: Instant,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: VecDeque<Bytes>,
+    /// Bytes in `queue`.
+    bytes: usize,
+    /// Bytes ever taken by the stream.
+    taken: u64,
+    /// When the stream last took something or found nothing to take.
+    last_poll: Instant,
+    /// The session is over: the stream ends after what is queued.
+    finished: bool,
+    /// The stream was dropped: the client is gone.
+    gone: bool,
+    /// The stream, waiting for an event.
+    reader: Option<Waker>,
+    /// The session, waiting for room, for emptiness or for the client to go.
+    writer: Option<Waker>,
+}
+
+/// Both ends of a new queue. A comment goes out after `keep_alive` of silence, if given.
+#[must_use]
+pub fn outbox(bound: usize, keep_alive: Option<Duration>) -> (Outbox, EventStream) {
+    let now = Instant::now();
+    let shared = Arc::new(Mutex::new(Shared {
+        queue: VecDeque::new(),
+        bytes: 0,
+        taken: 0,
+        last_poll: now,
+        finished: false,
+        gone: false,
+        reader: None,
+        writer: None,
+    }));
+    let keep_alive = keep_alive.map(|interval| KeepAlive {
+        interval,
+        timer: Box::pin(tokio::time::sleep(interval)),
+        last_frame: now,
+    });
+    (Outbox { shared: Arc::clone(&shared), bound }, EventStream { shared, keep_alive })
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    // Every section below is a few assignments; a panic in one leaves nothing half done.
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Outbox {
+    /// Queues `event` whatever the bound says; for events made here, whose number is bounded otherwise.
+    pub fn push(&self, event: Bytes) {
+        let mut shared = lock(&self.shared);
+        shared.bytes += event.len();
+        shared.queue.push_back(event);
+        if let Some(reader) = shared.reader.take() {
+            drop(shared);
+            reader.wake();
+        }
+    }
+
+    /// Queues `event` unless the queue is full.
+    ///
+    /// # Errors
+    /// Gives the event back when it does not fit.
+    pub fn try_push(&self, event: Bytes) -> Result<(), Bytes> {
+        {
+            let shared = lock(&self.shared);
+            if !shared.queue.is_empty() && shared.bytes + event.len() > self.bound {
+                return Err(event);
+            }
+        }
+        self.push(event);
+        Ok(())
+    }
+
+    /// Waits until `bytes` fit. Cancel safe.
+    pub async fn room_for(&self, bytes: usize) {
+        self.wait_for(|shared| shared.queue.is_empty() || shared.bytes + bytes <= self.bound).await;
+    }
+
+    /// Waits until the client is gone. Cancel safe.
+    pub async fn client_gone(&self) {
+        self.wait_for(|shared| shared.gone).await;
+    }
+
+    /// Waits until everything was taken, or the client is gone. Cancel safe.
+    pub async fn drained(&self) {
+        self.wait_for(|shared| shared.queue.is_empty() || shared.gone).await;
+    }
+
+    /// Only one task, the session's, ever waits, on one condition or on several at once: one waker is enough.
+    async fn wait_for(&self, condition: impl Fn(&Shared) -> bool) {
+        poll_fn(|cx| {
+            let mut shared = lock(&self.shared);
+            if condition(&shared) {
+                return Poll::Ready(());
+            }
+            if !shared.writer.as_ref().is_some_and(|writer| writer.will_wake(cx.waker())) {
+                shared.writer = Some(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// No more events: the stream ends after those queued.
+    pub fn finish(&self) {
+        let mut shared = lock(&self.shared);
+        shared.finished = true;
+        if let Some(reader) = shared.reader.take() {
+            drop(shared);
+            reader.wake();
+        }
+    }
+
+    /// Whether the client is gone.
+    #[must_use]
+    pub fn is_client_gone(&self) -> bool {
+        lock(&self.shared).gone
+    }
+
+    /// Since when something is queued that the client does not take, if so.
+    #[must_use]
+    pub fn stalled_since(&self) -> Option<Instant> {
+        let shared = lock(&self.shared);
+        (!shared.queue.is_empty()).then_some(shared.last_poll)
+    }
+
+    /// Events queued and not taken.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        lock(&self.shared).queue.len()
+    }
+
+    /// Bytes that the stream took, keep-alive comments left out.
+    #[must_use]
+    pub fn bytes_taken(&self) -> u64 {
+        lock(&self.shared).taken
+    }
+}
+
+impl EventStream {
+    fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let mut shared = lock(&self.shared);
+        shared.last_poll = Instant::now();
+        let Some(event) = shared.queue.pop_front() else {
+            if shared.finished {
+                return Poll::Ready(None);
+            }
+            if !shared.reader.as_ref().is_some_and(|reader| reader.will_wake(cx.waker())) {
+                shared.reader = Some(cx.waker().clone());
+            }
+            return Poll::Pending;
+        };
+        shared.bytes -= event.len();
+        shared.taken += event.len() as u64;
+        if let Some(writer) = shared.writer.take() {
+            drop(shared);
+            writer.wake();
+        }
+        Poll::Ready(Some(event))
+    }
+}
+
+impl KeepAlive {
+    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let due = self.last_frame + self.interval;
+            let now = Instant::now();
+            if due <= now {
+                self.last_frame = now;
+                self.timer.as_mut().reset(now + self.interval);
+                // Registers the timer again before the comment goes out.
+                let _ = self.timer.as_mut().poll(cx);
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
+}
+
+impl http_body::Body for EventStream {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.poll_event(cx) {
+            Poll::Ready(Some(event)) => {
+                if let Some(keep_alive) = &mut self.keep_alive {
+                    keep_alive.last_frame = Instant::now();
+                }
+                Poll::Ready(Some(Ok(Frame::data(event))))
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => match &mut self.keep_alive {
+                Some(keep_alive) => keep_alive.poll_due(cx).map(|()| Some(Ok(Frame::data(sse::KEEP_ALIVE)))),
+                None => Poll::Pending,
+            },
+        }
+    }
+}
+
+impl Drop for EventStream {
+    fn drop(&mut self) {
+        let mut shared = lock(&self.shared);
+        shared.gone = true;
+        if let Some(writer) = shared.writer.take() {
+            drop(shared);
+            writer.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    async fn next(stream: &mut EventStream) -> Option<Bytes> {
+        let frame = stream.frame().await?.expect("infallible");
+        Some(frame.into_data().expect("data"))
+    }
+
+    #[tokio::test]
+    async fn events_come_in_order_and_the_stream_ends_after_them() {
+        let (outbox, mut stream) = outbox(100, None);
+        outbox.push(Bytes::from_static(b"1"));
+        outbox.push(Bytes::from_static(b"2"));
+        outbox.finish();
+        assert_eq!(next(&mut stream).await.as_deref(), Some(&b"1"[..]));
+        assert_eq!(next(&mut stream).await.as_deref(), Some(&b"2"[..]));
+        assert_eq!(next(&mut stream).await, None);
+        assert_eq!(outbox.bytes_taken(), 2);
+    }
+
+    #[tokio::test]
+    async fn full_queue_gives_the_event_back_until_there_is_room() {
+        let (outbox, mut stream) = outbox(4, None);
+        outbox.try_push(Bytes::from_static(b"larger than the bound")).expect("one message always fits");
+        let refused = outbox.try_push(Bytes::from_static(b"x")).expect_err("full");
+        assert!(outbox.room_for(refused.len()).now_or_never().is_none());
+        next(&mut stream).await;
+        outbox.room_for(refused.len()).await;
+        outbox.try_push(refused).expect("room");
+    }
+
+    #[tokio::test]
+    async fn dropped_stream_is_a_client_gone() {
+        let (outbox, stream) = outbox(4, None);
+        assert!(outbox.client_gone().now_or_never().is_none());
+        drop(stream);
+        outbox.client_gone().await;
+        assert!(outbox.is_client_gone());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn comment_goes_out_after_silence_only() {
+        let (outbox, mut stream) = outbox(100, Some(Duration::from_secs(15)));
+        let start = Instant::now();
+        assert_eq!(next(&mut stream).await.as_deref(), Some(&b": k\n"[..]));
+        assert_eq!(start.elapsed(), Duration::from_secs(15));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        outbox.push(Bytes::from_static(b"event"));
+        assert_eq!(next(&mut stream).await.as_deref(), Some(&b"event"[..]));
+        assert_eq!(next(&mut stream).await.as_deref(), Some(&b": k\n"[..]));
+        assert_eq!(start.elapsed(), Duration::from_secs(40));
+        assert_eq!(next(&mut stream).await.as_deref(), Some(&b": k\n"[..]));
+        assert_eq!(start.elapsed(), Duration::from_secs(55));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stall_counts_from_the_last_time_the_client_took_something() {
+        let (outbox, mut stream) = outbox(100, None);
+        assert_eq!(outbox.stalled_since(), None);
+        outbox.push(Bytes::from_static(b"1"));
+        outbox.push(Bytes::from_static(b"2"));
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        next(&mut stream).await;
+        let since = outbox.stalled_since().expect("one event is left");
+        assert_eq!(since.elapsed(), Duration::ZERO);
+    }
+}

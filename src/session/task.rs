@@ -1,0 +1,431 @@
+//! The task of one session: its state, its loop, its one exit.
+//!
+//! Everything that happens to a session happens here, one thing after the other: a message comes in (`inbound`), the
+//! upstream says something (`outbound`), a time runs out (`timers`), the client leaves, the process drains.
+//!
+//! Cancel safety: every branch of the loop's `select!` may be dropped unfinished; each either owns nothing until it is
+//! ready (queues, streams, wakers) or is a timer.
+
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, join_all};
+use futures_util::stream::{Abortable, FuturesUnordered, SelectAll};
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use http::HeaderMap;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, Sleep, timeout};
+
+use super::calls::{CallState, Calls, Serial, ServerRequests};
+use super::credential::{Credential, Credentials};
+use super::evidence::Evidence;
+use super::outbox::Outbox;
+use super::timers::{Deferred, Listening};
+use super::{Closer, Delivery, Payload, Place, Refusal, SessionId, Verdict, event};
+use crate::drain::{Phase, Watch};
+use crate::mcp::{MessageKind, RequestId, RpcError, code, error_response};
+use crate::upstream::{Answer, Fault, Item, Link, Replies};
+
+/// How long the end of a session waits for the client to take what it is owed.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long it waits for each thing it has to tell the upstream.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// One session.
+pub(super) struct Task {
+    pub(super) place: Place,
+    id: SessionId,
+    inbox: mpsc::Receiver<Delivery>,
+    pub(super) outbox: Outbox,
+    pub(super) evidence: Evidence,
+    closer: Closer,
+    /// Whatever is asked is refused.
+    pub(super) refusal: Option<Refusal>,
+    drain: Watch,
+    phase: Phase,
+    pub(super) since: Instant,
+
+    pub(super) link: Link,
+    pub(super) handshake: Handshake,
+    pub(super) credentials: Credentials,
+    pub(super) listening: Listening,
+
+    /// Messages that arrived and have not started upstream, in order.
+    pub(super) waiting: VecDeque<Outgoing>,
+    /// A message whose response head must be in before another starts.
+    pub(super) barrier: Option<Barrier>,
+    pub(super) next_barrier: u64,
+    pub(super) calls: Calls,
+    pub(super) server_requests: ServerRequests,
+    /// Requests answered 401 that are owed an error unless they are posted again.
+    pub(super) deferred: Deferred,
+
+    /// Exchanges whose response head is awaited.
+    pub(super) heads: FuturesUnordered<BoxFuture<'static, (Errand, Result<Answer, Fault>)>>,
+    /// Answers that are being read.
+    pub(super) bodies: SelectAll<Tagged>,
+    /// An event that did not fit into the outbox. While there is one, no answer is read.
+    pub(super) parked: Option<Bytes>,
+    timer: Pin<Box<Sleep>>,
+}
+
+/// How far the handshake has come (MCP 2024-11-05, lifecycle §Initialization).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Handshake {
+    /// No `initialize` was sent.
+    None,
+    /// `initialize` is with the upstream.
+    Asked,
+    /// It was answered; `initialized` goes next. TypeScript sends that and the first call on two connections, so a
+    /// call may arrive first; a client that never says `initialized` goes on after the grace period.
+    Answered { grace_until: Instant },
+    /// `initialized` is with the upstream, or the client does without.
+    Done,
+}
+
+/// A message on its way up.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) kind: OutgoingKind,
+    pub(super) body: Bytes,
+    pub(super) headers: Arc<HeaderMap>,
+    pub(super) credential: Credential,
+    pub(super) verdict: Option<oneshot::Sender<Verdict>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum OutgoingKind {
+    Initialize(RequestId),
+    Request(RequestId),
+    Initialized,
+    /// A notification or a response: those after it wait for its response head.
+    Ordered,
+    /// `cancelled` and `progress`: nothing waits for them.
+    Loose,
+}
+
+/// See [`Task::barrier`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Barrier {
+    pub(super) number: u64,
+    pub(super) until: Instant,
+}
+
+/// What an exchange is for.
+#[derive(Debug)]
+pub(super) enum Errand {
+    /// A request of the client.
+    Call { serial: Serial, credential: Credential, headers: Arc<HeaderMap> },
+    /// Its notification, or its answer to the server.
+    Message {
+        barrier: Option<u64>,
+        initialized: bool,
+        credential: Credential,
+        headers: Arc<HeaderMap>,
+        verdict: Option<oneshot::Sender<Verdict>>,
+    },
+    /// The GET stream.
+    Listen,
+    /// Something the proxy says of its own accord.
+    Own,
+}
+
+/// What an answer that is being read belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    Call(Serial),
+    Listen,
+}
+
+/// An answer that is being read.
+pub(super) struct Tagged {
+    pub(super) source: Source,
+    pub(super) replies: Abortable<Replies>,
+}
+
+impl Stream for Tagged {
+    type Item = (Source, Item);
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
+        let source = self.source;
+        self.replies.poll_next_unpin(cx).map(|item| item.map(|item| (source, item)))
+    }
+}
+
+/// Why a session is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// The client's connection ended.
+    ClientGone,
+    /// The client stopped reading.
+    SlowConsumer,
+    /// The process stops.
+    Drained,
+    /// The session was there to be refused, and that is done.
+    Refused,
+    /// A bug of ours.
+    Panicked,
+}
+
+impl Ending {
+    /// `session.end.reason`
+    fn reason(self) -> &'static str {
+        match self {
+            Ending::ClientGone => "client_disconnect",
+            Ending::SlowConsumer => "slow_consumer",
+            Ending::Drained => "drain",
+            Ending::Refused => "refused",
+            Ending::Panicked => "panic",
+        }
+    }
+
+    /// What pending calls are told.
+    fn last_words(self) -> RpcError {
+        match self {
+            Ending::Panicked => RpcError::new(
+                code::INTERNAL_ERROR,
+                "proxy_failure",
+                "the proxy failed in this session; the call may have run",
+            ),
+            Ending::Drained => RpcError::new(
+                code::SESSION,
+                "proxy_draining",
+                "the proxy is shutting down; the call may have run, reconnect and try again",
+            ),
+            Ending::ClientGone | Ending::SlowConsumer | Ending::Refused => {
+                RpcError::new(code::SESSION, "session_closed", "the session was closed; the call may have run")
+            }
+        }
+    }
+}
+
+impl Task {
+    pub(super) fn new(
+        place: Place,
+        id: SessionId,
+        inbox: mpsc::Receiver<Delivery>,
+        outbox: Outbox,
+        evidence: Evidence,
+        closer: Closer,
+        refusal: Option<Refusal>,
+    ) -> Self {
+        let (drain, transport) = (place.context.drain.clone(), Arc::clone(&place.context.transport));
+        let now = Instant::now();
+        Task {
+            place,
+            id,
+            inbox,
+            outbox,
+            evidence,
+            closer,
+            refusal,
+            drain,
+            phase: Phase::Serving,
+            since: now,
+            link: Link::new(transport),
+            handshake: Handshake::None,
+            credentials: Credentials::default(),
+            listening: Listening::Off,
+            waiting: VecDeque::new(),
+            barrier: None,
+            next_barrier: 0,
+            calls: Calls::default(),
+            server_requests: ServerRequests::default(),
+            deferred: Deferred::default(),
+            heads: FuturesUnordered::new(),
+            bodies: SelectAll::new(),
+            parked: None,
+            timer: Box::pin(tokio::time::sleep_until(now)),
+        }
+    }
+
+    /// Runs the session to its end. A panic ends this session only: the state outlives it, so that what is owed can be
+    /// answered (DESIGN rule 7).
+    pub(super) async fn live(mut self) {
+        let ending = match AssertUnwindSafe(self.run()).catch_unwind().await {
+            Ok(ending) => ending,
+            Err(_) => {
+                self.place.context.books.metrics.panics.inc();
+                tracing::error!(session = self.evidence.label(), "a session ended by a bug of the proxy");
+                Ending::Panicked
+            }
+        };
+        self.finish(ending).await;
+    }
+
+    async fn run(&mut self) -> Ending {
+        loop {
+            if let Some(ending) = self.is_over() {
+                return ending;
+            }
+            self.set_timer();
+            let parked = self.parked.as_ref().map_or(0, Bytes::len);
+            let next_phase = if self.phase < Phase::Closing { Phase::Closing } else { Phase::Over };
+            tokio::select! {
+                biased;
+                () = self.outbox.client_gone() => return Ending::ClientGone,
+                () = self.drain.reached(next_phase), if self.phase < Phase::Over => self.phase = next_phase,
+                Some((errand, answer)) = self.heads.next() => self.on_head(errand, answer),
+                Some(delivery) = self.inbox.recv() => self.on_delivery(delivery).await,
+                () = self.outbox.room_for(parked), if self.parked.is_some() => self.unpark(),
+                Some((source, item)) = self.bodies.next(), if self.parked.is_none() => self.on_item(source, item),
+                () = self.timer.as_mut() => self.on_timer(),
+            }
+            self.start_waiting();
+        }
+    }
+
+    /// Whether the session has nothing left to do here.
+    fn is_over(&self) -> Option<Ending> {
+        let now = Instant::now();
+        let config = &self.place.context.config;
+        if self.outbox.stalled_since().is_some_and(|since| since + config.stall <= now) {
+            return Some(Ending::SlowConsumer);
+        }
+        if self.refusal.is_some() && self.refused_until() <= now {
+            return Some(Ending::Refused);
+        }
+        let owes_nothing = self.calls.in_flight() == 0 && self.waiting.is_empty() && self.parked.is_none();
+        match self.phase {
+            Phase::Over => Some(Ending::Drained),
+            Phase::Closing if owes_nothing => Some(Ending::Drained),
+            _ => None,
+        }
+    }
+
+    /// The timer fires at or before the next deadline; moving it at every call would cost more than waking up early.
+    fn set_timer(&mut self) {
+        let deadline = self.next_deadline();
+        if deadline < self.timer.deadline() || self.timer.is_elapsed() {
+            self.timer.as_mut().reset(deadline);
+        }
+    }
+
+    /// The one exit: answers what is owed, ends the stream, takes leave of the upstream, closes the account.
+    async fn finish(mut self, ending: Ending) {
+        self.place.context.registry.remove(&self.id);
+        self.answer_what_is_owed(ending);
+        let gone = ending == Ending::SlowConsumer || timeout(LAST_WORDS, self.outbox.drained()).await.is_err();
+        self.evidence.lost(self.outbox.len() as u64);
+        if gone {
+            self.closer.close();
+        }
+        self.leave_upstream().await;
+        let bytes_out = self.outbox.bytes_taken();
+        self.evidence.close(ending.reason(), bytes_out).await;
+    }
+
+    fn answer_what_is_owed(&mut self, ending: Ending) {
+        self.inbox.close();
+        let mut owed = self.calls.owed_ids();
+        owed.extend(std::mem::take(&mut self.waiting).into_iter().filter_map(|outgoing| match outgoing.kind {
+            OutgoingKind::Initialize(id) | OutgoingKind::Request(id) => Some(id),
+            _ => None,
+        }));
+        while let Ok(delivery) = self.inbox.try_recv() {
+            match &delivery.payload {
+                Payload::Message(message) => {
+                    if let MessageKind::Request { id, .. } = message.kind() {
+                        owed.push(id.clone());
+                    }
+                }
+                Payload::UnreadableRequest(id, _) => owed.push(id.clone()),
+                Payload::UnreadableResponse(..) => {}
+            }
+        }
+        owed.extend(self.deferred.ids());
+        if let Some(parked) = self.parked.take() {
+            self.outbox.push(parked);
+        }
+        let error = ending.last_words();
+        for id in owed {
+            self.evidence.made_error();
+            self.outbox.push(event(&error_response(&id, &error)));
+        }
+        self.outbox.finish();
+    }
+
+    /// Cancels what runs and deletes the upstream session. The exchanges are kept until then: Java takes a broken
+    /// response stream for the end of the session.
+    async fn leave_upstream(&mut self) {
+        if self.handshake == Handshake::Asked {
+            self.await_session_id().await;
+        }
+        if !self.link.has_session() {
+            return;
+        }
+        let headers = self.credentials.headers();
+        let cancels = self.calls.running().map(|id| self.link.post(cancelled_notification(id), &headers));
+        let _ = timeout(FAREWELL, join_all(cancels)).await;
+        if let Some(delete) = self.link.delete(&headers) {
+            match timeout(FAREWELL, delete).await {
+                Ok(Ok(answer)) => tracing::debug!(status = answer.status.as_u16(), "upstream session deleted"),
+                Ok(Err(fault)) => tracing::debug!(%fault, "upstream session not deleted"),
+                Err(_) => tracing::debug!("upstream did not answer DELETE in time"),
+            }
+        }
+    }
+
+    /// A session that is made upstream while its client leaves must be deleted too, so its id has to be awaited.
+    async fn await_session_id(&mut self) {
+        let head = async {
+            while let Some((errand, answer)) = self.heads.next().await {
+                if let (Errand::Call { serial, credential, headers }, Ok(answer)) = (errand, answer)
+                    && self.calls.get_mut(serial).is_some_and(|call| call.is_initialize)
+                {
+                    self.link.adopt(&answer);
+                    self.credentials.accept(&credential, &headers);
+                    return;
+                }
+            }
+        };
+        let _ = timeout(FAREWELL, head).await;
+    }
+
+    /// Gives `message` to the client, or parks it until there is room; no answer is read meanwhile.
+    pub(super) fn deliver(&mut self, message: &Bytes) {
+        if let Err(event) = self.outbox.try_push(event(message)) {
+            debug_assert!(self.parked.is_none(), "no answer is read while an event is parked");
+            self.parked = Some(event);
+        }
+    }
+
+    fn unpark(&mut self) {
+        if let Some(event) = self.parked.take() {
+            self.outbox.push(event);
+        }
+    }
+
+    /// Answers a request of the client with an error made here.
+    pub(super) fn answer_error(&mut self, id: &RequestId, error: &RpcError) {
+        self.evidence.made_error();
+        self.outbox.push(event(&error_response(id, error)));
+    }
+
+    /// Ends a call that is owed an answer with an error made here.
+    pub(super) fn fail_call(&mut self, serial: Serial, error: &RpcError) {
+        let Some(mut call) = self.calls.remove(serial) else { return };
+        if let Some(verdict) = call.verdict.take() {
+            let _ = verdict.send(Verdict::Accepted);
+        }
+        if call.is_initialize && call.state == CallState::Owed {
+            self.handshake = Handshake::None;
+        }
+        if call.state == CallState::Owed {
+            self.answer_error(&call.id, error);
+        }
+    }
+}
+
+/// Tells the upstream that nobody waits for `id` any more.
+pub(super) fn cancelled_notification(id: &RequestId) -> Bytes {
+    let id = id.as_json();
+    Bytes::from(format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},"reason":"the client is gone"}}}}"#
+    ))
+}

@@ -1,0 +1,214 @@
+//! What time does to a session, and the GET stream, which opens and opens again by time.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::AbortHandle;
+use tokio::time::Instant;
+
+use super::calls::CallState;
+use super::task::{Errand, Handshake, Source, Task, cancelled_notification};
+use crate::mcp::{RequestId, RpcError, code};
+use crate::upstream::{Answer, End, Fault, Replies};
+
+/// How long requests wait for a client's `initialized`.
+pub(super) const GRACE: Duration = Duration::from_secs(1);
+/// How long a request that was answered 401 waits to be posted again.
+const DEFERRED: Duration = Duration::from_secs(30);
+/// How many ids are remembered whose late repetition must not run.
+const REMEMBERED: usize = 64;
+/// How long a session that is there to be refused stays.
+const REFUSED: Duration = Duration::from_secs(60);
+/// Bounds of the wait before the GET stream is opened again.
+const SHORTEST_BACKOFF: Duration = Duration::from_secs(1);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+/// A stream that lasted this long was a good one.
+const GOOD_STREAM: Duration = Duration::from_secs(60);
+/// Far enough not to matter.
+const NEVER: Duration = Duration::from_secs(24 * 3600);
+
+/// The upstream GET stream. There is never more than one (mcp-go would split the messages between two, rmcp would
+/// leave one empty).
+#[derive(Debug)]
+pub(super) enum Listening {
+    /// Not opened: the handshake is not done, or the server has none.
+    Off,
+    /// The head is awaited, without a limit: Java sends none until the first event.
+    Opening { attempt: u32, last_id: Option<Bytes> },
+    /// It is being read.
+    Open { attempt: u32, since: Instant, reading: AbortHandle },
+    /// It will be opened again.
+    Closed { attempt: u32, until: Instant, last_id: Option<Bytes> },
+}
+
+impl Listening {
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self, Listening::Open { .. })
+    }
+}
+
+/// Requests whose POST was answered 401.
+#[derive(Debug, Default)]
+pub(super) struct Deferred {
+    owed: VecDeque<(RequestId, Instant)>,
+    answered: VecDeque<RequestId>,
+}
+
+impl Deferred {
+    /// `id` is owed an error unless it is posted again in time.
+    pub(super) fn defer(&mut self, id: RequestId, now: Instant) {
+        self.forget(&id);
+        self.owed.push_back((id, now + DEFERRED));
+    }
+
+    /// `id` was posted again, or cancelled.
+    pub(super) fn forget(&mut self, id: &RequestId) {
+        self.owed.retain(|(owed, _)| owed != id);
+    }
+
+    /// Whether `id` got its error: what is posted late under it must not run.
+    pub(super) fn was_answered(&self, id: &RequestId) -> bool {
+        self.answered.contains(id)
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = RequestId> {
+        self.owed.iter().map(|(id, _)| id.clone())
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        self.owed.front().map(|(_, until)| *until)
+    }
+
+    fn take_due(&mut self, now: Instant) -> Option<RequestId> {
+        let (id, _) = self.owed.pop_front_if(|(_, until)| *until <= now)?;
+        if self.answered.len() == REMEMBERED {
+            self.answered.pop_front();
+        }
+        self.answered.push_back(id.clone());
+        Some(id)
+    }
+}
+
+impl Task {
+    /// When something is due next.
+    pub(super) fn next_deadline(&self) -> Instant {
+        let reopen = match &self.listening {
+            Listening::Closed { until, .. } => Some(*until),
+            _ => None,
+        };
+        let grace = match self.handshake {
+            Handshake::Answered { grace_until } => Some(grace_until),
+            _ => None,
+        };
+        let stall = self.outbox.stalled_since().map(|since| since + self.place.context.config.stall);
+        [
+            self.barrier.map(|barrier| barrier.until),
+            grace,
+            self.calls.next_deadline(),
+            self.deferred.next_deadline(),
+            reopen,
+            stall,
+            self.refusal.as_ref().map(|_| self.refused_until()),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or_else(|| Instant::now() + NEVER)
+    }
+
+    pub(super) fn refused_until(&self) -> Instant {
+        self.since + REFUSED
+    }
+
+    /// Does what is due. That the timer fires early is ordinary.
+    pub(super) fn on_timer(&mut self) {
+        let now = Instant::now();
+        self.barrier = self.barrier.filter(|barrier| barrier.until > now);
+        if matches!(self.handshake, Handshake::Answered { grace_until } if grace_until <= now) {
+            self.handshake = Handshake::Done;
+        }
+        while let Some(serial) = self.calls.overdue(now) {
+            let silence = self.place.context.config.call_silence;
+            let owed = self.calls.get_mut(serial).filter(|call| call.state == CallState::Owed && !call.is_initialize);
+            if let Some(id) = owed.map(|call| call.id.clone()) {
+                self.say(cancelled_notification(&id));
+            }
+            self.fail_call(serial, &Fault::Silent(silence).to_rpc());
+        }
+        while let Some(id) = self.deferred.take_due(now) {
+            let text = "the upstream rejected the credential, and the request was not sent again with another";
+            self.answer_error(&id, &RpcError::new(code::UNAUTHORIZED, "unauthorized", text));
+        }
+        if let Listening::Closed { attempt, until, last_id } = &self.listening
+            && *until <= now
+        {
+            let (attempt, last_id) = (*attempt, last_id.clone());
+            self.listen(attempt, last_id);
+        }
+    }
+
+    /// Opens the GET stream, once: the client's `initialized` was accepted. Servers without sessions have none.
+    pub(super) fn start_listening(&mut self) {
+        if self.link.has_session() && matches!(self.listening, Listening::Off) {
+            self.listen(0, None);
+        }
+    }
+
+    pub(super) fn stop_listening(&mut self) {
+        if let Listening::Open { reading, .. } = std::mem::replace(&mut self.listening, Listening::Off) {
+            reading.abort();
+        }
+    }
+
+    fn listen(&mut self, attempt: u32, last_id: Option<Bytes>) {
+        let sending = self.link.listen(&self.credentials.headers(), last_id.as_ref());
+        self.heads.push(sending.map(|answer| (Errand::Listen, answer)).boxed());
+        self.listening = Listening::Opening { attempt, last_id };
+    }
+
+    /// The head of the GET stream is in. Servers say in four ways that they have none; that is no failure.
+    pub(super) fn on_listen_head(&mut self, answer: Result<Answer, Fault>) {
+        let Listening::Opening { attempt, last_id } = &self.listening else { return };
+        let (attempt, last_id) = (*attempt, last_id.clone());
+        match answer {
+            Ok(answer) if answer.status.is_success() && answer.is_event_stream() => {
+                let (replies, reading) = futures_util::stream::abortable(Replies::of(answer));
+                self.listening = Listening::Open { attempt, since: Instant::now(), reading };
+                self.read(Source::Listen, replies);
+            }
+            Ok(answer) if matches!(answer.status.as_u16(), 200..=299 | 400 | 404 | 405 | 501) && attempt == 0 => {
+                tracing::debug!(status = answer.status.as_u16(), "upstream has no GET stream");
+                self.listening = Listening::Off;
+            }
+            Ok(answer) => {
+                tracing::debug!(status = answer.status.as_u16(), "upstream does not open its GET stream now");
+                self.listen_later(attempt, None, last_id);
+            }
+            Err(fault) => {
+                tracing::debug!(%fault, "upstream GET stream failed");
+                self.listen_later(attempt, None, last_id);
+            }
+        }
+    }
+
+    /// The GET stream ended: it is opened again, later each time it does not last.
+    pub(super) fn on_listen_end(&mut self, end: End) {
+        let Listening::Open { attempt, since, .. } = self.listening else { return };
+        let attempt = if since.elapsed() >= GOOD_STREAM { 0 } else { attempt };
+        self.listen_later(attempt, end.retry, end.last_id);
+    }
+
+    fn listen_later(&mut self, attempt: u32, retry: Option<Duration>, last_id: Option<Bytes>) {
+        let backoff = SHORTEST_BACKOFF.saturating_mul(1 << attempt.min(5)).min(LONGEST_BACKOFF);
+        let wait = retry.unwrap_or(backoff).min(LONGEST_BACKOFF) + self.jitter();
+        self.listening = Listening::Closed { attempt: attempt + 1, until: Instant::now() + wait, last_id };
+    }
+
+    /// Up to half a second, different for each session, so that a restarted upstream does not see all at once.
+    fn jitter(&self) -> Duration {
+        let label = u64::from_str_radix(self.evidence.label(), 16).unwrap_or_default();
+        Duration::from_millis(label % 500)
+    }
+}

@@ -1,0 +1,151 @@
+//! The legacy-traffic log: the evidence that says who still comes (EVIDENCE, The legacy-traffic log).
+//!
+//! Promise: a record is one line and one `write`; `log.seq` counts every record made, so that a hole tells of a
+//! loss; a sink that is stuck or full never stalls a session for longer than a second.
+
+mod family;
+mod identity;
+mod pseudonym;
+mod record;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+
+pub use family::{BROWSER, OTHER, family};
+pub(crate) use identity::printable;
+pub use identity::{Client, ClientInfo, Identity, IdentitySource, Principal};
+pub use pseudonym::{AddressForm, Pseudonyms};
+pub use record::{
+    Client as ClientRecord, Connect, Connection, End, Engagement, Heartbeat, Identify, Record, Refused, Start, Stop, Use,
+};
+pub use writer::{Health, Target};
+
+use crate::clock;
+use writer::{Command, Writer};
+
+/// Records that may wait for the sink.
+const QUEUE: usize = 4096;
+/// How long a producer waits for room before its record counts as lost.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the end of the process waits for the sink to take what is queued.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// The schema that every record names.
+pub const SCHEMA: &str = "sse-sunset/1";
+
+/// Writes records. Clones write to the same log.
+#[derive(Debug, Clone)]
+pub struct Log {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: mpsc::Sender<Command>,
+    instance: String,
+    boot: String,
+    /// The next `log.seq`.
+    seq: AtomicU64,
+    health: Arc<Health>,
+}
+
+/// What every record starts with.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(rename = "@timestamp")]
+    timestamp: String,
+    #[serde(rename = "event.name")]
+    name: &'static str,
+    schema: &'static str,
+    #[serde(rename = "service.instance.id")]
+    instance: &'a str,
+    #[serde(rename = "boot.id")]
+    boot: &'a str,
+    #[serde(rename = "log.seq")]
+    seq: u64,
+    #[serde(flatten)]
+    record: &'a Record,
+}
+
+impl Log {
+    /// Opens the sink and starts its writer. `instance` names this replica in every record.
+    ///
+    /// # Errors
+    /// When the sink cannot be opened.
+    pub fn open(target: Target, instance: String) -> std::io::Result<Log> {
+        let (queue, commands) = mpsc::channel(QUEUE);
+        let health = Arc::new(Health::default());
+        Writer::start(target, commands, Arc::clone(&health))?;
+        let boot = random_hex(8);
+        Ok(Log { shared: Arc::new(Shared { queue, instance, boot, seq: AtomicU64::new(0), health }) })
+    }
+
+    /// Hands a record to the writer. Waits at most a second for room; after that the record is lost and the hole in
+    /// `log.seq` says so.
+    pub async fn write(&self, record: Record) {
+        let shared = &self.shared;
+        let line = Line {
+            timestamp: clock::now(),
+            name: record.name(),
+            schema: SCHEMA,
+            instance: &shared.instance,
+            boot: &shared.boot,
+            seq: shared.seq.fetch_add(1, Ordering::Relaxed),
+            record: &record,
+        };
+        let mut bytes = serde_json::to_vec(&line).expect("records are made of strings and numbers");
+        bytes.push(b'\n');
+        if shared.queue.send_timeout(Command::Line(bytes), PATIENCE).await.is_err() {
+            shared.health.lose_one();
+        }
+    }
+
+    /// Opens the sink again, as after a rotation.
+    pub async fn reopen(&self) {
+        let _ = self.shared.queue.send_timeout(Command::Reopen, PATIENCE).await;
+    }
+
+    /// Waits, for two seconds at most, until everything handed over so far is with the sink.
+    pub async fn flush(&self) {
+        let (done, flushed) = oneshot::channel();
+        let flush = async {
+            if self.shared.queue.send(Command::Flush(done)).await.is_ok() {
+                let _ = flushed.await;
+            }
+        };
+        let _ = tokio::time::timeout(FLUSH, flush).await;
+    }
+
+    /// How the sink does.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.shared.health
+    }
+
+    /// Names this start of the process.
+    #[must_use]
+    pub fn boot_id(&self) -> &str {
+        &self.shared.boot
+    }
+}
+
+/// `bytes` random bytes in hexadecimal, for labels (which are not secret).
+#[must_use]
+pub fn random_hex(bytes: usize) -> String {
+    let mut random = vec![0; bytes];
+    getrandom::fill(&mut random).expect("the operating system has random numbers");
+    hex(&random)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,293 @@
+//! The records, field by field as EVIDENCE fixes them.
+//!
+//! Names follow OpenTelemetry's semantic conventions where those have one. What is not known is left out. Nothing
+//! here holds a credential, a session id of either side, arguments or results.
+
+use serde::Serialize;
+
+use super::identity::ClientInfo;
+
+/// How far a session went, by what it did (EVIDENCE, Engagement).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engagement {
+    /// Nothing posted.
+    Connect,
+    /// `initialize` only.
+    Handshake,
+    /// Lists, `ping`, `logging/setLevel`.
+    Discovery,
+    /// Calls, reads, prompts, completions, subscriptions, or an answer to a server's request.
+    Use,
+}
+
+impl Engagement {
+    /// What a request of `method` shows. Methods that no list names are discovery: they show a client at work, not use.
+    #[must_use]
+    pub fn of_method(method: &str) -> Self {
+        match method {
+            "tools/call" | "resources/read" | "resources/subscribe" | "prompts/get" | "completion/complete" => {
+                Engagement::Use
+            }
+            "initialize" | "server/discover" => Engagement::Handshake,
+            _ => Engagement::Discovery,
+        }
+    }
+}
+
+/// One record of the log.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum Record {
+    /// `proxy.start`
+    Start(Start),
+    /// `proxy.stop`
+    Stop(Stop),
+    /// `proxy.heartbeat`
+    Heartbeat(Heartbeat),
+    /// `legacy.connect`
+    Connect(Connect),
+    /// `legacy.identify`
+    Identify(Identify),
+    /// `legacy.use`
+    Use(Use),
+    /// `legacy.end`
+    End(End),
+    /// `legacy.refused`
+    Refused(Refused),
+}
+
+impl Record {
+    /// The `event.name`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Record::Start(_) => "proxy.start",
+            Record::Stop(_) => "proxy.stop",
+            Record::Heartbeat(_) => "proxy.heartbeat",
+            Record::Connect(_) => "legacy.connect",
+            Record::Identify(_) => "legacy.identify",
+            Record::Use(_) => "legacy.use",
+            Record::End(_) => "legacy.end",
+            Record::Refused(_) => "legacy.refused",
+        }
+    }
+}
+
+/// The process has started.
+#[derive(Debug, Clone, Serialize)]
+pub struct Start {
+    /// The program's version.
+    #[serde(rename = "service.version")]
+    pub version: &'static str,
+    /// Changes when the configuration does.
+    #[serde(rename = "config.hash")]
+    pub config_hash: String,
+    /// Scheme, host and port of the upstream; its path and query may hold secrets.
+    #[serde(rename = "upstream.origin")]
+    pub upstream_origin: String,
+}
+
+/// The process ends in order.
+#[derive(Debug, Clone, Serialize)]
+pub struct Stop {
+    /// Seconds since `proxy.start`.
+    #[serde(rename = "uptime_s")]
+    pub uptime_s: u64,
+    /// Records lost since `proxy.start`.
+    #[serde(rename = "log.lost")]
+    pub lost: u64,
+}
+
+/// The process lives.
+#[derive(Debug, Clone, Serialize)]
+pub struct Heartbeat {
+    /// Sessions open now.
+    #[serde(rename = "sessions.active")]
+    pub active: i64,
+    /// Sessions opened since start.
+    #[serde(rename = "sessions.opened")]
+    pub opened: u64,
+    /// Requests of clients since start.
+    #[serde(rename = "requests")]
+    pub requests: u64,
+    /// Use-level messages since start.
+    #[serde(rename = "uses")]
+    pub uses: u64,
+    /// Attempts turned away since start.
+    #[serde(rename = "refused")]
+    pub refused: u64,
+    /// Records lost since start.
+    #[serde(rename = "log.lost")]
+    pub lost: u64,
+    /// By how much the wall clock was set since the last heartbeat, in seconds; 0 when it was not.
+    #[serde(rename = "clock.step_s")]
+    pub clock_step_s: f64,
+}
+
+/// What every `legacy.*` record says of its client, so that any piece of the log stands alone.
+#[derive(Debug, Clone, Serialize)]
+pub struct Client {
+    /// A short label for the session. Not the session id: whoever has that can post into the session.
+    #[serde(rename = "legacy.session")]
+    pub session: String,
+    /// Who it is, see `identity`.
+    #[serde(rename = "identity")]
+    pub identity: String,
+    /// Where that was taken from.
+    #[serde(rename = "identity.source")]
+    pub source: &'static str,
+    /// The credential is an opaque token: it names nobody, and tomorrow's will differ.
+    #[serde(rename = "identity.weak", skip_serializing_if = "std::ops::Not::not")]
+    pub weak: bool,
+    /// Of the closed list of families.
+    #[serde(rename = "client.family")]
+    pub family: &'static str,
+    /// The client's address as far as trusted proxies tell; a pseudonym unless chosen otherwise.
+    #[serde(rename = "client.address")]
+    pub address: String,
+    /// `client_id` or `azp` of its token, plain, because the operator must know whom to contact.
+    #[serde(rename = "auth.client_id", skip_serializing_if = "Option::is_none")]
+    pub auth_client_id: Option<String>,
+}
+
+/// The connection fields (EVIDENCE: C), beside those of [`Client`].
+#[derive(Debug, Clone, Serialize)]
+pub struct Connection {
+    /// Verbatim, capped, control characters escaped.
+    #[serde(rename = "user_agent.original", skip_serializing_if = "Option::is_none")]
+    pub user_agent: Option<String>,
+    /// The peer of the TCP connection, in the form of `client.address`.
+    #[serde(rename = "network.peer.address")]
+    pub peer_address: String,
+    /// The authentication scheme, in lower case.
+    #[serde(rename = "auth.scheme", skip_serializing_if = "Option::is_none")]
+    pub auth_scheme: Option<String>,
+    /// The path, without its query.
+    #[serde(rename = "url.path")]
+    pub path: String,
+    /// The host that the client asked for.
+    #[serde(rename = "server.address", skip_serializing_if = "Option::is_none")]
+    pub server_address: Option<String>,
+    /// The `Origin` header.
+    #[serde(rename = "http.request.header.origin", skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// `1.1`
+    #[serde(rename = "network.protocol.version")]
+    pub protocol_version: &'static str,
+    /// Whether the client came back to a session it had.
+    #[serde(rename = "legacy.reconnect")]
+    pub reconnect: bool,
+}
+
+/// A legacy client opened a stream; nothing went upstream yet.
+#[derive(Debug, Clone, Serialize)]
+pub struct Connect {
+    /// Who.
+    #[serde(flatten)]
+    pub client: Client,
+    /// From where.
+    #[serde(flatten)]
+    pub connection: Connection,
+}
+
+/// A legacy client sent `initialize`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Identify {
+    /// Who, now with what it said of itself.
+    #[serde(flatten)]
+    pub client: Client,
+    /// `clientInfo.name` without the bridge.
+    #[serde(rename = "mcp.client.name")]
+    pub name: String,
+    /// `clientInfo.version`
+    #[serde(rename = "mcp.client.version")]
+    pub version: String,
+    /// The bridge, if the name shows one.
+    #[serde(rename = "mcp.client.bridge", skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<String>,
+    /// The version the client asked for.
+    #[serde(rename = "mcp.protocol.version")]
+    pub protocol_version: String,
+}
+
+impl Identify {
+    /// The record for a client that named itself.
+    #[must_use]
+    pub fn new(client: Client, info: &ClientInfo, protocol_version: String) -> Self {
+        let ClientInfo { name, version, bridge } = info.clone();
+        Identify { client, name, version, bridge, protocol_version }
+    }
+}
+
+/// A legacy client used the server.
+#[derive(Debug, Clone, Serialize)]
+pub struct Use {
+    /// Who.
+    #[serde(flatten)]
+    pub client: Client,
+    /// The method that made this record.
+    #[serde(rename = "mcp.method.name")]
+    pub method: String,
+    /// Uses since the last such record of the session, this one included.
+    #[serde(rename = "legacy.uses")]
+    pub uses: u64,
+}
+
+/// A session is over.
+#[derive(Debug, Clone, Serialize)]
+pub struct End {
+    /// Who.
+    #[serde(flatten)]
+    pub client: Client,
+    /// How long it lasted, in seconds.
+    #[serde(rename = "session.duration_s")]
+    pub duration_s: f64,
+    /// What ended it.
+    #[serde(rename = "session.end.reason")]
+    pub reason: &'static str,
+    /// How far it went.
+    #[serde(rename = "legacy.engagement")]
+    pub engagement: Engagement,
+    /// Requests it sent.
+    #[serde(rename = "legacy.requests")]
+    pub requests: u64,
+    /// Use-level messages it sent.
+    #[serde(rename = "legacy.uses")]
+    pub uses: u64,
+    /// JSON-RPC errors the proxy made for it.
+    #[serde(rename = "legacy.errors")]
+    pub errors: u64,
+    /// How often it came back.
+    #[serde(rename = "legacy.reconnects")]
+    pub reconnects: u64,
+    /// Messages owed to it that could not be delivered.
+    #[serde(rename = "legacy.undelivered")]
+    pub undelivered: u64,
+    /// Bytes of the event stream.
+    #[serde(rename = "legacy.bytes_out")]
+    pub bytes_out: u64,
+    /// When it last used the server.
+    #[serde(rename = "legacy.last_use", skip_serializing_if = "Option::is_none")]
+    pub last_use: Option<String>,
+}
+
+/// A legacy client was turned away.
+#[derive(Debug, Clone, Serialize)]
+pub struct Refused {
+    /// Who.
+    #[serde(flatten)]
+    pub client: Client,
+    /// From where.
+    #[serde(flatten)]
+    pub connection: Connection,
+    /// Why: `limit`, `origin`, `host`, …
+    #[serde(rename = "legacy.refused.reason")]
+    pub reason: &'static str,
+    /// The HTTP status it got.
+    #[serde(rename = "http.response.status_code")]
+    pub status: u16,
+    /// Whether it would have been refused, but was not.
+    #[serde(rename = "legacy.refused.dry_run")]
+    pub dry_run: bool,
+}

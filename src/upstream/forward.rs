@@ -1,0 +1,165 @@
+//! Which of a client's headers go up, and what the proxy says about the client (SECURITY §3).
+//!
+//! Credentials and end-to-end headers of *this* request pass; what belongs to a connection, to the content that the
+//! proxy frames anew, to the transport, or to a browser's view of the proxy stays here.
+
+use std::net::IpAddr;
+
+use ::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::mcp;
+
+/// Our pseudonym in `Via` (RFC 9110 §7.6.3).
+const VIA: &str = "1.1 sse-sunset";
+
+/// Headers that never pass: hop-by-hop (RFC 9110 §7.6.1), content and negotiation (set anew), what names the proxy as
+/// target, what only a browser says, cookies (legacy clients that need them do not exist, jars shared by accident do).
+static DROPPED: [HeaderName; 31] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::EXPECT,
+    header::HOST,
+    header::ACCEPT,
+    header::ACCEPT_ENCODING,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::CACHE_CONTROL,
+    header::PRAGMA,
+    header::RANGE,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+    header::IF_RANGE,
+    header::ORIGIN,
+    header::REFERER,
+    header::COOKIE,
+    header::FORWARDED,
+    header::VIA,
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-client-ip"),
+];
+
+/// Starts of names that never pass.
+const DROPPED_PREFIXES: &[&str] =
+    &["sec-", "x-forwarded-", "x-envoy-", "access-control-request-", "http2-settings", "priority"];
+
+/// What the proxy knows of the client's side of the connection.
+#[derive(Debug, Clone)]
+pub struct Hop {
+    /// The client's address, as far as trusted proxies tell.
+    pub client: IpAddr,
+    /// The host the client asked for.
+    pub host: Option<HeaderValue>,
+    /// `http` or `https`, as the client spoke.
+    pub proto: &'static str,
+}
+
+/// The headers that go up with a client's message, without those of the transport.
+#[must_use]
+pub fn forwarded_headers(request: &HeaderMap, hop: &Hop) -> HeaderMap {
+    let named_by_connection: Vec<&str> = request
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .collect();
+    let passes = |name: &HeaderName| {
+        !DROPPED.contains(name)
+            && !DROPPED_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
+            && !name.as_str().contains('_')
+            && !mcp::is_protocol_header(name)
+            && !named_by_connection.iter().any(|named| named.eq_ignore_ascii_case(name.as_str()))
+    };
+    let mut headers = HeaderMap::with_capacity(request.keys_len() + 4);
+    for (name, value) in request {
+        if passes(name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    let client = hop.client.to_canonical();
+    insert(&mut headers, HeaderName::from_static("x-forwarded-for"), &client.to_string());
+    insert(&mut headers, HeaderName::from_static("x-forwarded-proto"), hop.proto);
+    if let Some(host) = &hop.host {
+        headers.insert(HeaderName::from_static("x-forwarded-host"), host.clone());
+    }
+    insert(&mut headers, header::FORWARDED, &forwarded(client, hop));
+    headers.insert(header::VIA, HeaderValue::from_static(VIA));
+    headers
+}
+
+/// RFC 7239 §4; IPv6 addresses are bracketed and quoted (§6).
+fn forwarded(client: IpAddr, hop: &Hop) -> String {
+    let node = match client {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("\"[{address}]\""),
+    };
+    match hop.host.as_ref().and_then(|host| host.to_str().ok()).filter(|host| !host.contains(['"', '\\'])) {
+        Some(host) => format!("for={node};host=\"{host}\";proto={}", hop.proto),
+        None => format!("for={node};proto={}", hop.proto),
+    }
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forward(headers: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut request = HeaderMap::new();
+        for (name, value) in headers {
+            request.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let hop = Hop {
+            client: "2001:db8::1".parse().expect("an address"),
+            host: Some(HeaderValue::from_static("mcp.example.com")),
+            proto: "https",
+        };
+        forwarded_headers(&request, &hop)
+    }
+
+    #[test]
+    fn credentials_and_end_to_end_headers_pass() {
+        let sent = forward(&[("authorization", "Bearer x"), ("x-api-key", "k"), ("user-agent", "node"), ("x-a", "1"), ("x-a", "2")]);
+        assert_eq!(sent["authorization"], "Bearer x");
+        assert_eq!(sent["x-api-key"], "k");
+        assert_eq!(sent["user-agent"], "node");
+        assert_eq!(sent.get_all("x-a").iter().count(), 2);
+    }
+
+    #[test]
+    fn connection_transport_and_browser_headers_stay() {
+        let sent = forward(&[
+            ("connection", "keep-alive, X-Named"), ("x-named", "1"), ("keep-alive", "1"), ("te", "trailers"), ("upgrade", "h2c"),
+            ("http2-settings", "x"), ("host", "a"), ("accept", "*/*"), ("content-type", "text/plain"), ("content-length", "1"),
+            ("mcp-session-id", "stolen"), ("mcp-protocol-version", "2024-11-05"), ("mcp-method", "m"), ("mcp-param-x", "1"),
+            ("last-event-id", "1"), ("origin", "https://a"), ("referer", "https://a"), ("cookie", "a=b"), ("sec-fetch-mode", "cors"),
+            ("x_under", "1"), ("proxy-authorization", "Basic x"),
+        ]);
+        let mut names: Vec<&str> = sent.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"]);
+    }
+
+    #[test]
+    fn forwarding_headers_are_ours_alone() {
+        let sent = forward(&[("x-forwarded-for", "6.6.6.6"), ("forwarded", "for=6.6.6.6"), ("x-real-ip", "6.6.6.6")]);
+        assert_eq!(sent["x-forwarded-for"], "2001:db8::1");
+        assert_eq!(sent["forwarded"], "for=\"[2001:db8::1]\";host=\"mcp.example.com\";proto=https");
+        assert!(!sent.contains_key("x-real-ip"));
+    }
+}

@@ -1,0 +1,168 @@
+//! The transport over sockets: reqwest, with everything off that a proxy must not do behind its operator's back.
+//!
+//! Redirects would carry credentials to other hosts, environment proxies would see them, decompression would let
+//! 200 KB become 200 MB (SECURITY §0, 11); none of it happens here.
+
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use ::http::{StatusCode, header};
+use bytes::Bytes;
+use futures_util::Stream;
+use http_body::Body as _;
+use reqwest::Url;
+
+use super::{Answer, Exchange, Fault, Sending, Transport};
+
+/// Where the upstream is and how it is reached.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The MCP endpoint, query included.
+    pub url: Url,
+    /// Bound for making a connection.
+    pub connect_timeout: Duration,
+}
+
+/// Node and uvicorn close idle connections after 5 s; a POST that races the close "may have run".
+const POOL_IDLE: Duration = Duration::from_secs(4);
+/// Unacknowledged data ends a connection after this: keep-alive probes alone do not cover it.
+const USER_TIMEOUT: Duration = Duration::from_secs(45);
+/// Probes on idle connections.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+
+/// Reaches the upstream by reqwest.
+#[derive(Debug, Clone)]
+pub struct HttpTransport {
+    client: reqwest::Client,
+    /// The configured URL, with the path of a redirect that was followed.
+    url: Arc<RwLock<Url>>,
+}
+
+impl HttpTransport {
+    /// Makes the client; no connection is opened.
+    ///
+    /// # Errors
+    /// When the TLS roots of the system cannot be used.
+    pub fn new(config: &Config) -> Result<Self, reqwest::Error> {
+        // Fails only if a provider was installed before, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .referer(false)
+            .http1_only()
+            .connect_timeout(config.connect_timeout)
+            .pool_idle_timeout(POOL_IDLE)
+            .tcp_nodelay(true)
+            .tcp_keepalive(KEEP_ALIVE)
+            .tcp_user_timeout(USER_TIMEOUT)
+            .build()?;
+        Ok(HttpTransport { client, url: Arc::new(RwLock::new(config.url.clone())) })
+    }
+
+    fn url(&self) -> Url {
+        self.url.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sends, and follows one 307 or 308 on the configured origin: Starlette answers `/mcp/` so, behind TLS with a
+    /// `Location` of the wrong scheme. The way is remembered.
+    async fn exchange(self, exchange: Exchange) -> Result<Answer, Fault> {
+        let url = self.url();
+        let answer = self.once(url.clone(), &exchange).await?;
+        if !answer.status.is_redirection() {
+            return Ok(answer);
+        }
+        let location = answer.headers.get(header::LOCATION);
+        let target = location.and_then(|location| url.join(location.to_str().ok()?).ok());
+        let kept = matches!(answer.status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
+        match target {
+            Some(target) if kept && !same_path(&target, &url) => {
+                let mut moved = url;
+                moved.set_path(target.path());
+                let answer = self.once(moved.clone(), &exchange).await?;
+                if answer.status.is_redirection() {
+                    return Err(Fault::Redirect(origin(&target)));
+                }
+                *self.url.write().unwrap_or_else(PoisonError::into_inner) = moved;
+                Ok(answer)
+            }
+            Some(target) => Err(Fault::Redirect(origin(&target))),
+            None => Ok(answer),
+        }
+    }
+
+    async fn once(&self, url: Url, exchange: &Exchange) -> Result<Answer, Fault> {
+        let mut request = reqwest::Request::new(exchange.method.clone(), url);
+        *request.headers_mut() = exchange.headers.clone();
+        if !exchange.body.is_empty() {
+            *request.body_mut() = Some(exchange.body.clone().into());
+        }
+        let response: ::http::Response<reqwest::Body> = self.client.execute(request).await.map_err(fault)?.into();
+        let (head, body) = response.into_parts();
+        Ok(Answer { status: head.status, headers: head.headers, body: Box::pin(Chunks(body)) })
+    }
+}
+
+fn same_path(a: &Url, b: &Url) -> bool {
+    a.path() == b.path()
+}
+
+/// Scheme, host and port: a path or query may hold secrets.
+#[must_use]
+fn origin(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+impl Transport for HttpTransport {
+    fn send(&self, exchange: Exchange) -> Sending {
+        Box::pin(self.clone().exchange(exchange))
+    }
+}
+
+impl Config {
+    /// Scheme, host and port of the upstream: its path or query may hold secrets.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        origin(&self.url)
+    }
+}
+
+/// A response body as a stream of its chunks.
+struct Chunks(reqwest::Body);
+
+impl Stream for Chunks {
+    type Item = Result<Bytes, Fault>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            return Poll::Ready(match ready!(Pin::new(&mut self.0).poll_frame(cx)) {
+                None => None,
+                Some(Err(error)) => Some(Err(fault(error))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => Some(Ok(data)),
+                    // Trailers say nothing that is needed.
+                    Err(_) => continue,
+                },
+            });
+        }
+    }
+}
+
+/// What an error of the client means for the call. Only a failed connect proves that nothing was sent.
+fn fault(error: reqwest::Error) -> Fault {
+    let connect = error.is_connect();
+    let text = root_cause(&error.without_url());
+    if connect { Fault::Unreachable(text) } else { Fault::Broken(text) }
+}
+
+/// The innermost error says what happened; those around it say where.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}

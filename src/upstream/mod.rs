@@ -1,0 +1,19 @@
+//! The upgraded server, as the proxy speaks to it.
+//!
+//! `transport` is the seam: one HTTP exchange, by reqwest or simulated. `session_era` is one upstream session over it
+//! (revisions 2025-03-26 to 2025-11-25), `replies` reads whatever a server answers, `fault` says what went wrong and
+//! what that means for the call.
+
+mod fault;
+mod forward;
+mod http;
+mod replies;
+mod session_era;
+mod transport;
+
+pub use fault::Fault;
+pub use forward::{Hop, forwarded_headers};
+pub use http::{Config, HttpTransport};
+pub use replies::{End, Item, Replies};
+pub use session_era::Link;
+pub use transport::{Answer, Body, Exchange, Sending, Transport};

@@ -1,0 +1,91 @@
+//! The seam to the upstream: one HTTP exchange.
+//!
+//! Two implementations: reqwest over sockets, and a simulated server, so that the session's task can be driven through
+//! any interleaving without a network.
+
+use std::fmt;
+use std::pin::Pin;
+
+use ::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::future::BoxFuture;
+
+use super::Fault;
+use crate::mcp;
+
+/// The bytes of an answer, as they come. Dropping it gives the exchange up.
+pub type Body = Pin<Box<dyn Stream<Item = Result<Bytes, Fault>> + Send>>;
+
+/// An exchange under way, until the head of the answer is in.
+pub type Sending = BoxFuture<'static, Result<Answer, Fault>>;
+
+/// What is sent. Target and host are the transport's own.
+#[derive(Debug)]
+pub struct Exchange {
+    /// POST, GET or DELETE.
+    pub method: Method,
+    /// All headers but `Host` and `Content-Length`.
+    pub headers: HeaderMap,
+    /// Empty unless POST.
+    pub body: Bytes,
+}
+
+/// The head of an answer, and its body to come.
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Body,
+}
+
+impl Answer {
+    /// The upstream session's id, if the server named one.
+    #[must_use]
+    pub fn session_id(&self) -> Option<&HeaderValue> {
+        self.headers.get(mcp::SESSION_ID)
+    }
+
+    /// Whether the credential was turned down in the way that makes clients get another: 401, or 403 with
+    /// `insufficient_scope` (MCP 2025-06-18, authorization §Scope Challenge Handling).
+    #[must_use]
+    pub fn rejects_credential(&self) -> bool {
+        match self.status {
+            StatusCode::UNAUTHORIZED => true,
+            StatusCode::FORBIDDEN => self
+                .challenges()
+                .any(|challenge| challenge.to_str().is_ok_and(|text| text.contains("insufficient_scope"))),
+            _ => false,
+        }
+    }
+
+    /// The `WWW-Authenticate` headers.
+    pub fn challenges(&self) -> impl Iterator<Item = &HeaderValue> {
+        self.headers.get_all(header::WWW_AUTHENTICATE).iter()
+    }
+
+    /// Whether the body is an event stream.
+    #[must_use]
+    pub fn is_event_stream(&self) -> bool {
+        self.headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.split(';').next())
+            .is_some_and(|media| media.trim().eq_ignore_ascii_case("text/event-stream"))
+    }
+}
+
+impl fmt::Debug for Answer {
+    /// Without headers: they may name the session.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+/// One HTTP exchange with the upstream.
+pub trait Transport: fmt::Debug + Send + Sync + 'static {
+    /// Sends `exchange`. The future does not borrow from the transport, and dropping it gives the exchange up.
+    fn send(&self, exchange: Exchange) -> Sending;
+}

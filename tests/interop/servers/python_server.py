@@ -1,0 +1,292 @@
+"""A FastMCP server (Python SDK) with all that the conversations in ../clients ask for:
+
+    python python_server.py --transport sse|streamable-http [--stateless] [--json]
+
+Promises: exactly one line on stdout, ``LISTENING http://127.0.0.1:PORT``, once connections are accepted (SSE at /sse
+and /messages/, Streamable HTTP at /mcp), on a port that the kernel chose; the same server behind either transport;
+and an end when stdin reaches EOF, so that a test which drops the pipe, or dies, leaves nothing behind. Stdin must
+therefore be a pipe that is held open: /dev/null ends it at once.
+
+Tools, prompts and answers are named and worded as in server-everything wherever it has the like, so that one
+conversation fits both. The trap: tools that were added live in the process, not in the session, so run one
+conversation at a time against a process (each removes what it added).
+"""
+
+import argparse
+import hashlib
+import os
+import socket
+import sys
+import threading
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import anyio
+import uvicorn
+from mcp import types
+from mcp.server.fastmcp import Context, FastMCP
+from mcp.server.lowlevel import NotificationOptions
+from pydantic import AnyUrl, BaseModel, Field
+
+LEVELS = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"]
+TEAMS = {
+    "Engineering": ["Alice", "Bob", "Charlie"],
+    "Sales": ["David", "Eve", "Frank"],
+}
+WATCHED = "interop://watched"
+
+
+class Weather(BaseModel):
+    """Structured content with an output schema, the figures as in server-everything."""
+
+    temperature: int
+    conditions: str
+    humidity: int
+
+
+class Form(BaseModel):
+    """What the elicitation asks for."""
+
+    name: str = Field(description="Your full, legal name")
+    integer: int = Field(default=42, description="Your favorite integer")
+
+
+class SessionState:
+    """What the server remembers of one client session; gone with it."""
+
+    def __init__(self) -> None:
+        self.level = "debug"
+        """Least severe level that `log` sends, as set by logging/setLevel."""
+        self.subscribed: set[str] = set()
+        """URIs whose updates the client asked for."""
+        self.cancelled = anyio.Event()
+        """Set when `wait-until-cancelled` was cancelled."""
+
+
+def build(json_response: bool, stateless: bool) -> FastMCP:
+    """The server, not yet bound to a transport."""
+    server = FastMCP(
+        "interop-python",
+        instructions="A server for interop tests.",
+        json_response=json_response,
+        stateless_http=stateless,
+        log_level="WARNING",
+    )
+    sessions: WeakKeyDictionary[Any, SessionState] = WeakKeyDictionary()
+
+    def state(session: Any) -> SessionState:
+        return sessions.setdefault(session, SessionState())
+
+    add_plain_tools(server)
+    add_session_tools(server, state)
+    add_tools_that_ask_the_client(server)
+    add_resources_and_prompts(server)
+    add_low_level_handlers(server, state)
+    return server
+
+
+def add_plain_tools(server: FastMCP) -> None:
+    """Tools that need no more than their arguments and the request."""
+
+    @server.tool(structured_output=False)
+    def echo(message: str) -> str:
+        return f"Echo: {message}"
+
+    @server.tool(structured_output=False)
+    def digest(message: str) -> str:
+        """What arrived, in a form that shows every changed byte without sending it back."""
+        data = message.encode()
+        return f"{len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}"
+
+    @server.tool(name="get-structured-content")
+    def structured(location: str) -> Weather:
+        return Weather(temperature=33, conditions=f"Cloudy in {location}", humidity=82)
+
+    @server.tool(structured_output=False)
+    def headers(ctx: Context) -> str:
+        """The two headers of this request that the clients set."""
+        seen = ctx.request_context.request.headers
+        return f"authorization: {seen.get('authorization')}, x-interop: {seen.get('x-interop')}"
+
+    @server.tool(name="trigger-long-running-operation", structured_output=False)
+    async def long_running(ctx: Context, duration: float = 10, steps: int = 5) -> str:
+        for done in range(1, steps + 1):
+            await anyio.sleep(duration / steps)  # the length of the operation, nobody is waited for
+            await ctx.report_progress(done, steps)
+        return f"Long running operation completed. Duration: {duration} seconds, Steps: {steps}."
+
+
+def add_session_tools(server: FastMCP, state: Any) -> None:
+    """Tools that send notifications or remember something of the session."""
+
+    @server.tool(structured_output=False)
+    async def log(ctx: Context) -> str:
+        """One message of every level that the client wants to hear."""
+        wanted = LEVELS[LEVELS.index(state(ctx.session).level) :]
+        for level in wanted:
+            await ctx.session.send_log_message(level, f"{level} message", "interop", ctx.request_id)
+        return f"logged {len(wanted)}"
+
+    @server.tool(name="touch-resource", structured_output=False)
+    async def touch(ctx: Context) -> str:
+        if WATCHED not in state(ctx.session).subscribed:
+            return "nobody to tell"
+        await ctx.session.send_resource_updated(AnyUrl(WATCHED))
+        return "told"
+
+    @server.tool(name="wait-until-cancelled", structured_output=False)
+    async def wait_until_cancelled(ctx: Context) -> str:
+        state(ctx.session).cancelled = anyio.Event()
+        await ctx.report_progress(1, 2)
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            state(ctx.session).cancelled.set()
+            raise
+        return "never reached"
+
+    @server.tool(name="was-cancelled", structured_output=False)
+    async def was_cancelled(ctx: Context) -> str:
+        """Proof from the server's side; waits, as the cancellation may be on its way still."""
+        with anyio.move_on_after(5):
+            await state(ctx.session).cancelled.wait()
+            return "cancelled"
+        return "not cancelled"
+
+    @server.tool(name="add-tool", structured_output=False)
+    async def add_tool(name: str, ctx: Context) -> str:
+        server.add_tool(lambda: f"{name} speaking", name=name, description="Added later", structured_output=False)
+        await ctx.session.send_tool_list_changed()
+        return f"added {name}"
+
+    @server.tool(name="remove-tool", structured_output=False)
+    async def remove_tool(name: str, ctx: Context) -> str:
+        server.remove_tool(name)
+        await ctx.session.send_tool_list_changed()
+        return f"removed {name}"
+
+
+def add_tools_that_ask_the_client(server: FastMCP) -> None:
+    """Requests from the server: tied to the call that caused them, except roots/list, which the SDK never ties."""
+
+    @server.tool(name="trigger-sampling-request", structured_output=False)
+    async def sample(prompt: str, ctx: Context, maxTokens: int = 100) -> str:
+        content = types.TextContent(type="text", text=f"Resource sample context: {prompt}")
+        result = await ctx.session.create_message(
+            [types.SamplingMessage(role="user", content=content)],
+            max_tokens=maxTokens,
+            system_prompt="You are a helpful test server.",
+            related_request_id=ctx.request_id,
+        )
+        return f"LLM sampling result: {result.model_dump_json(exclude_none=True)}"
+
+    @server.tool(name="trigger-elicitation-request", structured_output=False)
+    async def elicit(ctx: Context) -> str:
+        answer = await ctx.elicit("Please provide inputs for the following fields:", Form)
+        return f"{answer.action}: {answer.data.model_dump_json() if answer.action == 'accept' else None}"
+
+    @server.tool(name="get-roots-list", structured_output=False)
+    async def roots(ctx: Context) -> str:
+        known = (await ctx.session.list_roots()).roots
+        return "\n".join(f"{root.name}: {root.uri}" for root in known)
+
+
+def add_resources_and_prompts(server: FastMCP) -> None:
+    """Two resources, a template, two prompts and their completions."""
+
+    @server.resource("interop://text", mime_type="text/plain")
+    def text() -> str:
+        return "A fixed text, with \u00fcmlauts and\ntwo lines.\n" * 40
+
+    @server.resource("interop://blob", mime_type="application/octet-stream")
+    def blob() -> bytes:
+        return bytes(range(256)) * 2
+
+    @server.resource(WATCHED, mime_type="text/plain")
+    def watched() -> str:
+        return "Always the same, whatever touch-resource says."
+
+    @server.resource("interop://greeting/{name}", mime_type="text/plain")
+    def greeting(name: str) -> str:
+        return f"Hello, {name}!"
+
+    @server.prompt(name="args-prompt", description="A prompt with two arguments, one required and one optional")
+    def args_prompt(city: str, state: str | None = None) -> str:
+        return f"What's weather in {city}{f', {state}' if state else ''}?"
+
+    @server.prompt(name="completable-prompt")
+    def completable_prompt(department: str, name: str) -> str:
+        return f"Please promote {name} to the head of the {department} team."
+
+    @server.completion()
+    async def complete(ref: Any, argument: Any, context: Any) -> types.Completion:
+        known = context.arguments if context and context.arguments else {}
+        candidates = {
+            "department": list(TEAMS),
+            "name": TEAMS.get(known.get("department", ""), ["Ada", "Alan"]),
+        }.get(argument.name, [])
+        values = [value for value in candidates if value.startswith(argument.value)]
+        return types.Completion(values=values, total=len(values), hasMore=False)
+
+
+def add_low_level_handlers(server: FastMCP, state: Any) -> None:
+    """What FastMCP has no decorator for; its low-level server has, and is reached in this one place."""
+    low_level = server._mcp_server
+
+    @low_level.set_logging_level()
+    async def set_level(level: types.LoggingLevel) -> None:
+        state(low_level.request_context.session).level = level
+
+    @low_level.subscribe_resource()
+    async def subscribe(uri: AnyUrl) -> None:
+        state(low_level.request_context.session).subscribed.add(str(uri))
+
+    @low_level.unsubscribe_resource()
+    async def unsubscribe(uri: AnyUrl) -> None:
+        state(low_level.request_context.session).subscribed.discard(str(uri))
+
+    original = low_level.create_initialization_options
+
+    def options(*_: Any, **__: Any) -> Any:
+        # The SDK never declares these two, even with the handlers in place.
+        made = original(NotificationOptions(tools_changed=True))
+        made.capabilities.resources.subscribe = True
+        return made
+
+    low_level.create_initialization_options = options
+
+
+class AnnouncingServer(uvicorn.Server):
+    """uvicorn that says when it accepts."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        host, port = sockets[0].getsockname()
+        print(f"LISTENING http://{host}:{port}", flush=True)
+
+
+def exit_with_stdin() -> None:
+    """Ends the process at EOF, at once: open event streams would hold up an orderly shutdown."""
+    while sys.stdin.buffer.read(4096):
+        pass
+    os._exit(0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--transport", choices=["sse", "streamable-http"], required=True)
+    parser.add_argument("--stateless", action="store_true", help="no sessions (Streamable HTTP only)")
+    parser.add_argument("--json", action="store_true", help="answer with JSON, not SSE (Streamable HTTP only)")
+    args = parser.parse_args()
+
+    server = build(args.json, args.stateless)
+    app = server.sse_app() if args.transport == "sse" else server.streamable_http_app()
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    threading.Thread(target=exit_with_stdin, daemon=True).start()
+    # uvicorn's access log goes to stdout, which belongs to the announcement.
+    AnnouncingServer(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()
