@@ -4,10 +4,16 @@
 //! session to an upstream session and records who still comes. The modules form rows, and a module imports only
 //! from rows below its own (`tests/it/layers.rs` holds the table).
 
+pub mod app;
+pub mod auth;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod drain;
+pub mod front;
 pub mod mcp;
 pub mod metrics;
+pub mod net;
 pub mod session;
 pub mod sse;
 pub mod traffic;

@@ -52,16 +52,19 @@ impl IdScanner {
 
     /// The id, if the text is a request.
     #[must_use]
-    pub fn request_id(mut self) -> Option<RequestId> {
-        self.take_value();
-        if self.is_request && !self.is_response { self.id } else { None }
+    pub fn request_id(&self) -> Option<RequestId> {
+        if self.is_request && !self.is_response { self.found() } else { None }
     }
 
     /// The id, if the text is a response.
     #[must_use]
-    pub fn response_id(mut self) -> Option<RequestId> {
-        self.take_value();
-        if self.is_response && !self.is_request { self.id } else { None }
+    pub fn response_id(&self) -> Option<RequestId> {
+        if self.is_response && !self.is_request { self.found() } else { None }
+    }
+
+    /// The id, or the one that the text breaks off after.
+    fn found(&self) -> Option<RequestId> {
+        self.id.clone().or_else(|| (self.place == Place::IdValue).then(|| read_id(&self.value)).flatten())
     }
 
     fn string_byte(&mut self, byte: u8) {
@@ -129,10 +132,14 @@ impl IdScanner {
     fn take_value(&mut self) {
         if std::mem::take(&mut self.place) == Place::IdValue {
             self.key.clear();
-            let raw: Option<&RawValue> = serde_json::from_slice(&self.value).ok();
-            self.id = raw.and_then(RequestId::from_raw);
+            self.id = read_id(&self.value);
         }
     }
+}
+
+fn read_id(value: &[u8]) -> Option<RequestId> {
+    let raw: Option<&RawValue> = serde_json::from_slice(value).ok();
+    raw.and_then(RequestId::from_raw)
 }
 
 #[cfg(test)]

@@ -146,15 +146,6 @@ impl fmt::Debug for Closer {
     }
 }
 
-/// A session that was opened: where its client posts, and the stream it reads.
-#[derive(Debug)]
-pub struct Opened {
-    /// The id for the endpoint URL.
-    pub id: SessionId,
-    /// The stream, empty so far.
-    pub stream: EventStream,
-}
-
 /// The way into a session.
 #[derive(Debug, Clone)]
 pub struct Handle {
@@ -246,11 +237,12 @@ impl Sessions {
         Sessions { context: Arc::new(Context { config, transport, books, tasks, drain, registry, open }) }
     }
 
-    /// Opens a session and writes `legacy.connect`. `None` when even refusing would cost too much.
+    /// Opens a session, writes `legacy.connect`, and gives the stream, whose first event names `endpoint(id)`. `None` when
+    /// even refusing would cost too much.
     ///
     /// Over the limit a session is opened all the same, to say so by a JSON-RPC error on `initialize`: TypeScript clients
     /// take an HTTP 503 for ever (WIRE, Limits). Such sessions have a limit of their own.
-    pub async fn open(&self, guest: Guest) -> Option<Opened> {
+    pub async fn open(&self, guest: Guest, endpoint: impl FnOnce(&str) -> String) -> Option<EventStream> {
         let context = &self.context;
         let max = context.config.max_sessions;
         let open = context.open.fetch_add(1, Ordering::Relaxed);
@@ -268,12 +260,13 @@ impl Sessions {
             context.books.refuse(&label, &guest.client, guest.connection, refusal.reason, status).await;
         }
         let (outbox, stream) = outbox::outbox(context.config.outbox_bytes, Some(context.config.keep_alive));
+        outbox.push(crate::sse::endpoint_event(&endpoint(id.as_str())));
         let (sender, inbox) = mpsc::channel(context.config.max_waiting);
         let handle = Handle { inbox: sender, verdict: context.config.verdict };
         context.registry.insert(id.clone(), handle);
         let task = Task::new(place, id.clone(), inbox, outbox, evidence, guest.closer, refusal);
         context.tasks.spawn(task.live());
-        Some(Opened { id, stream })
+        Some(stream)
     }
 
     /// The way into the session named `id`.

@@ -157,12 +157,6 @@ impl Outbox {
         }
     }
 
-    /// Whether the client is gone.
-    #[must_use]
-    pub fn is_client_gone(&self) -> bool {
-        lock(&self.shared).gone
-    }
-
     /// Since when something is queued that the client does not take, if so.
     #[must_use]
     pub fn stalled_since(&self) -> Option<Instant> {
@@ -300,7 +294,6 @@ mod tests {
         assert!(outbox.client_gone().now_or_never().is_none());
         drop(stream);
         outbox.client_gone().await;
-        assert!(outbox.is_client_gone());
     }
 
     #[tokio::test(start_paused = true)]

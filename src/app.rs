@@ -1,0 +1,163 @@
+//! The program as a whole: builds its parts, wires them, runs them, and lets them drain.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::time::{Instant, MissedTickBehavior, timeout, timeout_at};
+
+use crate::clock::StepDetector;
+use crate::config::Config;
+use crate::drain::{Drain, Phase, Tasks, Watch};
+use crate::front::Front;
+use crate::metrics::Metrics;
+use crate::net;
+use crate::session::{Books, Sessions};
+use crate::traffic::{Heartbeat, Log, Pseudonyms, Record, Start, Stop};
+use crate::upstream::HttpTransport;
+
+/// How often the process says that it lives (EVIDENCE, `proxy.heartbeat`).
+const HEARTBEAT: Duration = Duration::from_secs(60);
+/// How long sessions and connections have, after the deadline of the drain, to say their last words.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// Why the process could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be had.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
+    /// The traffic log cannot be opened.
+    #[error("cannot open the traffic log: {0}")]
+    TrafficLog(std::io::Error),
+    /// The state directory cannot be used.
+    #[error("cannot use the state directory: {0}")]
+    StateDir(std::io::Error),
+    /// The client for the upstream cannot be made.
+    #[error("cannot make the client for the upstream: {0}")]
+    Upstream(reqwest::Error),
+}
+
+/// A proxy that has its address and has not begun to serve.
+#[derive(Debug)]
+pub struct App {
+    listener: TcpListener,
+    front: Front,
+    sessions: Sessions,
+    books: Books,
+    drain: Drain,
+    watch: Watch,
+    session_tasks: Tasks,
+    config: Config,
+}
+
+impl App {
+    /// Takes the address, opens the log, makes the parts.
+    ///
+    /// # Errors
+    /// When one of these cannot be had.
+    pub fn build(config: Config) -> Result<App, StartError> {
+        let pseudonyms = match &config.state_dir {
+            Some(dir) => Pseudonyms::kept_in(dir, config.client_address).map_err(StartError::StateDir)?,
+            None => Pseudonyms::ephemeral(config.client_address),
+        };
+        let listener = net::bind(config.listen).map_err(|error| StartError::Listen(config.listen, error))?;
+        let transport = HttpTransport::new(&config.upstream).map_err(StartError::Upstream)?;
+        let log =
+            Log::open(config.traffic_log.clone(), config.instance.clone()).map_err(StartError::TrafficLog)?;
+        let books = Books { log, pseudonyms: Arc::new(pseudonyms), metrics: Arc::new(Metrics::default()) };
+        let (drain, watch) = Drain::new();
+        let session_tasks = Tasks::default();
+        let sessions = Sessions::new(
+            config.session.clone(),
+            Arc::new(transport),
+            books.clone(),
+            session_tasks.clone(),
+            watch.clone(),
+        );
+        let front = Front::new(config.front.clone(), sessions.clone(), books.clone(), watch.clone());
+        Ok(App { listener, front, sessions, books, drain, watch, session_tasks, config })
+    }
+
+    /// The address that was taken.
+    ///
+    /// # Errors
+    /// When the socket is gone.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// The traffic log, to be reopened on SIGHUP.
+    #[must_use]
+    pub fn log(&self) -> Log {
+        self.books.log.clone()
+    }
+
+    /// Serves until `shutdown`, then drains.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let started = Instant::now();
+        self.books
+            .log
+            .write(Record::Start(Start {
+                version: env!("CARGO_PKG_VERSION"),
+                config_hash: self.config.hash.clone(),
+                upstream_origin: self.config.upstream.origin(),
+            }))
+            .await;
+        let connections = Tasks::default();
+        let accept = net::listen(&self.listener, |stream, peer| {
+            let front = self.front.clone();
+            connections.spawn(net::serve(stream, peer, self.watch.clone(), move |request, peer| {
+                let front = front.clone();
+                async move { front.answer(request, peer).await }
+            }));
+        });
+        tokio::select! {
+            () = accept => {}
+            () = self.heartbeats() => {}
+            () = async { shutdown.await; self.drain_sessions().await } => {}
+        }
+        // The listener is still open here and closes last: until now a new connection found someone.
+        drop(self.listener);
+        let _ = timeout(LAST_WORDS, connections.ended()).await;
+        let stop = Stop { uptime_s: started.elapsed().as_secs(), lost: self.books.log.health().lost() };
+        self.books.log.write(Record::Stop(stop)).await;
+        self.books.log.flush().await;
+    }
+
+    /// See DESIGN, Sessions survive: the proxy drains.
+    async fn drain_sessions(&self) {
+        let deadline = Instant::now() + self.config.drain;
+        tracing::info!(sessions = self.sessions.len(), "draining");
+        self.drain.enter(Phase::Leaving);
+        tokio::time::sleep(self.config.drain_delay).await;
+        self.drain.enter(Phase::Closing);
+        if timeout_at(deadline, self.session_tasks.ended()).await.is_err() {
+            tracing::warn!(sessions = self.sessions.len(), "the drain deadline has passed; pending calls get an error");
+        }
+        self.drain.enter(Phase::Over);
+        let _ = timeout(LAST_WORDS, self.session_tasks.ended()).await;
+    }
+
+    async fn heartbeats(&self) {
+        let mut clock = StepDetector::start();
+        let mut beat = tokio::time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            beat.tick().await;
+            let metrics = &self.books.metrics;
+            let record = Heartbeat {
+                active: metrics.sessions_active.get(),
+                opened: metrics.sessions_opened.get(),
+                requests: metrics.requests.get(),
+                uses: metrics.uses.get(),
+                refused: metrics.refused.get(),
+                lost: self.books.log.health().lost(),
+                clock_step_s: clock.step_s(),
+            };
+            self.books.log.write(Record::Heartbeat(record)).await;
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What a request's credential says about who sends it.
+//!
+//! A bearer JWT is decoded only as a label for the log. Nothing is verified here and nothing is allowed by it: the
+//! upstream verifies the very same token on the very same request.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{HeaderMap, HeaderName, header};
+use serde::Deserialize;
+
+use crate::traffic::{Principal, printable};
+
+/// Longest token that is looked into, in bytes.
+const LONGEST_TOKEN: usize = 16 << 10;
+
+/// The claims that name a principal.
+#[derive(Deserialize)]
+struct Claims {
+    sub: Option<String>,
+    client_id: Option<String>,
+    azp: Option<String>,
+}
+
+/// Reads the principal; `identity_header` is a header that the operator trusts to name the client.
+#[must_use]
+pub fn principal(headers: &HeaderMap, identity_header: Option<&HeaderName>) -> Principal {
+    let named = identity_header.and_then(|name| headers.get(name)).and_then(|value| value.to_str().ok());
+    let mut principal = Principal { header: named.map(printable), ..Principal::default() };
+    let Some(authorization) = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()) else {
+        return principal;
+    };
+    let (scheme, token) = authorization.split_once(' ').unwrap_or((authorization, ""));
+    // A scheme is a token (RFC 9110 §11.1); a bare secret in its place must not reach the log.
+    if token.is_empty() || scheme.len() > 20 {
+        return principal;
+    }
+    let scheme = printable(&scheme.to_ascii_lowercase());
+    if scheme == "bearer" {
+        match claims(token.trim()) {
+            Some(claims) => {
+                principal.subject = claims.sub;
+                principal.client_id = claims.client_id.or(claims.azp).map(|client_id| printable(&client_id));
+            }
+            None => principal.is_opaque = true,
+        }
+    }
+    principal.scheme = Some(scheme);
+    principal
+}
+
+fn claims(token: &str) -> Option<Claims> {
+    let mut parts = token.split('.');
+    let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        return None;
+    };
+    if payload.len() > LONGEST_TOKEN {
+        return None;
+    }
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn of(authorization: &str) -> Principal {
+        let value = HeaderValue::from_str(authorization).expect("a header");
+        principal(&HeaderMap::from_iter([(header::AUTHORIZATION, value)]), None)
+    }
+
+    #[test]
+    fn jwt_names_subject_and_client() {
+        let payload = URL_SAFE_NO_PAD.encode(r#"{"sub":"alice","azp":"reporting","exp":1}"#);
+        let principal = of(&format!("Bearer e30.{payload}.sig"));
+        assert_eq!(principal.subject.as_deref(), Some("alice"));
+        assert_eq!(principal.client_id.as_deref(), Some("reporting"));
+        assert!(!principal.is_opaque);
+    }
+
+    #[test]
+    fn opaque_token_is_marked_and_shown_nowhere() {
+        for token in ["Bearer hunter2", "Bearer a.b.c", "Bearer hunter2.hunter2.hunter2"] {
+            let principal = of(token);
+            assert!(principal.is_opaque, "{token}");
+            assert!(!format!("{principal:?}").contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn bare_secret_is_no_scheme() {
+        assert_eq!(of("hunter2").scheme, None);
+        assert_eq!(of("Basic aHVudGVyMg==").scheme.as_deref(), Some("basic"));
+    }
+
+    #[test]
+    fn header_of_the_operator_names_the_client() {
+        let name = HeaderName::from_static("x-team");
+        let headers = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static("team-a"))]);
+        assert_eq!(principal(&headers, Some(&name)).header.as_deref(), Some("team-a"));
+    }
+}

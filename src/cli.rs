@@ -1,0 +1,222 @@
+//! Words typed by a person, and exit codes.
+//!
+//! 0: done, or stopped in order. 1: could not start, or failed while running. 2: usage or configuration. 128 + n:
+//! ended by a second signal n, without draining.
+
+use std::ffi::OsString;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::app::App;
+use crate::config::{self, Config, Given, LogFormat, OPTIONS, Origin, Raw};
+use crate::traffic::Target;
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+
+/// Runs the program for the words it was given.
+#[must_use]
+pub fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
+    let matches = match command().try_get_matches_from(words) {
+        Ok(matches) => matches,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match matches.subcommand() {
+        Some(("serve", options)) => serve(options),
+        _ => ExitCode::from(USAGE),
+    }
+}
+
+fn command() -> Command {
+    let serve = OPTIONS.iter().fold(Command::new("serve"), |command, option| {
+        let arg = Arg::new(option.name)
+            .long(option.name)
+            .value_name(option.value_name)
+            .help_heading(option.heading)
+            .env(option.variable())
+            .hide_env(true)
+            .help(match option.default {
+                Some(default) => format!("{} [default: {default}]", option.help),
+                None => option.help.to_owned(),
+            });
+        command.arg(if option.many { arg.action(ArgAction::Append).value_delimiter(',') } else { arg })
+    });
+    let serve = serve.about("Serve legacy HTTP+SSE clients in front of an upgraded server").after_help(
+        "Every option is also an environment variable (--public-url is SSE_SUNSET_PUBLIC_URL) and a key of the --config \
+         file; flags win over the environment, which wins over the file. Durations need a unit (15s, 2m).",
+    );
+    Command::new("sse-sunset")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Keeps legacy MCP HTTP+SSE clients working in front of an upgraded server, and records who still comes")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(serve)
+}
+
+fn serve(options: &ArgMatches) -> ExitCode {
+    let config = match configure(options) {
+        Ok(config) => config,
+        Err(problems) => {
+            let mut stderr = std::io::stderr().lock();
+            for problem in &problems {
+                let _ = writeln!(stderr, "sse-sunset: {problem}");
+            }
+            return ExitCode::from(USAGE);
+        }
+    };
+    match start(config) {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "sse-sunset: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Gathers what flags, environment and file say, and resolves it.
+fn configure(options: &ArgMatches) -> Result<Config, Vec<config::Problem>> {
+    let mut raw = Raw::new();
+    for option in OPTIONS {
+        let origin = match options.value_source(option.name) {
+            Some(ValueSource::CommandLine) => Origin::Flag,
+            Some(ValueSource::EnvVariable) => Origin::Environment,
+            _ => continue,
+        };
+        let values: Vec<String> = options.get_many::<String>(option.name).into_iter().flatten().cloned().collect();
+        // An empty variable is one that is not set: that is how compose files and charts leave options out.
+        if origin == Origin::Environment && values.iter().all(String::is_empty) {
+            continue;
+        }
+        raw.insert(option.name, Given { values, origin });
+    }
+    let mut problems = config::unknown_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
+    let file = raw.remove("config").and_then(|given| given.values.into_iter().next());
+    if let Some(file) = file {
+        problems.extend(config::read_file(&PathBuf::from(file), &mut raw));
+    }
+    config::resolve(&raw, problems, &host_name())
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "sse-sunset".to_owned() } else { name.to_owned() }
+}
+
+fn start(config: Config) -> anyhow::Result<ExitCode> {
+    diagnose(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let code = runtime.block_on(async {
+        let mut signals = Signals::install()?;
+        let config_for_banner = config.clone();
+        let app = App::build(config)?;
+        announce(&config_for_banner, app.address()?)?;
+        let log = app.log();
+        let mut hangup = signal(SignalKind::hangup())?;
+        let reopen = async {
+            while hangup.recv().await.is_some() {
+                tracing::info!("reopening the traffic log");
+                log.reopen().await;
+            }
+        };
+        // The first signal drains, the second ends: both are awaited side by side with the work.
+        let (first, drained) = tokio::sync::oneshot::channel::<()>();
+        let insist = async move {
+            signals.next().await;
+            let _ = first.send(());
+            signals.next().await
+        };
+        let shutdown = async {
+            let _ = drained.await;
+        };
+        anyhow::Ok(tokio::select! {
+            () = app.run(shutdown) => ExitCode::SUCCESS,
+            number = insist => ExitCode::from(128 + number),
+            () = reopen => ExitCode::from(FAILED),
+        })
+    })?;
+    runtime.shutdown_background();
+    Ok(code)
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn install() -> std::io::Result<Self> {
+        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// The number of the next one.
+    async fn next(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.terminate.recv() => 15,
+            _ = self.interrupt.recv() => 2,
+        }
+    }
+}
+
+fn is_human(format: LogFormat) -> bool {
+    match format {
+        LogFormat::Human => true,
+        LogFormat::Json => false,
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+    }
+}
+
+/// Diagnostics go to standard error, panics of single sessions included.
+fn diagnose(config: &Config) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.log_level)
+        .with_context(|| format!("--log-level: {:?} is not a filter", config.log_level))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if is_human(config.log_format) {
+        builder.with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()).init();
+    } else {
+        builder.json().init();
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        // Without the message: it could hold what a client sent.
+        tracing::error!(location, "panic: a bug in sse-sunset, please report it");
+    }));
+    Ok(())
+}
+
+/// Says that connections are accepted, and where, whatever the log level: scripts wait for it.
+fn announce(config: &Config, address: std::net::SocketAddr) -> std::io::Result<()> {
+    let base = config.public_url.clone().unwrap_or_else(|| format!("http://{address}{}", config.front.public_path));
+    let url = format!("{base}{}", config.front.sse_path);
+    let log = match &config.traffic_log {
+        Target::Stdout => "standard output".to_owned(),
+        Target::File(path) => path.display().to_string(),
+    };
+    let mut stderr = std::io::stderr().lock();
+    if !is_human(config.log_format) {
+        let line = serde_json::json!({
+            "level": "INFO", "message": "accepting connections", "listen": address.to_string(),
+            "upstream": config.upstream.origin(), "sse_url": url, "traffic_log": log,
+        });
+        return writeln!(stderr, "{line}");
+    }
+    writeln!(stderr, "sse-sunset {} accepting connections on {address}", env!("CARGO_PKG_VERSION"))?;
+    writeln!(stderr, "  upstream     {} (Streamable HTTP, session era)", config.upstream.origin())?;
+    writeln!(stderr, "  hand out     {url}")?;
+    writeln!(stderr, "  traffic log  {log}")?;
+    if config.state_dir.is_none() {
+        writeln!(stderr, "  state        none: pseudonyms in the log change with every start; keep them with --state-dir")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,378 @@
+//! Configuration: flags over environment over file, resolved into the parts' own configurations.
+//!
+//! Two stages: first every option is a text with its origin ([`Given`]), then [`resolve`] reads all of them and collects
+//! every problem, so that an operator sees all mistakes at once.
+
+mod options;
+mod units;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ring::digest;
+
+pub use options::{OPTIONS, OptionSpec, PREFIX};
+
+use crate::front::{self, AllowedHost, Guard, TrustedProxies};
+use crate::session;
+use crate::traffic::{AddressForm, Target};
+use crate::upstream;
+
+/// How diagnostics are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people on a terminal, as JSON otherwise.
+    Auto,
+    /// For people.
+    Human,
+    /// For programs.
+    Json,
+}
+
+/// Everything `serve` needs.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The upgraded server.
+    pub upstream: upstream::Config,
+    /// Legacy sessions.
+    pub session: session::Config,
+    /// Their HTTP side.
+    pub front: front::Config,
+    /// Where the traffic log goes.
+    pub traffic_log: Target,
+    /// What must outlive a restart is kept here.
+    pub state_dir: Option<PathBuf>,
+    /// How addresses stand in the traffic log.
+    pub client_address: AddressForm,
+    /// Names this replica.
+    pub instance: String,
+    /// The URL that clients know the proxy under, without our paths.
+    pub public_url: Option<String>,
+    /// How long the whole drain may take.
+    pub drain: Duration,
+    /// How long everything is still served first.
+    pub drain_delay: Duration,
+    /// Filter for diagnostics.
+    pub log_level: String,
+    /// Their form.
+    pub log_format: LogFormat,
+    /// Changes when any option does.
+    pub hash: String,
+}
+
+/// Where a value came from, for messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A flag.
+    Flag,
+    /// An environment variable.
+    Environment,
+    /// The configuration file.
+    File(PathBuf),
+}
+
+/// One option as it was given.
+#[derive(Debug, Clone)]
+pub struct Given {
+    /// Its values; more than one only for options that may be repeated.
+    pub values: Vec<String>,
+    /// Where they came from.
+    pub origin: Origin,
+}
+
+/// All options that were given, by name.
+pub type Raw = BTreeMap<&'static str, Given>;
+
+/// One mistake in the configuration, with what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem(String);
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Adds the values of a TOML file for all options that flags and environment leave open. Unknown keys are problems.
+pub fn read_file(path: &Path, raw: &mut Raw) -> Vec<Problem> {
+    let file = path.display();
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => return vec![Problem(format!("cannot read {file}: {error}"))],
+    };
+    let table: toml::Table = match text.parse() {
+        Ok(table) => table,
+        Err(error) => return vec![Problem(format!("{file} is not TOML: {}", error.to_string().trim_end()))],
+    };
+    let mut problems = Vec::new();
+    for (key, value) in table {
+        let name = key.replace('_', "-");
+        let Some(option) = OPTIONS.iter().find(|option| option.name == name && option.name != "config") else {
+            problems.push(Problem(format!("{file}: unknown key {key:?}; see sse-sunset serve --help for the names")));
+            continue;
+        };
+        let values = match value {
+            toml::Value::String(text) => vec![text],
+            toml::Value::Integer(number) => vec![number.to_string()],
+            toml::Value::Array(items) if option.many && items.iter().all(toml::Value::is_str) => {
+                items.iter().filter_map(toml::Value::as_str).map(str::to_owned).collect()
+            }
+            _ => {
+                let wanted = if option.many { "a string or an array of strings" } else { "a string or a whole number" };
+                problems.push(Problem(format!("{file}: {key} must be {wanted}")));
+                continue;
+            }
+        };
+        raw.entry(option.name).or_insert(Given { values, origin: Origin::File(path.to_owned()) });
+    }
+    problems
+}
+
+/// Variables with our prefix that name no option. Kubernetes sets some of that form for a service called `sse-sunset`;
+/// those are not ours.
+#[must_use]
+pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<Problem> {
+    let known = |name: &str| OPTIONS.iter().any(|option| option.variable() == name);
+    let of_kubernetes = |name: &str| {
+        let rest = name.strip_prefix(PREFIX).unwrap_or_default();
+        rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
+    };
+    names
+        .filter(|name| name.starts_with(PREFIX) && !known(name) && !of_kubernetes(name))
+        .map(|name| Problem(format!("unknown environment variable {name}; see sse-sunset serve --help for the names")))
+        .collect()
+}
+
+/// Reads every option. `instance` names this machine, should no option do.
+///
+/// # Errors
+/// All mistakes, `earlier` ones included.
+pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Config, Vec<Problem>> {
+    let mut reader = Reader { raw, problems: earlier };
+    let listen = reader.value("listen", units::socket_address);
+    let upstream = reader.value("upstream", units::upstream_url);
+    let public_url = reader.optional("public-url", units::public_url);
+    let loopback = listen.is_some_and(|address| address.ip().is_loopback());
+    let guard = reader.guard(public_url.as_ref(), loopback);
+    let session = reader.session();
+    let public_path = reader
+        .optional("public-path", units::path)
+        .or_else(|| public_url.as_ref().map(|url| url.path().trim_end_matches('/').to_owned()))
+        .unwrap_or_default();
+    let front = front::Config {
+        sse_path: reader.value("sse-path", units::path).unwrap_or_default(),
+        messages_path: reader.value("messages-path", units::path).unwrap_or_default(),
+        public_path: public_path.trim_end_matches('/').to_owned(),
+        max_body: reader.value("max-body", units::bytes).unwrap_or_default(),
+        guard,
+        trusted: TrustedProxies(reader.many("trusted-proxy", units::network)),
+        identity_header: reader.optional("identity-header", units::header_name),
+    };
+    let drain = reader.value("drain", units::duration).unwrap_or_default();
+    let drain_delay = reader.value("drain-delay", units::duration).unwrap_or_default();
+    if drain_delay > drain {
+        reader.problem("--drain-delay is longer than --drain, which is the time for the whole shutdown".to_owned());
+    }
+    if front.sse_path == front.messages_path {
+        reader.problem("--sse-path and --messages-path must differ".to_owned());
+    }
+    let traffic_log = reader.value("traffic-log", units::target);
+    let client_address = reader.value("client-address", units::address_form).unwrap_or(AddressForm::Hmac);
+    let state_dir = reader.optional("state-dir", |text| Ok(PathBuf::from(text)));
+    let instance = reader.optional("instance", |text| Ok(text.to_owned())).unwrap_or_else(|| instance.to_owned());
+    let log_level = reader.value("log-level", |text| Ok(text.to_owned())).unwrap_or_default();
+    let log_format = reader.value("log-format", units::log_format).unwrap_or(LogFormat::Auto);
+    let problems = reader.problems;
+    match (listen, upstream, traffic_log) {
+        (Some(listen), Some(url), Some(traffic_log)) if problems.is_empty() => Ok(Config {
+            listen,
+            upstream: upstream::Config { url, connect_timeout: Duration::from_secs(5) },
+            session,
+            front,
+            traffic_log,
+            state_dir,
+            client_address,
+            instance,
+            public_url: public_url.map(|url| url.as_str().trim_end_matches('/').to_owned()),
+            drain,
+            drain_delay,
+            log_level,
+            log_format,
+            hash: hash(raw),
+        }),
+        _ => Err(problems),
+    }
+}
+
+/// Reads options one by one and collects what is wrong with them.
+struct Reader<'a> {
+    raw: &'a Raw,
+    problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn problem(&mut self, text: String) {
+        self.problems.push(Problem(text));
+    }
+
+    fn many<T>(&mut self, name: &'static str, read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+        let Some(given) = self.raw.get(name) else { return Vec::new() };
+        let mut values = Vec::new();
+        for text in &given.values {
+            match read(text) {
+                Ok(value) => values.push(value),
+                Err(problem) => {
+                    let at = origin(name, &given.origin);
+                    self.problems.push(Problem(format!("{at}: {text:?} {problem}")));
+                }
+            }
+        }
+        values
+    }
+
+    fn optional<T>(&mut self, name: &'static str, read: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        self.many(name, read).pop()
+    }
+
+    /// The option's value or its default; a problem where it has none.
+    fn value<T>(&mut self, name: &'static str, read: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        if self.raw.contains_key(name) {
+            return self.optional(name, read);
+        }
+        let Some(default) = options::find(name).and_then(|option| option.default) else {
+            self.problem(format!("--{name} is required; see sse-sunset serve --help"));
+            return None;
+        };
+        Some(read(default).expect("defaults are valid; a test reads them all"))
+    }
+
+    fn session(&mut self) -> session::Config {
+        let count = |reader: &mut Self, name| reader.value(name, units::count).unwrap_or_default();
+        session::Config {
+            max_sessions: count(self, "max-sessions"),
+            max_in_flight: count(self, "max-in-flight"),
+            keep_alive: self.value("keep-alive", units::interval).unwrap_or_default(),
+            ..session::Config::default()
+        }
+    }
+
+    fn guard(&mut self, public_url: Option<&reqwest::Url>, loopback: bool) -> Guard {
+        let mut hosts = self.many("allowed-host", |text| {
+            AllowedHost::parse(text).ok_or_else(|| "is not a host, host:port or *".to_owned())
+        });
+        let mut origins = self.many("allowed-origin", units::origin);
+        if let Some(url) = public_url {
+            hosts.extend(url.host_str().map(|host| AllowedHost::Name(host.to_ascii_lowercase())));
+            origins.push(url.origin().ascii_serialization());
+        }
+        if hosts.is_empty() && !loopback && self.raw.contains_key("listen") {
+            self.problem(
+                "--listen is not a loopback address, so --public-url or --allowed-host must say which host names clients \
+                 may use (--allowed-host '*' allows all)"
+                    .to_owned(),
+            );
+        }
+        Guard::new(hosts, origins, loopback)
+    }
+}
+
+fn origin(name: &str, origin: &Origin) -> String {
+    match origin {
+        Origin::Flag => format!("--{name}"),
+        Origin::Environment => format!("{PREFIX}{}", name.to_ascii_uppercase().replace('-', "_")),
+        Origin::File(path) => format!("{}: {name}", path.display()),
+    }
+}
+
+/// A fingerprint of what was given, for the log: whether two starts had the same configuration.
+fn hash(raw: &Raw) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for (name, given) in raw {
+        for value in &given.values {
+            context.update(format!("{name}\0{value}\0").as_bytes());
+        }
+    }
+    let digest = context.finish();
+    digest.as_ref().iter().take(6).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(options: &[(&'static str, &str)]) -> Raw {
+        let mut raw = Raw::new();
+        for (name, value) in options {
+            let given = raw.entry(name).or_insert(Given { values: Vec::new(), origin: Origin::Flag });
+            given.values.push((*value).to_owned());
+        }
+        raw
+    }
+
+    fn problems(options: &[(&'static str, &str)]) -> Vec<String> {
+        let problems = resolve(&raw(options), Vec::new(), "here").expect_err("something is wrong");
+        problems.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn defaults_are_valid() {
+        let config = resolve(&raw(&[("upstream", "http://127.0.0.1:3001/mcp")]), Vec::new(), "here").expect("valid");
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.front.max_body, 4 << 20);
+        assert_eq!(config.session.max_sessions, 10_000);
+        assert_eq!(config.session.keep_alive, Duration::from_secs(15));
+        assert_eq!(config.drain, Duration::from_secs(25));
+        assert_eq!(config.instance, "here");
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once_with_their_origin() {
+        let mut raw = raw(&[("upstream", "ftp://x"), ("keep-alive", "15"), ("trusted-proxy", "10.0.0.0/99")]);
+        raw.insert("drain", Given { values: vec!["soon".into()], origin: Origin::Environment });
+        let problems: Vec<String> =
+            resolve(&raw, Vec::new(), "here").expect_err("wrong").iter().map(ToString::to_string).collect();
+        for expected in ["--upstream: \"ftp://x\"", "--keep-alive: \"15\"", "--trusted-proxy", "SSE_SUNSET_DRAIN: \"soon\""] {
+            assert!(problems.iter().any(|problem| problem.starts_with(expected)), "{expected}: {problems:#?}");
+        }
+        assert!(problems.iter().any(|problem| problem.contains("needs a unit")), "{problems:#?}");
+    }
+
+    #[test]
+    fn public_address_needs_to_know_its_names() {
+        let upstream = ("upstream", "http://127.0.0.1:3001/mcp");
+        let problems = problems(&[upstream, ("listen", "0.0.0.0:8080")]);
+        assert!(problems.iter().any(|problem| problem.contains("--public-url or --allowed-host")), "{problems:#?}");
+        let named = raw(&[upstream, ("listen", "0.0.0.0:8080"), ("public-url", "https://mcp.example.com/gw/")]);
+        let config = resolve(&named, Vec::new(), "here").expect("valid");
+        assert_eq!(config.front.public_path, "/gw");
+    }
+
+    #[test]
+    fn file_gives_what_flags_leave_open_and_unknown_keys_are_problems() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("sunset.toml");
+        std::fs::write(&path, "upstream = \"http://file/mcp\"\nkeep_alive = \"20s\"\nmax-sessions = 5\nlinger = \"1s\"\n")
+            .expect("written");
+        let mut raw = raw(&[("upstream", "http://flag/mcp")]);
+        let problems = read_file(&path, &mut raw);
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].to_string().contains("unknown key \"linger\""), "{problems:?}");
+        let config = resolve(&raw, Vec::new(), "here").expect("valid");
+        assert_eq!(config.upstream.url.as_str(), "http://flag/mcp");
+        assert_eq!(config.session.keep_alive, Duration::from_secs(20));
+        assert_eq!(config.session.max_sessions, 5);
+    }
+
+    #[test]
+    fn unknown_variables_are_problems_but_those_of_kubernetes_are_not_ours() {
+        let names = ["SSE_SUNSET_UPSTREAM", "SSE_SUNSET_LINGR", "SSE_SUNSET_PORT_8080_TCP", "SSE_SUNSET_SERVICE_HOST", "PATH"];
+        let problems = unknown_variables(names.into_iter().map(str::to_owned));
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].to_string().contains("SSE_SUNSET_LINGR"));
+    }
+}

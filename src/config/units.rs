@@ -1,0 +1,170 @@
+//! Reads single values. Errors complete the sentence `--option: "value" …`.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::HeaderName;
+use ipnet::IpNet;
+use jiff::SignedDuration;
+use reqwest::Url;
+
+use super::LogFormat;
+use crate::traffic::{AddressForm, Target};
+
+type Read<T> = Result<T, String>;
+
+pub(super) fn socket_address(text: &str) -> Read<SocketAddr> {
+    let address = text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+    address.ok_or_else(|| "is not an address and port, such as 127.0.0.1:8080".to_owned())
+}
+
+pub(super) fn upstream_url(text: &str) -> Read<Url> {
+    let url = http_url(text)?;
+    if url.username().is_empty() && url.password().is_none() && url.fragment().is_none() {
+        return Ok(url);
+    }
+    Err("must not hold a user, a password or a fragment".to_owned())
+}
+
+pub(super) fn public_url(text: &str) -> Read<Url> {
+    let url = upstream_url(text)?;
+    if url.query().is_some() {
+        return Err("must not have a query".to_owned());
+    }
+    path(url.path())?;
+    Ok(url)
+}
+
+fn http_url(text: &str) -> Read<Url> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    url.ok_or_else(|| "is not an http:// or https:// URL, such as http://127.0.0.1:3001/mcp".to_owned())
+}
+
+pub(super) fn origin(text: &str) -> Read<String> {
+    let url = http_url(text)?;
+    let origin = url.origin().ascii_serialization();
+    if origin == text.trim_end_matches('/') {
+        return Ok(origin);
+    }
+    Err(format!("is not an origin; write {origin}"))
+}
+
+/// Unreserved characters only: the path becomes part of the endpoint event, which clients resolve in many ways.
+pub(super) fn path(text: &str) -> Read<String> {
+    let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+    if text.starts_with('/') && !text.starts_with("//") && text.bytes().all(unreserved) {
+        return Ok(text.to_owned());
+    }
+    Err("is not a path of letters, digits, and -._~ that starts with one /".to_owned())
+}
+
+pub(super) fn network(text: &str) -> Read<IpNet> {
+    let network = text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
+    network.map_err(|_| "is not a network or address, such as 10.0.0.0/8".to_owned())
+}
+
+pub(super) fn header_name(text: &str) -> Read<HeaderName> {
+    text.parse().map_err(|_| "is not a header name".to_owned())
+}
+
+pub(super) fn duration(text: &str) -> Read<Duration> {
+    if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return Err(format!("needs a unit, such as {text}s"));
+    }
+    let duration = text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
+    duration.ok_or_else(|| "is not a duration, such as 500ms, 15s or 2m".to_owned())
+}
+
+pub(super) fn interval(text: &str) -> Read<Duration> {
+    let interval = duration(text)?;
+    if interval.is_zero() { Err("must be longer than zero".to_owned()) } else { Ok(interval) }
+}
+
+pub(super) fn count(text: &str) -> Read<usize> {
+    let count = text.replace('_', "").parse().ok().filter(|count| *count > 0);
+    count.ok_or_else(|| "is not a whole number above zero".to_owned())
+}
+
+pub(super) fn bytes(text: &str) -> Read<usize> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let factor: usize = match unit.trim() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return Err("has an unknown unit; use B, KiB, MiB or GiB".to_owned()),
+    };
+    let size = number.parse::<usize>().ok().and_then(|number| number.checked_mul(factor)).filter(|size| *size > 0);
+    size.ok_or_else(|| "is not a size, such as 4MiB".to_owned())
+}
+
+pub(super) fn target(text: &str) -> Read<Target> {
+    match text {
+        "" => Err("is no path; - is standard output".to_owned()),
+        "-" => Ok(Target::Stdout),
+        path => Ok(Target::File(PathBuf::from(path))),
+    }
+}
+
+pub(super) fn address_form(text: &str) -> Read<AddressForm> {
+    match text {
+        "hmac" => Ok(AddressForm::Hmac),
+        "full" => Ok(AddressForm::Full),
+        _ => Err("is neither hmac nor full".to_owned()),
+    }
+}
+
+pub(super) fn log_format(text: &str) -> Read<LogFormat> {
+    match text {
+        "auto" => Ok(LogFormat::Auto),
+        "human" => Ok(LogFormat::Human),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("is none of auto, human, json".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_a_unit() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("15").unwrap_err(), "needs a unit, such as 15s");
+        for bad in ["", "-1s", "soon", "1 parsec"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_binary_and_decimal_units() {
+        assert_eq!(bytes("4MiB"), Ok(4 << 20));
+        assert_eq!(bytes("100"), Ok(100));
+        assert_eq!(bytes("1kB"), Ok(1000));
+        for bad in ["", "0", "-1", "4 parsecs", "99999999999GiB"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn urls_hold_no_credentials() {
+        assert!(upstream_url("http://127.0.0.1:3001/mcp?code=x").is_ok());
+        for bad in ["127.0.0.1:3001", "ftp://a/b", "http://user:pass@a/mcp", "http://a/mcp#x", ""] {
+            assert!(upstream_url(bad).is_err(), "{bad}");
+        }
+        assert_eq!(origin("https://app.example.com/"), Ok("https://app.example.com".into()));
+        assert!(origin("https://app.example.com/path").is_err());
+    }
+
+    #[test]
+    fn networks_may_be_single_addresses() {
+        assert_eq!(network("10.1.2.3").map(|network| network.to_string()), Ok("10.1.2.3/32".into()));
+        assert!(network("10.0.0.0/99").is_err());
+    }
+}

@@ -1,0 +1,152 @@
+//! Which hosts and origins may ask (SECURITY §4).
+//!
+//! Why: a page in a browser can make a name of its own resolve to a loopback address and then speak to whatever listens
+//! there. The `Host` it sends gives it away, and so does its `Origin`.
+
+use http::header::{self, HeaderValue};
+use http::uri::Authority;
+use http::{HeaderMap, Request};
+
+use super::reply::Refused;
+
+/// The names that a proxy on a loopback address answers to.
+const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
+
+/// A host that may be asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AllowedHost {
+    /// Every host; the operator wrote `*`.
+    Any,
+    /// This name on any port.
+    Name(String),
+    /// This name on this port.
+    NameAndPort(String, u16),
+}
+
+/// The allow-lists.
+#[derive(Debug, Clone, Default)]
+pub struct Guard {
+    hosts: Vec<AllowedHost>,
+    origins: Vec<String>,
+}
+
+impl AllowedHost {
+    /// Reads `*`, `name` or `name:port`; `None` when it is none of these.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "*" {
+            return Some(AllowedHost::Any);
+        }
+        let authority: Authority = text.parse().ok().filter(|_| !text.contains('@'))?;
+        let name = authority.host().to_ascii_lowercase();
+        Some(match authority.port_u16() {
+            Some(port) => AllowedHost::NameAndPort(name, port),
+            None => AllowedHost::Name(name),
+        })
+    }
+
+    fn allows(&self, name: &str, port: Option<u16>) -> bool {
+        match self {
+            AllowedHost::Any => true,
+            AllowedHost::Name(allowed) => allowed == name,
+            AllowedHost::NameAndPort(allowed, on) => allowed == name && port == Some(*on),
+        }
+    }
+}
+
+impl Guard {
+    /// Allows `hosts` and `origins`; with `loopback` also the names of this machine itself.
+    #[must_use]
+    pub fn new(mut hosts: Vec<AllowedHost>, origins: Vec<String>, loopback: bool) -> Self {
+        if loopback {
+            hosts.extend(LOOPBACK.iter().map(|name| AllowedHost::Name((*name).to_owned())));
+        }
+        Guard { hosts, origins }
+    }
+
+    /// Lets the request pass, or says why not. Without an `Origin` it does not come from a page.
+    pub(super) fn admit<B>(&self, request: &Request<B>) -> Result<(), Refused> {
+        let host = asked_host(request).ok_or(Refused::Host)?;
+        let (name, port) = (host.host().to_ascii_lowercase(), host.port_u16());
+        if !self.hosts.iter().any(|allowed| allowed.allows(&name, port)) {
+            return Err(Refused::Host);
+        }
+        match one(request.headers(), &header::ORIGIN) {
+            Ok(None) => Ok(()),
+            Ok(Some(origin)) if self.allows_origin(origin) => Ok(()),
+            _ => Err(Refused::Origin),
+        }
+    }
+
+    fn allows_origin(&self, origin: &HeaderValue) -> bool {
+        origin.to_str().is_ok_and(|origin| self.origins.iter().any(|allowed| allowed == origin))
+    }
+}
+
+/// The one host that the request names. A doubled `Host`, and one that differs from an absolute target, are refused: two
+/// servers on the way could read them differently (RFC 9112 §3.2).
+pub(super) fn asked_host<B>(request: &Request<B>) -> Option<Authority> {
+    let host = one(request.headers(), &header::HOST).ok()?;
+    let host: Option<Authority> = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let host = host.filter(|host| !host.as_str().contains('@'))?;
+    match request.uri().authority() {
+        Some(target) if *target != host => None,
+        _ => Some(host),
+    }
+}
+
+fn one<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Result<Option<&'a HeaderValue>, ()> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    if values.next().is_some() { Err(()) } else { Ok(first) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admit(guard: &Guard, uri: &str, headers: &[(&str, &str)]) -> Result<(), Refused> {
+        let mut request = Request::builder().uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        guard.admit(&request.body(()).expect("a request"))
+    }
+
+    #[test]
+    fn loopback_names_pass_on_any_port_and_others_do_not() {
+        let guard = Guard::new(Vec::new(), Vec::new(), true);
+        for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "[::1]:9"] {
+            assert_eq!(admit(&guard, "/sse", &[("host", host)]), Ok(()), "{host}");
+        }
+        for host in ["evil.example", "localhost.evil.example", "user@localhost", ""] {
+            assert_eq!(admit(&guard, "/sse", &[("host", host)]), Err(Refused::Host), "{host}");
+        }
+        assert_eq!(admit(&guard, "/sse", &[]), Err(Refused::Host));
+    }
+
+    #[test]
+    fn doubled_or_contradicted_host_is_refused() {
+        let guard = Guard::new(vec![AllowedHost::Any], Vec::new(), false);
+        assert_eq!(admit(&guard, "/sse", &[("host", "a"), ("host", "a")]), Err(Refused::Host));
+        assert_eq!(admit(&guard, "http://b/sse", &[("host", "a")]), Err(Refused::Host));
+        assert_eq!(admit(&guard, "http://a/sse", &[("host", "a")]), Ok(()));
+    }
+
+    #[test]
+    fn host_with_a_port_is_allowed_on_that_port_only() {
+        let guard = Guard::new(vec![AllowedHost::parse("mcp.example.com:8443").expect("a host")], Vec::new(), false);
+        assert_eq!(admit(&guard, "/sse", &[("host", "mcp.example.com:8443")]), Ok(()));
+        assert_eq!(admit(&guard, "/sse", &[("host", "mcp.example.com")]), Err(Refused::Host));
+    }
+
+    #[test]
+    fn origin_is_refused_unless_listed_and_null_always() {
+        let guard = Guard::new(vec![AllowedHost::Any], vec!["https://app.example.com".into()], false);
+        let with = |origin| admit(&guard, "/sse", &[("host", "a"), ("origin", origin)]);
+        assert_eq!(with("https://app.example.com"), Ok(()));
+        for origin in ["null", "https://evil.example", "https://app.example.com.evil.example", "http://app.example.com"] {
+            assert_eq!(with(origin), Err(Refused::Origin), "{origin}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Every HTTP answer the front makes, in one place.
+//!
+//! Errors are plain text with a non-empty body (Java hangs on an empty one), never JSON-RPC (C# would take that for the
+//! server's word and not fall back), never a redirect (WIRE, HTTP).
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Response, StatusCode};
+use http_body_util::{Either, Full};
+
+use super::Body;
+use crate::session::Rejection;
+
+pub(super) const STREAM_ONLY: &str = "this is the legacy SSE endpoint: open it with GET. Clients that speak Streamable \
+                                      HTTP use the server's own MCP URL";
+pub(super) const POST_ONLY: &str = "this is the legacy message endpoint: POST JSON-RPC messages to it, with the \
+                                    sessionId that the endpoint event of GET /sse named";
+
+const PLAIN: HeaderValue = HeaderValue::from_static("text/plain");
+
+/// Why a request was turned away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// The `Host` is not ours.
+    Host,
+    /// The `Origin` may not ask.
+    Origin,
+    /// Not with this method.
+    Method { allow: &'static str, text: &'static str },
+    /// No such path; the paths there are.
+    Path((String, String)),
+    /// The session id is missing, doubled or not one.
+    SessionId(&'static str),
+    /// No such session.
+    UnknownSession,
+    /// Not JSON, or encoded.
+    MediaType(&'static str),
+    /// The message cannot be read and has no id to answer under.
+    Malformed(String),
+    /// The body is too large and has no id to answer under.
+    TooLarge(usize),
+    /// The client did not send the whole body.
+    Incomplete,
+    /// The session takes no more messages now.
+    Busy,
+    /// The upstream turned the credential down.
+    Credential(Rejection),
+}
+
+impl Refused {
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Refused::Host => StatusCode::MISDIRECTED_REQUEST,
+            Refused::Origin => StatusCode::FORBIDDEN,
+            Refused::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Refused::Path(_) | Refused::UnknownSession => StatusCode::NOT_FOUND,
+            Refused::SessionId(_) | Refused::Malformed(_) | Refused::Incomplete => StatusCode::BAD_REQUEST,
+            Refused::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Refused::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Refused::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Refused::Credential(rejection) => rejection.status,
+        }
+    }
+
+    /// The word for the log.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Refused::Host => "host",
+            Refused::Origin => "origin",
+            _ => "request",
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Refused::Host => "the Host header names a host that this proxy does not serve; its operator can add it with \
+                              --allowed-host or --public-url"
+                .to_owned(),
+            Refused::Origin => "pages of this Origin may not use this proxy; its operator can add it with \
+                                --allowed-origin"
+                .to_owned(),
+            Refused::Method { text, .. } => (*text).to_owned(),
+            Refused::Path((sse, messages)) => {
+                format!("nothing is served here; legacy MCP clients use GET {sse} and POST {messages}")
+            }
+            Refused::SessionId(problem) => {
+                format!("{problem}; post to the URL that the endpoint event of GET /sse named")
+            }
+            Refused::UnknownSession => "there is no such session, or it has ended; open a new one with GET /sse".to_owned(),
+            Refused::MediaType(problem) => format!("{problem}; send the message as plain application/json"),
+            Refused::Malformed(problem) => problem.clone(),
+            Refused::TooLarge(limit) => format!("the message is larger than {limit} bytes, the limit of this proxy"),
+            Refused::Incomplete => "the body ended before it was whole".to_owned(),
+            Refused::Busy => "the session has too many messages waiting; send this one again later".to_owned(),
+            Refused::Credential(_) => "the server behind this proxy did not accept the credential".to_owned(),
+        }
+    }
+
+    pub(super) fn into_answer(self) -> Response<Body> {
+        let mut answer = text(self.status(), self.text());
+        let headers = answer.headers_mut();
+        match self {
+            Refused::Method { allow, .. } => {
+                headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+            }
+            Refused::Busy => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            Refused::Credential(rejection) => {
+                for challenge in rejection.challenges {
+                    headers.append(header::WWW_AUTHENTICATE, challenge);
+                }
+            }
+            // What is left of the body was not read: the next request would start in the middle of it.
+            Refused::TooLarge(_) | Refused::Incomplete => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
+        answer
+    }
+}
+
+/// 202 with the body that old C# clients compare (WIRE, POST 1).
+pub(super) fn accepted() -> Response<Body> {
+    text(StatusCode::ACCEPTED, "Accepted")
+}
+
+fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
+    let mut answer = Response::new(Either::Left(Full::new(text.into())));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, PLAIN);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
+}

@@ -1,0 +1,108 @@
+//! One client connection, served by hyper (HTTP/1.1 only: no h2c, no upgrades).
+//!
+//! Why an [`Ender`]: hyper does not poll a response body while its write buffer is full, so a client that stopped
+//! reading can only be ended by dropping its connection; and a reset, not an answer, is what makes TypeScript clients
+//! retry while the process drains.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use crate::drain::{Phase, Watch};
+
+/// Header fields a request may have; hyper answers 431 beyond.
+const MAX_HEADERS: usize = 100;
+/// Bytes a request's head may have; hyper answers 431 beyond.
+const MAX_HEAD: usize = 32 << 10;
+
+/// Ends a connection from outside.
+#[derive(Debug, Clone, Default)]
+pub struct Ender {
+    ended: Arc<Notify>,
+    reset: Arc<AtomicBool>,
+}
+
+/// What a connection knows of its other end.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// The peer of the TCP connection.
+    pub address: SocketAddr,
+    /// Ends the connection.
+    pub ender: Ender,
+}
+
+impl Ender {
+    /// Ends the connection wherever it is.
+    pub fn end(&self) {
+        self.ended.notify_one();
+    }
+
+    /// Ends it with a reset, so that the client sees no answer at all.
+    pub fn reset(&self) {
+        self.reset.store(true, Ordering::Relaxed);
+        self.ended.notify_one();
+    }
+}
+
+/// Serves one connection to its end, or until it is ended, or until the process has drained and nothing is under way.
+pub async fn serve<S, F, B>(stream: TcpStream, peer: SocketAddr, mut drain: Watch, service: S)
+where
+    S: Fn(Request<Incoming>, Peer) -> F + Send,
+    F: Future<Output = Response<B>> + Send,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let ender = Ender::default();
+    let peer = Peer { address: peer, ender: ender.clone() };
+    // A second handle to the socket: hyper owns the first.
+    let socket = SockRef::from(&stream).try_clone().ok();
+    let answer = service_fn(|request| {
+        let answer = service(request, peer.clone());
+        async { Ok::<_, Infallible>(answer.await) }
+    });
+    {
+        let connection = http1::Builder::new()
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEAD)
+            .header_read_timeout(None::<Duration>)
+            .half_close(false)
+            .serve_connection(TokioIo::new(stream), answer);
+        let mut connection = std::pin::pin!(connection);
+        let mut draining = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = ender.ended.notified() => break,
+                () = drain.reached(Phase::Closing), if !draining => {
+                    draining = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                result = connection.as_mut() => {
+                    if let Err(error) = result {
+                        tracing::debug!(%error, "a connection ended early");
+                    }
+                    break;
+                }
+            }
+        }
+        if ender.reset.load(Ordering::Relaxed)
+            && let Some(socket) = &socket
+        {
+            // Unread and unsent bytes go with it: the client gets RST.
+            let _ = socket.set_linger(Some(Duration::ZERO));
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The accepting socket.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+/// Unacknowledged data ends a connection after this: a client that vanished without a word is noticed.
+const USER_TIMEOUT: Duration = Duration::from_secs(45);
+/// How long to wait when descriptors have run out, instead of spinning.
+const EXHAUSTED: Duration = Duration::from_millis(100);
+
+/// Binds `address`. A port that an earlier process left in TIME_WAIT can be had at once.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Accepts connections for ever and hands each to `take`. Cancel safe.
+pub async fn listen(listener: &TcpListener, mut take: impl FnMut(TcpStream, SocketAddr)) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                if let Err(error) = prepare(&stream) {
+                    tracing::debug!(%error, "a connection was gone before it was taken");
+                    continue;
+                }
+                take(stream, peer);
+            }
+            Err(error) => {
+                // Out of descriptors, or the connection was gone again: sessions that live go on.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(EXHAUSTED).await;
+            }
+        }
+    }
+}
+
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let probes = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
+    socket.set_tcp_keepalive(&probes.with_retries(4))?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+}
