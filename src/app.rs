@@ -65,8 +65,7 @@ impl App {
         };
         let listener = net::bind(config.listen).map_err(|error| StartError::Listen(config.listen, error))?;
         let transport = HttpTransport::new(&config.upstream).map_err(StartError::Upstream)?;
-        let log =
-            Log::open(config.traffic_log.clone(), config.instance.clone()).map_err(StartError::TrafficLog)?;
+        let log = Log::open(config.traffic_log.clone(), config.instance.clone()).map_err(StartError::TrafficLog)?;
         let books = Books { log, pseudonyms: Arc::new(pseudonyms), metrics: Arc::new(Metrics::default()) };
         let (drain, watch) = Drain::new();
         let session_tasks = Tasks::default();

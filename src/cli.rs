@@ -115,7 +115,8 @@ fn host_name() -> String {
 
 fn start(config: Config) -> anyhow::Result<ExitCode> {
     diagnose(&config)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     let code = runtime.block_on(async {
         let mut signals = Signals::install()?;
         let config_for_banner = config.clone();
@@ -216,7 +217,10 @@ fn announce(config: &Config, address: std::net::SocketAddr) -> std::io::Result<(
     writeln!(stderr, "  hand out     {url}")?;
     writeln!(stderr, "  traffic log  {log}")?;
     if config.state_dir.is_none() {
-        writeln!(stderr, "  state        none: pseudonyms in the log change with every start; keep them with --state-dir")?;
+        writeln!(
+            stderr,
+            "  state        none: pseudonyms in the log change with every start; keep them with --state-dir"
+        )?;
     }
     Ok(())
 }

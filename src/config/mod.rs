@@ -336,7 +336,9 @@ mod tests {
         raw.insert("drain", Given { values: vec!["soon".into()], origin: Origin::Environment });
         let problems: Vec<String> =
             resolve(&raw, Vec::new(), "here").expect_err("wrong").iter().map(ToString::to_string).collect();
-        for expected in ["--upstream: \"ftp://x\"", "--keep-alive: \"15\"", "--trusted-proxy", "SSE_SUNSET_DRAIN: \"soon\""] {
+        for expected in
+            ["--upstream: \"ftp://x\"", "--keep-alive: \"15\"", "--trusted-proxy", "SSE_SUNSET_DRAIN: \"soon\""]
+        {
             assert!(problems.iter().any(|problem| problem.starts_with(expected)), "{expected}: {problems:#?}");
         }
         assert!(problems.iter().any(|problem| problem.contains("needs a unit")), "{problems:#?}");
@@ -356,8 +358,11 @@ mod tests {
     fn file_gives_what_flags_leave_open_and_unknown_keys_are_problems() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("sunset.toml");
-        std::fs::write(&path, "upstream = \"http://file/mcp\"\nkeep_alive = \"20s\"\nmax-sessions = 5\nlinger = \"1s\"\n")
-            .expect("written");
+        std::fs::write(
+            &path,
+            "upstream = \"http://file/mcp\"\nkeep_alive = \"20s\"\nmax-sessions = 5\nlinger = \"1s\"\n",
+        )
+        .expect("written");
         let mut raw = raw(&[("upstream", "http://flag/mcp")]);
         let problems = read_file(&path, &mut raw);
         assert_eq!(problems.len(), 1);
@@ -370,7 +375,8 @@ mod tests {
 
     #[test]
     fn unknown_variables_are_problems_but_those_of_kubernetes_are_not_ours() {
-        let names = ["SSE_SUNSET_UPSTREAM", "SSE_SUNSET_LINGR", "SSE_SUNSET_PORT_8080_TCP", "SSE_SUNSET_SERVICE_HOST", "PATH"];
+        let names =
+            ["SSE_SUNSET_UPSTREAM", "SSE_SUNSET_LINGR", "SSE_SUNSET_PORT_8080_TCP", "SSE_SUNSET_SERVICE_HOST", "PATH"];
         let problems = unknown_variables(names.into_iter().map(str::to_owned));
         assert_eq!(problems.len(), 1);
         assert!(problems[0].to_string().contains("SSE_SUNSET_LINGR"));

@@ -145,7 +145,8 @@ mod tests {
         let guard = Guard::new(vec![AllowedHost::Any], vec!["https://app.example.com".into()], false);
         let with = |origin| admit(&guard, "/sse", &[("host", "a"), ("origin", origin)]);
         assert_eq!(with("https://app.example.com"), Ok(()));
-        for origin in ["null", "https://evil.example", "https://app.example.com.evil.example", "http://app.example.com"] {
+        for origin in ["null", "https://evil.example", "https://app.example.com.evil.example", "http://app.example.com"]
+        {
             assert_eq!(with(origin), Err(Refused::Origin), "{origin}");
         }
     }

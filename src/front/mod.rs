@@ -71,7 +71,10 @@ enum Route {
     Stream,
     Message,
     /// Something that the path does not do.
-    Method { allow: &'static str, text: &'static str },
+    Method {
+        allow: &'static str,
+        text: &'static str,
+    },
     Unknown,
 }
 

@@ -134,8 +134,14 @@ mod tests {
     fn session_id_is_named_exactly_once_under_either_name() {
         assert_eq!(session_id(Some("sessionId=a")), Ok("a"));
         assert_eq!(session_id(Some("x=1&session_id=b&y")), Ok("b"));
-        for query in [None, Some(""), Some("sessionId="), Some("sessionid=a"), Some("sessionId=a&sessionId=a"),
-            Some("sessionId=a&session_id=b")] {
+        for query in [
+            None,
+            Some(""),
+            Some("sessionId="),
+            Some("sessionid=a"),
+            Some("sessionId=a&sessionId=a"),
+            Some("sessionId=a&session_id=b"),
+        ] {
             assert!(matches!(session_id(query), Err(Refused::SessionId(_))), "{query:?}");
         }
         assert!(matches!(session_id(Some(&format!("sessionId={}", "a".repeat(129)))), Err(Refused::SessionId(_))));

@@ -73,9 +73,11 @@ impl Refused {
 
     fn text(&self) -> String {
         match self {
-            Refused::Host => "the Host header names a host that this proxy does not serve; its operator can add it with \
+            Refused::Host => {
+                "the Host header names a host that this proxy does not serve; its operator can add it with \
                               --allowed-host or --public-url"
-                .to_owned(),
+                    .to_owned()
+            }
             Refused::Origin => "pages of this Origin may not use this proxy; its operator can add it with \
                                 --allowed-origin"
                 .to_owned(),
@@ -86,7 +88,9 @@ impl Refused {
             Refused::SessionId(problem) => {
                 format!("{problem}; post to the URL that the endpoint event of GET /sse named")
             }
-            Refused::UnknownSession => "there is no such session, or it has ended; open a new one with GET /sse".to_owned(),
+            Refused::UnknownSession => {
+                "there is no such session, or it has ended; open a new one with GET /sse".to_owned()
+            }
             Refused::MediaType(problem) => format!("{problem}; send the message as plain application/json"),
             Refused::Malformed(problem) => problem.clone(),
             Refused::TooLarge(limit) => format!("the message is larger than {limit} bytes, the limit of this proxy"),

@@ -45,7 +45,8 @@ impl Visitor {
         let address = if trusted { client_address(headers, peer, &config.trusted) } else { peer };
         let claimed = |name: &str| headers.get(name).filter(|_| trusted).and_then(|value| value.to_str().ok());
         let principal = auth::principal(headers, config.identity_header.as_ref());
-        let text = |name| headers.get(name).map(|value: &HeaderValue| printable(&String::from_utf8_lossy(value.as_bytes())));
+        let text =
+            |name| headers.get(name).map(|value: &HeaderValue| printable(&String::from_utf8_lossy(value.as_bytes())));
         let user_agent = text(header::USER_AGENT);
         let connection = Connection {
             user_agent: user_agent.clone(),
@@ -117,7 +118,8 @@ fn forwarded_address(hop: &str) -> Option<IpAddr> {
 fn safe_prefix(prefix: &str) -> Option<String> {
     let prefix = prefix.trim_end_matches('/');
     let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
-    let safe = (prefix.is_empty() || prefix.starts_with('/')) && !prefix.starts_with("//") && prefix.bytes().all(unreserved);
+    let safe =
+        (prefix.is_empty() || prefix.starts_with('/')) && !prefix.starts_with("//") && prefix.bytes().all(unreserved);
     safe.then(|| prefix.to_owned())
 }
 

@@ -357,9 +357,19 @@ mod tests {
 
     #[test]
     fn malformed_messages_are_refused() {
-        for json in ["", "{", "1", "[]", "[1]", r#"{"jsonrpc":"1.0","method":"m"}"#, r#"{"jsonrpc":"2.0"}"#,
-            r#"{"jsonrpc":"2.0","id":null,"method":"m"}"#, r#"{"jsonrpc":"2.0","id":{},"method":"m"}"#,
-            r#"{"jsonrpc":"2.0","id":1,"result":1,"error":{}}"#, r#"{"jsonrpc":"2.0","id":1,"method":"m","result":1}"#] {
+        for json in [
+            "",
+            "{",
+            "1",
+            "[]",
+            "[1]",
+            r#"{"jsonrpc":"1.0","method":"m"}"#,
+            r#"{"jsonrpc":"2.0"}"#,
+            r#"{"jsonrpc":"2.0","id":null,"method":"m"}"#,
+            r#"{"jsonrpc":"2.0","id":{},"method":"m"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":1,"error":{}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","result":1}"#,
+        ] {
             assert!(one(json).is_err(), "{json}");
         }
         assert_eq!(parse(&Bytes::from_static(b"\xff")).unwrap_err(), Malformed::NotUtf8);
@@ -376,8 +386,9 @@ mod tests {
 
     #[test]
     fn with_request_id_param_changes_the_named_request() {
-        let message = one(r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"reason":"x","requestId":0}}"#)
-            .expect("notification");
+        let message =
+            one(r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"reason":"x","requestId":0}}"#)
+                .expect("notification");
         assert_eq!(message.request_id_param().expect("an id").as_json(), "0");
         assert_eq!(
             message.with_request_id_param(&RequestId::text("p")).expect("an id"),

@@ -174,7 +174,9 @@ mod tests {
 
     #[test]
     fn nothing_is_found_where_there_is_nothing() {
-        for text in ["", "garbage", "[]", r#"{"method":"m"}"#, r#"{"method":"m","id":null}"#, r#"{"method":"m","id":{"id":1}}"#] {
+        for text in
+            ["", "garbage", "[]", r#"{"method":"m"}"#, r#"{"method":"m","id":null}"#, r#"{"method":"m","id":{"id":1}}"#]
+        {
             assert_eq!(request_id(text), None, "{text}");
         }
     }

@@ -68,8 +68,7 @@ impl Calls {
     ) -> Serial {
         self.last += 1;
         self.owed.insert(id.clone(), self.last);
-        let call =
-            Call { id, state: CallState::Owed, is_initialize, status: None, verdict, deadline, reading: None };
+        let call = Call { id, state: CallState::Owed, is_initialize, status: None, verdict, deadline, reading: None };
         self.by_serial.insert(self.last, call);
         self.last
     }

@@ -72,7 +72,14 @@ impl Books {
     }
 
     /// Writes that a client was turned away with `status`, under a label of its own or of its session.
-    pub async fn refuse(&self, label: &str, client: &Client, connection: Connection, reason: &'static str, status: u16) {
+    pub async fn refuse(
+        &self,
+        label: &str,
+        client: &Client,
+        connection: Connection,
+        reason: &'static str,
+        status: u16,
+    ) {
         self.metrics.refused.inc();
         let client = self.client(label, client);
         self.log.write(Record::Refused(Refused { client, connection, reason, status, dry_run: false })).await;

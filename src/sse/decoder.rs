@@ -308,9 +308,21 @@ mod tests {
     /// Streams made of the pieces that matter, so that cuts fall into every kind of place.
     fn stream() -> impl Strategy<Value = Vec<u8>> {
         let piece = prop_oneof![
-            Just("\u{feff}"), Just("data: "), Just("data:"), Just("event: "), Just("id: "), Just("retry: 10"),
-            Just(":"), Just("message"), Just("{\"a\":\"ü\"}"), Just("\n"), Just("\r"), Just("\r\n"), Just("\n\n"),
-            Just(" "), Just("\0"),
+            Just("\u{feff}"),
+            Just("data: "),
+            Just("data:"),
+            Just("event: "),
+            Just("id: "),
+            Just("retry: 10"),
+            Just(":"),
+            Just("message"),
+            Just("{\"a\":\"ü\"}"),
+            Just("\n"),
+            Just("\r"),
+            Just("\r\n"),
+            Just("\n\n"),
+            Just(" "),
+            Just("\0"),
         ];
         proptest::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat().into_bytes())
     }

@@ -134,7 +134,13 @@ mod tests {
 
     #[test]
     fn credentials_and_end_to_end_headers_pass() {
-        let sent = forward(&[("authorization", "Bearer x"), ("x-api-key", "k"), ("user-agent", "node"), ("x-a", "1"), ("x-a", "2")]);
+        let sent = forward(&[
+            ("authorization", "Bearer x"),
+            ("x-api-key", "k"),
+            ("user-agent", "node"),
+            ("x-a", "1"),
+            ("x-a", "2"),
+        ]);
         assert_eq!(sent["authorization"], "Bearer x");
         assert_eq!(sent["x-api-key"], "k");
         assert_eq!(sent["user-agent"], "node");
@@ -144,11 +150,27 @@ mod tests {
     #[test]
     fn connection_transport_and_browser_headers_stay() {
         let sent = forward(&[
-            ("connection", "keep-alive, X-Named"), ("x-named", "1"), ("keep-alive", "1"), ("te", "trailers"), ("upgrade", "h2c"),
-            ("http2-settings", "x"), ("host", "a"), ("accept", "*/*"), ("content-type", "text/plain"), ("content-length", "1"),
-            ("mcp-session-id", "stolen"), ("mcp-protocol-version", "2024-11-05"), ("mcp-method", "m"), ("mcp-param-x", "1"),
-            ("last-event-id", "1"), ("origin", "https://a"), ("referer", "https://a"), ("cookie", "a=b"), ("sec-fetch-mode", "cors"),
-            ("x_under", "1"), ("proxy-authorization", "Basic x"),
+            ("connection", "keep-alive, X-Named"),
+            ("x-named", "1"),
+            ("keep-alive", "1"),
+            ("te", "trailers"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "x"),
+            ("host", "a"),
+            ("accept", "*/*"),
+            ("content-type", "text/plain"),
+            ("content-length", "1"),
+            ("mcp-session-id", "stolen"),
+            ("mcp-protocol-version", "2024-11-05"),
+            ("mcp-method", "m"),
+            ("mcp-param-x", "1"),
+            ("last-event-id", "1"),
+            ("origin", "https://a"),
+            ("referer", "https://a"),
+            ("cookie", "a=b"),
+            ("sec-fetch-mode", "cors"),
+            ("x_under", "1"),
+            ("proxy-authorization", "Basic x"),
         ]);
         let mut names: Vec<&str> = sent.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();

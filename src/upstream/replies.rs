@@ -64,11 +64,8 @@ impl Replies {
     /// Starts to read an answer.
     #[must_use]
     pub fn of(answer: Answer) -> Self {
-        let form = if answer.is_event_stream() {
-            Form::Events(Decoder::new(CAP))
-        } else {
-            Form::Document(BytesMut::new())
-        };
+        let form =
+            if answer.is_event_stream() { Form::Events(Decoder::new(CAP)) } else { Form::Document(BytesMut::new()) };
         let text_of = |name| answer.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let retry_after = text_of(header::RETRY_AFTER);
         let encoding = text_of(header::CONTENT_ENCODING).filter(|encoding| !encoding.eq_ignore_ascii_case("identity"));

@@ -51,8 +51,7 @@ impl Link {
     /// Notes the version that `initialize` settled. Requests name it from 2025-06-18 on; before, the header did not
     /// exist and some servers refuse it.
     pub fn negotiated(&mut self, version: &str) {
-        self.version =
-            HeaderValue::from_str(version).ok().filter(|_| version >= mcp::VERSION_HEADER_SINCE);
+        self.version = HeaderValue::from_str(version).ok().filter(|_| version >= mcp::VERSION_HEADER_SINCE);
     }
 
     /// POSTs a message; `headers` are those of the client's own request. On `initialize` there is neither session nor
