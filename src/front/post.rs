@@ -95,15 +95,15 @@ async fn read(mut body: Incoming, max: usize) -> Result<Text, Refused> {
 }
 
 async fn drain(mut body: Incoming, mut scanner: IdScanner, mut taken: usize, max: usize) -> Result<Text, Refused> {
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Refused::Incomplete)?.into_data() else { continue };
-        taken += data.len();
+    loop {
         if taken > max.saturating_mul(DRAIN_FACTOR) {
             return Err(Refused::TooLarge(max));
         }
+        let Some(frame) = body.frame().await else { return Ok(Text::TooLarge(scanner)) };
+        let Ok(data) = frame.map_err(|_| Refused::Incomplete)?.into_data() else { continue };
+        taken += data.len();
         scanner.feed(&data);
     }
-    Ok(Text::TooLarge(scanner))
 }
 
 fn payloads(text: &Bytes) -> Result<Vec<Payload>, Refused> {

@@ -86,7 +86,9 @@ where
             tokio::select! {
                 biased;
                 () = ender.ended.notified() => break,
-                () = drain.reached(Phase::Closing), if !draining => {
+                // Not before: a POST for a running session may come on this very connection, and one that meets a
+                // close is lost.
+                () = drain.reached(Phase::Over), if !draining => {
                     draining = true;
                     connection.as_mut().graceful_shutdown();
                 }

@@ -1,37 +1,29 @@
 //! The whole migration in one process: a legacy client, the proxy, an upgraded server, and the log that results.
 //!
 //! `cargo run --release --example demo` needs nothing else. The proxy is the real one, configured as `serve` would be;
-//! the server is rmcp's Streamable HTTP service; the client speaks HTTP+SSE by hand (MCP 2024-11-05, transports),
-//! because current SDKs no longer do.
+//! the server (`server.rs`) is rmcp's Streamable HTTP service; the client speaks HTTP+SSE by hand, which shows on
+//! the wire what a program from before March 2025 does.
 //!
 //! The trap: nothing here may wait by time. Each step waits for the message that proves the step before it.
 
-use std::collections::BTreeMap;
-use std::convert::Infallible;
+mod server;
+
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use http::{Method, header};
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use http::header;
 use reqwest::{Client, Response, Url};
-use rmcp::handler::server::wrapper::Parameters;
-use rmcp::model::{Implementation, ProgressNotificationParam, RequestMetaObject, ServerCapabilities, ServerConfig};
-use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
-use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
-use rmcp::{Peer, RoleServer, ServerHandler, schemars, tool, tool_handler, tool_router};
 use serde_json::{Value, json};
 use sse_sunset::app::App;
 use sse_sunset::config::{self, Config, Given, Origin, Raw};
 use sse_sunset::sse::{Decoder, Event};
-use tokio::net::TcpListener;
-use tokio::sync::{Notify, oneshot};
-use tokio::task::JoinSet;
+use tokio::sync::oneshot;
+
+use server::UpgradedServer;
 
 /// The demo takes well under a second; whoever waits longer deserves a message instead of a cursor.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -43,7 +35,7 @@ async fn main() -> ExitCode {
     let failure = match tokio::time::timeout(DEADLINE, demo()).await {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(error)) => error,
-        Err(_) => anyhow!("not done after {} s", DEADLINE.as_secs()),
+        Err(_) => anyhow!("the step after the last line above took longer than {} s", DEADLINE.as_secs()),
     };
     let _ = writeln!(std::io::stderr(), "demo failed: {failure:#}");
     ExitCode::FAILURE
@@ -63,7 +55,7 @@ async fn demo() -> anyhow::Result<()> {
         let outcome = legacy_conversation(proxy).await;
         if outcome.is_ok() {
             // A shutdown before this would be what ends the session, and the log would say so.
-            server.session_ended.notified().await;
+            server.session_ended().await;
         }
         drop(stop);
         outcome
@@ -227,119 +219,4 @@ impl Events {
 
 fn text(value: &Value) -> anyhow::Result<&str> {
     value.as_str().with_context(|| format!("expected a string, got {value}"))
-}
-
-/// The other side: a server whose authors have left HTTP+SSE behind.
-struct UpgradedServer {
-    address: SocketAddr,
-    /// How many requests of each method came.
-    seen: Arc<Mutex<BTreeMap<String, u32>>>,
-    /// A session was ended by its client, which here is the proxy.
-    session_ended: Arc<Notify>,
-    /// Accepting and all connections; they end with this value.
-    _tasks: JoinSet<()>,
-}
-
-impl UpgradedServer {
-    async fn start() -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?;
-        let seen = Arc::new(Mutex::new(BTreeMap::new()));
-        let session_ended = Arc::new(Notify::new());
-        let sessions = Arc::new(LocalSessionManager::default());
-        // Sessions are what rmcp does unless told otherwise; said here because the demo is about them.
-        let config = StreamableHttpServerConfig::default().with_legacy_session_mode(true);
-        let mcp = StreamableHttpService::new(|| Ok(Tools), sessions, config);
-        let mut tasks = JoinSet::new();
-        let (counts, ended) = (Arc::clone(&seen), Arc::clone(&session_ended));
-        tasks.spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                let (mcp, counts, ended) = (mcp.clone(), Arc::clone(&counts), Arc::clone(&ended));
-                let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-                    let (mcp, ended) = (mcp.clone(), Arc::clone(&ended));
-                    let method = request.method().clone();
-                    *counts.lock().unwrap_or_else(PoisonError::into_inner).entry(method.to_string()).or_default() += 1;
-                    async move {
-                        let response = mcp.handle(request).await;
-                        if method == Method::DELETE && response.status().is_success() {
-                            ended.notify_one();
-                        }
-                        Ok::<_, Infallible>(response)
-                    }
-                });
-                let connection = hyper::server::conn::http1::Builder::new();
-                let connection = connection.serve_connection(TokioIo::new(stream), service);
-                // A connection that breaks is seen by the proxy, and then by the client, who tells.
-                connections.spawn(async move { drop(connection.await) });
-            }
-        });
-        Ok(UpgradedServer { address, seen, session_ended, _tasks: tasks })
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}/mcp", self.address)
-    }
-
-    fn requests(&self) -> String {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.iter().map(|(method, count)| format!("{count} {method}")).collect::<Vec<_>>().join(", ")
-    }
-}
-
-/// What the server can do.
-struct Tools;
-
-#[derive(serde::Deserialize, schemars::JsonSchema)]
-struct Add {
-    a: i64,
-    b: i64,
-}
-
-#[derive(serde::Deserialize, schemars::JsonSchema)]
-struct Greet {
-    name: String,
-}
-
-#[derive(serde::Deserialize, schemars::JsonSchema)]
-struct Count {
-    to: u32,
-}
-
-#[tool_router]
-impl Tools {
-    #[tool(description = "Adds two numbers")]
-    async fn add(&self, Parameters(Add { a, b }): Parameters<Add>) -> String {
-        a.saturating_add(b).to_string()
-    }
-
-    #[tool(description = "Greets someone")]
-    async fn greet(&self, Parameters(Greet { name }): Parameters<Greet>) -> String {
-        format!("Hello, {name}!")
-    }
-
-    #[tool(description = "Counts, and reports its progress")]
-    async fn count(
-        &self,
-        Parameters(Count { to }): Parameters<Count>,
-        meta: RequestMetaObject,
-        client: Peer<RoleServer>,
-    ) -> Result<String, rmcp::ErrorData> {
-        if let Some(token) = meta.get_progress_token() {
-            for step in 1..=to {
-                let progress = ProgressNotificationParam::new(token.clone(), f64::from(step)).with_total(f64::from(to));
-                let sent = client.notify_progress(progress).await;
-                sent.map_err(|error| rmcp::ErrorData::internal_error(error.to_string(), None))?;
-            }
-        }
-        Ok(format!("counted to {to}"))
-    }
-}
-
-#[tool_handler]
-impl ServerHandler for Tools {
-    fn get_info(&self) -> ServerConfig {
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
-            .with_server_info(Implementation::new("demo-upgraded-server", "2.0.0"))
-    }
 }

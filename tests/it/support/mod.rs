@@ -1,0 +1,19 @@
+//! What the tests stand on: a proxy in this process, a fake upstream, a raw legacy client.
+
+mod client;
+mod proxy;
+mod upstream;
+
+use std::time::Duration;
+
+pub(crate) use client::{LegacyClient, Posted};
+pub(crate) use proxy::Proxy;
+pub(crate) use upstream::{Behaviour, FakeUpstream, Seen};
+
+/// Longer than anything here may take; a test that waits this long has failed.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Awaits `future`, and fails the test, naming `what`, when it does not come.
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("{what} did not come in time"))
+}

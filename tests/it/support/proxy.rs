@@ -1,0 +1,104 @@
+//! The proxy under test, with its traffic log in a temporary file.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+use sse_sunset::app::App;
+use sse_sunset::config::{self, Given, Origin, Raw};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::{LegacyClient, within};
+
+/// A running proxy. Every test ends it with [`Proxy::stop`], which checks that every session is accounted for.
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    shutdown: Option<oneshot::Sender<()>>,
+    running: JoinHandle<()>,
+    folder: tempfile::TempDir,
+}
+
+impl Proxy {
+    /// Starts a proxy in front of `upstream`, with further options by name.
+    pub(crate) fn start(upstream: &str, options: &[(&'static str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = folder.path().join("traffic.log");
+        let mut raw = Raw::new();
+        let defaults = [
+            ("upstream", upstream),
+            ("listen", "127.0.0.1:0"),
+            ("traffic-log", log.to_str().expect("a plain path")),
+            ("drain-delay", "0s"),
+            ("drain", "10s"),
+        ];
+        for (name, value) in defaults.iter().chain(options) {
+            raw.insert(name, Given { values: vec![(*value).to_owned()], origin: Origin::Flag });
+        }
+        let config = config::resolve(&raw, Vec::new(), "test").expect("a valid configuration");
+        let app = App::build(config).expect("a proxy");
+        let address = app.address().expect("an address");
+        let (shutdown, stopped) = oneshot::channel();
+        let running = tokio::spawn(app.run(async {
+            let _ = stopped.await;
+        }));
+        Proxy { address, shutdown: Some(shutdown), running, folder }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// A client with an open stream that has read its endpoint.
+    pub(crate) async fn client(&self) -> LegacyClient {
+        LegacyClient::connect(self, &[]).await
+    }
+
+    /// What the log holds now.
+    pub(crate) fn log(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.folder.path().join("traffic.log")).expect("a log");
+        text.lines().map(|line| serde_json::from_str(line).expect("a record")).collect()
+    }
+
+    /// Waits until the log holds `count` records called `name`.
+    pub(crate) async fn logged(&self, name: &str, count: usize) -> Vec<Value> {
+        within(name, async {
+            loop {
+                let found: Vec<Value> = self.log().into_iter().filter(|record| record["event.name"] == name).collect();
+                if found.len() >= count {
+                    return found;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        })
+        .await
+    }
+
+    /// Begins the drain.
+    pub(crate) fn begin_stop(&mut self) {
+        if let Some(shutdown) = self.shutdown.take() {
+            let _ = shutdown.send(());
+        }
+    }
+
+    /// Drains, and checks what holds after every test: the process ended, exactly one `legacy.end` for each session
+    /// that connected, no hole in `log.seq`.
+    pub(crate) async fn stop(mut self) -> Vec<Value> {
+        self.begin_stop();
+        within("the end of the proxy", &mut self.running).await.expect("no panic");
+        let log = self.log();
+        let labels = |name: &str| {
+            let mut labels: Vec<String> = log
+                .iter()
+                .filter(|record| record["event.name"] == name)
+                .map(|record| record["legacy.session"].to_string())
+                .collect();
+            labels.sort();
+            labels
+        };
+        assert_eq!(labels("legacy.connect"), labels("legacy.end"), "one end for each session");
+        let mut sequence: Vec<u64> = log.iter().filter_map(|record| record["log.seq"].as_u64()).collect();
+        sequence.sort_unstable();
+        assert_eq!(sequence, (0..log.len() as u64).collect::<Vec<_>>(), "log.seq has no hole");
+        log
+    }
+}

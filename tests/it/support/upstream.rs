@@ -1,0 +1,302 @@
+//! A Streamable HTTP server of the session era that does as it is told.
+//!
+//! Its tools are what the tests need: `echo`, `progress`, `ask` (a request to the client in the middle of the call),
+//! `hang` (until cancelled), `quit` (the stream ends without an answer), `stray` (an answer with another id first).
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::within;
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// How the server behaves.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Behaviour {
+    /// Gives session ids, and refuses requests without them.
+    pub(crate) sessions: bool,
+    /// Answers requests with event streams.
+    pub(crate) sse: bool,
+    /// The only token it accepts.
+    pub(crate) token: Option<&'static str>,
+}
+
+/// One request the server saw.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub(crate) method: Method,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+}
+
+#[derive(Default)]
+struct State {
+    seen: Vec<Seen>,
+    /// The open GET stream of each session.
+    listeners: HashMap<String, mpsc::Sender<Bytes>>,
+    /// Answers to our requests, awaited by tools.
+    asked: HashMap<String, mpsc::Sender<Value>>,
+    next: u64,
+}
+
+/// The server.
+pub(crate) struct FakeUpstream {
+    url: String,
+    shared: Arc<Shared>,
+    running: JoinHandle<()>,
+}
+
+struct Shared {
+    behaviour: Behaviour,
+    state: Mutex<State>,
+    /// Counts what was seen, for those who wait for it.
+    count: watch::Sender<usize>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic while locked")
+    }
+}
+
+impl FakeUpstream {
+    pub(crate) async fn start(behaviour: Behaviour) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/mcp", listener.local_addr().expect("an address"));
+        let shared = Arc::new(Shared { behaviour, state: Mutex::default(), count: watch::Sender::new(0) });
+        let serving = Arc::clone(&shared);
+        let running = tokio::spawn(async move {
+            loop {
+                let Ok((stream, _)) = listener.accept().await else { return };
+                let shared = Arc::clone(&serving);
+                let service = service_fn(move |request| {
+                    let shared = Arc::clone(&shared);
+                    async move { Ok::<_, Infallible>(answer(shared, request).await) }
+                });
+                tokio::spawn(async move {
+                    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        });
+        FakeUpstream { url, shared, running }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// All requests so far.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.shared.state().seen.clone()
+    }
+
+    /// The JSON-RPC methods of all POSTs so far, in order; answers are `-`.
+    pub(crate) fn methods(&self) -> Vec<String> {
+        let method = |seen: &Seen| seen.body["method"].as_str().unwrap_or("-").to_owned();
+        self.seen().iter().filter(|seen| seen.method == Method::POST).map(method).collect()
+    }
+
+    /// Waits until a request is there that `wanted` picks.
+    pub(crate) async fn wait_for(&self, what: &str, wanted: impl Fn(&Seen) -> bool) -> Seen {
+        let mut count = self.shared.count.subscribe();
+        within(what, async {
+            loop {
+                if let Some(seen) = self.seen().into_iter().find(&wanted) {
+                    return seen;
+                }
+                count.changed().await.expect("the server lives");
+            }
+        })
+        .await
+    }
+
+    /// Sends `message` on the GET stream of the only session.
+    pub(crate) async fn push(&self, message: &Value) {
+        self.wait_for("the GET stream", |seen| seen.method == Method::GET).await;
+        let listener = self.shared.state().listeners.values().next().cloned().expect("a GET stream");
+        listener.send(event(message)).await.expect("an open GET stream");
+    }
+
+    /// Stops listening, so that connections are refused.
+    pub(crate) fn stop(&self) {
+        self.running.abort();
+    }
+}
+
+impl Drop for FakeUpstream {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+fn event(message: &Value) -> Bytes {
+    Bytes::from(format!("event: message\ndata: {message}\n\n"))
+}
+
+fn whole(status: u16, media: &str, text: impl Into<Bytes>) -> Response<Body> {
+    let body = Full::new(text.into()).boxed_unsync();
+    Response::builder().status(status).header("content-type", media).body(body).expect("an answer")
+}
+
+fn stream(events: mpsc::Receiver<Bytes>) -> Response<Body> {
+    let frames = futures_util::stream::unfold(events, |mut events| async {
+        let event = events.recv().await?;
+        Some((Ok::<_, Infallible>(Frame::data(event)), events))
+    });
+    let body = StreamBody::new(frames).boxed_unsync();
+    Response::builder().header("content-type", "text/event-stream").body(body).expect("an answer")
+}
+
+async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let Ok(body) = body.collect().await else { return whole(400, "text/plain", "half a body") };
+    let body: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
+    let seen = Seen { method: head.method.clone(), headers: head.headers.clone(), body: body.clone() };
+    let session = head.headers.get("mcp-session-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+    let answer = respond(&shared, &seen, session).await;
+    shared.state().seen.push(seen);
+    shared.count.send_modify(|count| *count += 1);
+    answer
+}
+
+async fn respond(shared: &Arc<Shared>, seen: &Seen, session: Option<String>) -> Response<Body> {
+    let behaviour = &shared.behaviour;
+    if let Some(token) = behaviour.token
+        && seen.headers.get("authorization").is_none_or(|sent| sent != &format!("Bearer {token}"))
+    {
+        let mut answer = whole(401, "application/json", r#"{"error":"invalid_token"}"#);
+        let challenge = "Bearer error=\"invalid_token\"".parse().expect("a header");
+        answer.headers_mut().insert("www-authenticate", challenge);
+        return answer;
+    }
+    let is_initialize = seen.body["method"] == "initialize";
+    if behaviour.sessions && session.is_none() && !is_initialize {
+        return whole(
+            400,
+            "application/json",
+            r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"no session"}}"#,
+        );
+    }
+    match seen.method {
+        Method::GET if behaviour.sessions => {
+            let (sender, events) = mpsc::channel(64);
+            shared.state().listeners.insert(session.unwrap_or_default(), sender);
+            stream(events)
+        }
+        Method::DELETE if behaviour.sessions => {
+            shared.state().listeners.remove(&session.unwrap_or_default());
+            whole(200, "text/plain", "")
+        }
+        Method::POST if seen.body.get("method").is_none() => {
+            let waiting = shared.state().asked.remove(&seen.body["id"].to_string());
+            if let Some(waiting) = waiting {
+                let _ = waiting.send(seen.body.clone()).await;
+            }
+            whole(202, "text/plain", "")
+        }
+        Method::POST if seen.body.get("id").is_none() => whole(202, "text/plain", ""),
+        Method::POST => {
+            let (sender, events) = mpsc::channel(64);
+            let mut answer = if behaviour.sse {
+                tokio::spawn(run(Arc::clone(shared), seen.body.clone(), sender));
+                stream(events)
+            } else {
+                run(Arc::clone(shared), seen.body.clone(), sender).await;
+                document(events).await
+            };
+            if is_initialize && behaviour.sessions {
+                let id = format!("upstream-{}", shared.state().seen.len());
+                answer.headers_mut().insert("mcp-session-id", id.parse().expect("a header"));
+            }
+            answer
+        }
+        _ => whole(405, "text/plain", "no"),
+    }
+}
+
+/// The last of the events as one JSON document: servers in JSON mode drop the others.
+async fn document(mut events: mpsc::Receiver<Bytes>) -> Response<Body> {
+    let mut last = None;
+    while let Some(event) = events.recv().await {
+        last = Some(event);
+    }
+    let Some(last) = last else { return whole(202, "text/plain", "") };
+    let text = last.slice("event: message\ndata: ".len()..last.len() - 2);
+    whole(200, "application/json", text)
+}
+
+/// Runs one request and sends what the server says about it.
+async fn run(shared: Arc<Shared>, request: Value, events: mpsc::Sender<Bytes>) {
+    let id = request["id"].clone();
+    let params = &request["params"];
+    let result = match request["method"].as_str().unwrap_or_default() {
+        "initialize" => json!({"protocolVersion": params["protocolVersion"], "capabilities": {"tools": {}},
+            "serverInfo": {"name": "fake", "version": "1"}}),
+        "tools/list" => json!({"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]}),
+        "ping" => json!({}),
+        "tools/call" => match params["name"].as_str().unwrap_or_default() {
+            "echo" => json!({"content": [{"type": "text", "text": params["arguments"]["text"]}]}),
+            "progress" => {
+                for progress in 1..=3 {
+                    let params = json!({"progressToken": params["_meta"]["progressToken"], "progress": progress});
+                    let _ = events
+                        .send(event(&json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})))
+                        .await;
+                }
+                json!({"content": []})
+            }
+            "ask" => {
+                let answer = ask(&shared, &events).await;
+                json!({"content": [{"type": "text", "text": answer["result"]["text"]}]})
+            }
+            "hang" => return events.closed().await,
+            "quit" => return,
+            "stray" => {
+                let other = json!({"jsonrpc": "2.0", "id": "nobody's", "result": {}});
+                let _ = events.send(event(&other)).await;
+                json!({"content": []})
+            }
+            other => {
+                let error = json!({"code": -32602, "message": format!("unknown tool {other}")});
+                let _ = events.send(event(&json!({"jsonrpc": "2.0", "id": id, "error": error}))).await;
+                return;
+            }
+        },
+        _ => {
+            let error = json!({"code": -32601, "message": "Method not found"});
+            let _ = events.send(event(&json!({"jsonrpc": "2.0", "id": id, "error": error}))).await;
+            return;
+        }
+    };
+    let _ = events.send(event(&json!({"jsonrpc": "2.0", "id": id, "result": result}))).await;
+}
+
+/// Asks the client, with an id that collides with those of clients: 0, 1, 2, …
+async fn ask(shared: &Arc<Shared>, events: &mpsc::Sender<Bytes>) -> Value {
+    let (sender, mut answers) = mpsc::channel(1);
+    let id = {
+        let mut state = shared.state();
+        let id = state.next;
+        state.next += 1;
+        state.asked.insert(id.to_string(), sender);
+        id
+    };
+    let _ = events
+        .send(event(&json!({"jsonrpc": "2.0", "id": id, "method": "sampling/createMessage", "params": {}})))
+        .await;
+    answers.recv().await.unwrap_or_default()
+}
