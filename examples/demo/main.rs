@@ -102,7 +102,7 @@ fn show_log(path: &Path) -> anyhow::Result<()> {
     let mut used = false;
     for line in log.lines() {
         let record: Value = serde_json::from_str(line).with_context(|| format!("not JSON: {line}"))?;
-        used |= record["event.name"] == "legacy.use" && line.contains("demo-legacy-client");
+        used |= text(&record, "/event.name")? == "legacy.use" && line.contains("demo-legacy-client");
         say(line)?;
     }
     ensure!(used, "no legacy.use record names demo-legacy-client:\n{log}");
@@ -131,13 +131,13 @@ async fn legacy_conversation(proxy: SocketAddr) -> anyhow::Result<()> {
     let info = json!({ "name": "demo-legacy-client", "version": "1.2.0" });
     let params = json!({ "protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": info });
     let hello = client.request("initialize", "", params).await?;
-    say(&format!("<- {}, protocol {}", text(&hello["serverInfo"]["name"])?, text(&hello["protocolVersion"])?))?;
+    say(&format!("<- {}, protocol {}", text(&hello, "/serverInfo/name")?, text(&hello, "/protocolVersion")?))?;
     say("-> notifications/initialized")?;
     client.post(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" })).await?;
 
     let list = client.request("tools/list", "", json!({})).await?;
-    let tools = list["tools"].as_array().context("tools/list has no tools")?;
-    let mut names = tools.iter().map(|tool| text(&tool["name"])).collect::<anyhow::Result<Vec<_>>>()?;
+    let tools = list.get("tools").and_then(Value::as_array).context("tools/list has no tools")?;
+    let mut names = tools.iter().map(|tool| text(tool, "/name")).collect::<anyhow::Result<Vec<_>>>()?;
     names.sort_unstable();
     say(&format!("<- {}", names.join(", ")))?;
 
@@ -172,7 +172,7 @@ impl LegacyClient {
         let meta = json!({ "progressToken": tool });
         let params = json!({ "name": tool, "arguments": arguments, "_meta": meta });
         let result = self.request("tools/call", &note, params).await?;
-        let answer = text(&result["content"][0]["text"])?;
+        let answer = text(&result, "/content/0/text")?;
         ensure!(answer == expected, "{tool} must answer {expected:?}, got {answer:?}");
         say(&format!("<- {answer}"))
     }
@@ -185,12 +185,12 @@ impl LegacyClient {
         self.post(&json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })).await?;
         loop {
             let event = self.events.next().await?;
-            let mut message: Value = serde_json::from_slice(&event.data)?;
-            if message["id"] == id {
-                ensure!(message["error"].is_null(), "{method} was answered by the error {}", message["error"]);
-                return Ok(message["result"].take());
+            let message: Value = serde_json::from_slice(&event.data)?;
+            if message.get("id").is_some_and(|answered| *answered == id) {
+                return message.get("result").cloned().with_context(|| format!("{method} was answered {message}"));
             }
-            say(&format!("<- {} {}", text(&message["method"])?, message["params"]))?;
+            let params = message.get("params").unwrap_or(&Value::Null);
+            say(&format!("<- {} {params}", text(&message, "/method")?))?;
         }
     }
 
@@ -217,6 +217,8 @@ impl Events {
     }
 }
 
-fn text(value: &Value) -> anyhow::Result<&str> {
-    value.as_str().with_context(|| format!("expected a string, got {value}"))
+/// The string at a JSON pointer.
+fn text<'a>(message: &'a Value, pointer: &str) -> anyhow::Result<&'a str> {
+    let value = message.pointer(pointer);
+    value.and_then(Value::as_str).with_context(|| format!("expected a string at {pointer}, got {message}"))
 }

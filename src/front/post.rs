@@ -35,7 +35,7 @@ pub(super) async fn deliver(shared: &Shared, visitor: &Visitor, request: Request
         Text::TooLarge(scanner) => {
             let text = format!("the message is larger than {max} bytes, the limit of this proxy");
             let error = RpcError::new(code::INVALID_REQUEST, "message_too_large", text).with("limit_bytes", max);
-            vec![unreadable(scanner, error).ok_or(Refused::TooLarge(max))?]
+            vec![unreadable(&scanner, error).ok_or(Refused::TooLarge(max))?]
         }
     };
     let credential = Credential::of(&head.headers);
@@ -113,12 +113,12 @@ fn payloads(text: &Bytes) -> Result<Vec<Payload>, Refused> {
             let mut scanner = IdScanner::default();
             scanner.feed(text);
             let error = RpcError::new(code::PARSE_ERROR, "malformed_message", malformed.to_string());
-            Ok(vec![unreadable(scanner, error).ok_or(Refused::Malformed(malformed.to_string()))?])
+            Ok(vec![unreadable(&scanner, error).ok_or(Refused::Malformed(malformed.to_string()))?])
         }
     }
 }
 
-fn unreadable(scanner: IdScanner, error: RpcError) -> Option<Payload> {
+fn unreadable(scanner: &IdScanner, error: RpcError) -> Option<Payload> {
     match (scanner.request_id(), scanner.response_id()) {
         (Some(id), _) => Some(Payload::UnreadableRequest(id, error)),
         (_, Some(id)) => Some(Payload::UnreadableResponse(id, error)),

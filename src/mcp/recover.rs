@@ -15,6 +15,10 @@ const LONGEST_KEY: usize = 6;
 
 /// Walks a message and remembers its top-level `id` and whether it is a request or a response.
 #[derive(Debug, Default)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "two are the lexer's state, two are what was seen; none excludes another"
+)]
 pub struct IdScanner {
     depth: usize,
     in_string: bool,

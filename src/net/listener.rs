@@ -14,7 +14,7 @@ const USER_TIMEOUT: Duration = Duration::from_secs(45);
 /// How long to wait when descriptors have run out, instead of spinning.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
-/// Binds `address`. A port that an earlier process left in TIME_WAIT can be had at once.
+/// Binds `address`. A port that an earlier process left in `TIME_WAIT` can be had at once.
 ///
 /// # Errors
 /// When the address cannot be bound.

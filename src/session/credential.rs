@@ -35,7 +35,7 @@ pub struct Rejection {
 
 /// What is known of one session's credentials.
 #[derive(Debug, Default)]
-pub struct Credentials {
+pub(super) struct Credentials {
     accepted: Option<Accepted>,
     rejected: Option<(Credential, Rejection)>,
 }
@@ -49,7 +49,7 @@ struct Accepted {
 
 /// What is known of one credential.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Standing<'a> {
+pub(super) enum Standing<'a> {
     /// The upstream took a message with it.
     Accepted,
     /// Nothing is known.
@@ -61,7 +61,7 @@ pub enum Standing<'a> {
 impl Credentials {
     /// What is known of `credential`.
     #[must_use]
-    pub fn standing(&self, credential: &Credential) -> Standing<'_> {
+    pub(super) fn standing(&self, credential: &Credential) -> Standing<'_> {
         if let Some((rejected, rejection)) = &self.rejected
             && rejected == credential
         {
@@ -74,7 +74,7 @@ impl Credentials {
     }
 
     /// The upstream took a message (2xx) that came with these headers.
-    pub fn accept(&mut self, credential: &Credential, headers: &Arc<HeaderMap>) {
+    pub(super) fn accept(&mut self, credential: &Credential, headers: &Arc<HeaderMap>) {
         if self.rejected.as_ref().is_some_and(|(rejected, _)| rejected == credential) {
             self.rejected = None;
         }
@@ -82,7 +82,7 @@ impl Credentials {
     }
 
     /// The upstream turned `credential` down.
-    pub fn reject(&mut self, credential: Credential, rejection: Rejection) {
+    pub(super) fn reject(&mut self, credential: Credential, rejection: Rejection) {
         if self.accepted.as_ref().is_some_and(|accepted| accepted.credential == credential) {
             self.accepted = None;
         }
@@ -91,7 +91,7 @@ impl Credentials {
 
     /// The headers of the last message that the upstream took; none before the first.
     #[must_use]
-    pub fn headers(&self) -> Arc<HeaderMap> {
+    pub(super) fn headers(&self) -> Arc<HeaderMap> {
         self.accepted.as_ref().map(|accepted| Arc::clone(&accepted.headers)).unwrap_or_default()
     }
 }

@@ -205,10 +205,10 @@ impl Task {
         }
         let has_slot = self.calls.in_flight() < self.place.context.config.max_in_flight;
         match (self.handshake, &outgoing.kind) {
-            (Handshake::None, OutgoingKind::Initialize(_)) => Turn::Now,
+            (Handshake::None, OutgoingKind::Initialize(_))
+            | (Handshake::Answered { .. }, OutgoingKind::Initialized) => Turn::Now,
             (Handshake::None, _) => Turn::Never,
             (Handshake::Asked, _) => Turn::Hold,
-            (Handshake::Answered { .. }, OutgoingKind::Initialized) => Turn::Now,
             (Handshake::Answered { .. }, _) => Turn::Later,
             // Another handshake on a session that has one: when nothing of the first is under way any more.
             (Handshake::Done, OutgoingKind::Initialize(_)) if self.calls.in_flight() > 0 => Turn::Later,

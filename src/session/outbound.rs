@@ -111,7 +111,7 @@ impl Task {
         }
         match item {
             Item::Message(message) => match message.kind().clone() {
-                MessageKind::Request { id, method } => self.on_server_request(id, &method, &message),
+                MessageKind::Request { id, method } => self.on_server_request(&id, &method, &message),
                 MessageKind::Notification { method } => self.on_server_notification(&method, &message),
                 MessageKind::Response { id, .. } => self.on_answer(source, id.as_ref(), &message),
             },
@@ -167,15 +167,15 @@ impl Task {
         self.handshake = Handshake::Answered { grace_until: Instant::now() + GRACE };
     }
 
-    fn on_server_request(&mut self, id: RequestId, method: &str, message: &Message) {
+    fn on_server_request(&mut self, id: &RequestId, method: &str, message: &Message) {
         if method == "ping" {
             // Answered here while the client's stream is open (WIRE, Toward the upstream 9).
-            self.say(pong(&id));
+            self.say(pong(id));
         } else if let Some(ours) = self.server_requests.open(id.clone(), method) {
             self.deliver(&message.with_id(&ours));
         } else {
             let text = "the legacy client leaves too many requests unanswered";
-            self.say(error_response(&id, &RpcError::new(code::SESSION, "too_many_unanswered", text)));
+            self.say(error_response(id, &RpcError::new(code::SESSION, "too_many_unanswered", text)));
         }
     }
 

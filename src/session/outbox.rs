@@ -23,7 +23,7 @@ use crate::sse;
 
 /// The session's end of the queue.
 #[derive(Debug)]
-pub struct Outbox {
+pub(super) struct Outbox {
     shared: Arc<Mutex<Shared>>,
     /// Bound in bytes; a single larger event is taken when the queue is empty.
     bound: usize,
@@ -65,7 +65,7 @@ struct Shared {
 
 /// Both ends of a new queue. A comment goes out after `keep_alive` of silence, if given.
 #[must_use]
-pub fn outbox(bound: usize, keep_alive: Option<Duration>) -> (Outbox, EventStream) {
+pub(super) fn outbox(bound: usize, keep_alive: Option<Duration>) -> (Outbox, EventStream) {
     let now = Instant::now();
     let shared = Arc::new(Mutex::new(Shared {
         queue: VecDeque::new(),
@@ -92,7 +92,7 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 
 impl Outbox {
     /// Queues `event` whatever the bound says; for events made here, whose number is bounded otherwise.
-    pub fn push(&self, event: Bytes) {
+    pub(super) fn push(&self, event: Bytes) {
         let mut shared = lock(&self.shared);
         shared.bytes += event.len();
         shared.queue.push_back(event);
@@ -106,7 +106,7 @@ impl Outbox {
     ///
     /// # Errors
     /// Gives the event back when it does not fit.
-    pub fn try_push(&self, event: Bytes) -> Result<(), Bytes> {
+    pub(super) fn try_push(&self, event: Bytes) -> Result<(), Bytes> {
         {
             let shared = lock(&self.shared);
             if !shared.queue.is_empty() && shared.bytes + event.len() > self.bound {
@@ -118,17 +118,17 @@ impl Outbox {
     }
 
     /// Waits until `bytes` fit. Cancel safe.
-    pub async fn room_for(&self, bytes: usize) {
+    pub(super) async fn room_for(&self, bytes: usize) {
         self.wait_for(|shared| shared.queue.is_empty() || shared.bytes + bytes <= self.bound).await;
     }
 
     /// Waits until the client is gone. Cancel safe.
-    pub async fn client_gone(&self) {
+    pub(super) async fn client_gone(&self) {
         self.wait_for(|shared| shared.gone).await;
     }
 
     /// Waits until everything was taken, or the client is gone. Cancel safe.
-    pub async fn drained(&self) {
+    pub(super) async fn drained(&self) {
         self.wait_for(|shared| shared.queue.is_empty() || shared.gone).await;
     }
 
@@ -148,7 +148,7 @@ impl Outbox {
     }
 
     /// No more events: the stream ends after those queued.
-    pub fn finish(&self) {
+    pub(super) fn finish(&self) {
         let mut shared = lock(&self.shared);
         shared.finished = true;
         if let Some(reader) = shared.reader.take() {
@@ -159,20 +159,20 @@ impl Outbox {
 
     /// Since when something is queued that the client does not take, if so.
     #[must_use]
-    pub fn stalled_since(&self) -> Option<Instant> {
+    pub(super) fn stalled_since(&self) -> Option<Instant> {
         let shared = lock(&self.shared);
         (!shared.queue.is_empty()).then_some(shared.last_poll)
     }
 
     /// Events queued and not taken.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         lock(&self.shared).queue.len()
     }
 
     /// Bytes that the stream took, keep-alive comments left out.
     #[must_use]
-    pub fn bytes_taken(&self) -> u64 {
+    pub(super) fn bytes_taken(&self) -> u64 {
         lock(&self.shared).taken
     }
 }

@@ -247,13 +247,12 @@ impl Task {
     /// Runs the session to its end. A panic ends this session only: the state outlives it, so that what is owed can be
     /// answered (DESIGN rule 7).
     pub(super) async fn live(mut self) {
-        let ending = match AssertUnwindSafe(self.run()).catch_unwind().await {
-            Ok(ending) => ending,
-            Err(_) => {
-                self.place.context.books.metrics.panics.inc();
-                tracing::error!(session = self.evidence.label(), "a session ended by a bug of the proxy");
-                Ending::Panicked
-            }
+        let ending = if let Ok(ending) = AssertUnwindSafe(self.run()).catch_unwind().await {
+            ending
+        } else {
+            self.place.context.books.metrics.panics.inc();
+            tracing::error!(session = self.evidence.label(), "a session ended by a bug of the proxy");
+            Ending::Panicked
         };
         self.finish(ending).await;
     }

@@ -82,7 +82,10 @@ impl Deferred {
     }
 
     fn take_due(&mut self, now: Instant) -> Option<RequestId> {
-        let (id, _) = self.owed.pop_front_if(|(_, until)| *until <= now)?;
+        if self.owed.front().is_none_or(|(_, until)| *until > now) {
+            return None;
+        }
+        let (id, _) = self.owed.pop_front()?;
         if self.answered.len() == REMEMBERED {
             self.answered.pop_front();
         }

@@ -113,7 +113,7 @@ impl Replies {
             Form::Events(decoder) => {
                 let (last_id, retry) = (decoder.last_id().cloned(), decoder.retry());
                 let stray = decoder.into_stray().and_then(|stray| mcp::parse(&stray).ok()).into_iter().flatten();
-                self.ready.extend(stray.filter(|message| is_answer(message)).map(Item::Message));
+                self.ready.extend(stray.filter(is_answer).map(Item::Message));
                 self.ended = true;
                 self.ready.push_back(Item::End(End { fault: None, last_id, retry }));
             }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Behaviour, FakeUpstream, Proxy, within};
+use crate::support::{Behaviour, FakeUpstream, Proxy, http_client, within};
 
 const SSE: Behaviour = Behaviour { sessions: true, sse: true, token: None };
 
@@ -49,7 +49,7 @@ async fn new_stream_while_closing_is_reset_without_an_answer() {
     // The idle session ends as soon as the proxy closes: from then on new streams are turned away.
     let mut idle = idle;
     assert!(idle.event().await.is_none());
-    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let http = http_client();
     let refused = within("the reset", http.get(proxy.url("/sse")).send()).await;
     assert!(refused.expect_err("no answer").status().is_none());
     client.post(json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}})).await;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Behaviour, FakeUpstream, LegacyClient, Proxy};
+use crate::support::{Behaviour, FakeUpstream, LegacyClient, Proxy, http_client};
 
 const JSON_SSE: Behaviour = Behaviour { sessions: true, sse: true, token: None };
 
@@ -13,7 +13,7 @@ async fn both(options: &[(&'static str, &str)]) -> (FakeUpstream, Proxy) {
 }
 
 async fn request(proxy: &Proxy, method: &str, path: &str, headers: &[(&str, &str)]) -> reqwest::Response {
-    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let http = http_client();
     let mut request = http.request(method.parse().expect("a method"), proxy.url(path));
     for (name, value) in headers {
         request = request.header(*name, *value);

@@ -1,9 +1,18 @@
 //! Integration tests: the whole proxy in this process, between a fake upstream that can be told how to behave and raw
 //! legacy clients that see every byte.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test that finds something missing shall panic, and its tasks end with it"
+)]
+
+mod binary;
 mod conversation;
 mod drain;
 mod front;
 mod layers;
+mod panic;
 mod session;
 mod support;

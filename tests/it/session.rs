@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::json;
 
-use crate::support::{Behaviour, FakeUpstream, LegacyClient, Proxy};
+use crate::support::{Behaviour, FLOOD, FakeUpstream, LegacyClient, Proxy};
 
 const SSE: Behaviour = Behaviour { sessions: true, sse: true, token: None };
 
@@ -226,4 +226,25 @@ async fn use_is_logged_at_the_first_call_and_totals_at_the_end() {
         }
         assert!(!record.to_string().contains("127.0.0.1:"), "{record}");
     }
+}
+
+#[tokio::test]
+async fn client_that_does_not_read_stops_the_upstream_and_loses_nothing() {
+    let (upstream, proxy, mut slow) = initialized(SSE, &[]).await;
+    slow.call("flood", "flood", json!({})).await;
+    // Other sessions go on meanwhile, for long enough that an unbounded proxy would have taken everything.
+    let mut other = proxy.client().await;
+    other.initialize().await;
+    for id in 1..=300 {
+        other.call(id, "echo", json!({"text": "x"})).await;
+        other.answer(id).await;
+    }
+    let sent = upstream.flooded();
+
+    // What the sockets on the way hold is the kernel's; on loopback some megabytes.
+    assert!(sent < FLOOD * (64 << 10) * 3 / 4, "{sent} bytes went into a proxy whose client does not read");
+    let messages = slow.until_answer("flood").await;
+    assert_eq!(messages.len(), FLOOD + 1, "everything came once the client read");
+    drop((slow, other));
+    proxy.stop().await;
 }

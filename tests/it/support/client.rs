@@ -4,7 +4,7 @@ use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
 use sse_sunset::sse::{Decoder, Event};
 
-use super::{Proxy, within};
+use super::{Proxy, http_client, within};
 
 /// What a POST was answered with.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(crate) struct LegacyClient {
 impl LegacyClient {
     /// Opens a stream with `headers`, which are sent on every POST too, and reads the endpoint event.
     pub(crate) async fn connect(proxy: &Proxy, headers: &[(&'static str, &str)]) -> Self {
-        let http = Client::builder().no_proxy().build().expect("a client");
+        let http = http_client();
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         let mut request = http.get(proxy.url("/sse")).header("accept", "text/event-stream");
         for (name, value) in &headers {

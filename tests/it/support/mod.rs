@@ -6,9 +6,9 @@ mod upstream;
 
 use std::time::Duration;
 
-pub(crate) use client::{LegacyClient, Posted};
+pub(crate) use client::LegacyClient;
 pub(crate) use proxy::Proxy;
-pub(crate) use upstream::{Behaviour, FakeUpstream, Seen};
+pub(crate) use upstream::{Behaviour, FLOOD, FakeUpstream};
 
 /// Longer than anything here may take; a test that waits this long has failed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -16,4 +16,11 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// Awaits `future`, and fails the test, naming `what`, when it does not come.
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("{what} did not come in time"))
+}
+
+/// An HTTP client that goes straight to where it is told.
+pub(crate) fn http_client() -> reqwest::Client {
+    // Fails only if a provider was installed before, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().build().expect("a client")
 }

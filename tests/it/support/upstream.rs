@@ -1,10 +1,11 @@
 //! A Streamable HTTP server of the session era that does as it is told.
 //!
 //! Its tools are what the tests need: `echo`, `progress`, `ask` (a request to the client in the middle of the call),
-//! `hang` (until cancelled), `quit` (the stream ends without an answer), `stray` (an answer with another id first).
+//! `hang` (until cancelled), `flood` (32 MB of log messages), `quit` (the stream ends without an answer), `stray` (an answer with another id first).
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -21,6 +22,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::within;
+
+/// Messages of 64 KiB that `flood` sends.
+pub(crate) const FLOOD: usize = 500;
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -65,6 +69,8 @@ struct Shared {
     state: Mutex<State>,
     /// Counts what was seen, for those who wait for it.
     count: watch::Sender<usize>,
+    /// Bytes that `flood` got rid of.
+    flooded: AtomicUsize,
 }
 
 impl Shared {
@@ -77,7 +83,12 @@ impl FakeUpstream {
     pub(crate) async fn start(behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/mcp", listener.local_addr().expect("an address"));
-        let shared = Arc::new(Shared { behaviour, state: Mutex::default(), count: watch::Sender::new(0) });
+        let shared = Arc::new(Shared {
+            behaviour,
+            state: Mutex::default(),
+            count: watch::Sender::new(0),
+            flooded: AtomicUsize::new(0),
+        });
         let serving = Arc::clone(&shared);
         let running = tokio::spawn(async move {
             loop {
@@ -129,6 +140,11 @@ impl FakeUpstream {
         self.wait_for("the GET stream", |seen| seen.method == Method::GET).await;
         let listener = self.shared.state().listeners.values().next().cloned().expect("a GET stream");
         listener.send(event(message)).await.expect("an open GET stream");
+    }
+
+    /// Bytes that `flood` got rid of so far.
+    pub(crate) fn flooded(&self) -> usize {
+        self.shared.flooded.load(Ordering::Relaxed)
     }
 
     /// Stops listening, so that connections are refused.
@@ -265,6 +281,18 @@ async fn run(shared: Arc<Shared>, request: Value, events: mpsc::Sender<Bytes>) {
             }
             "hang" => return events.closed().await,
             "quit" => return,
+            "flood" => {
+                let pad = "x".repeat(64 << 10);
+                let note = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"data": pad}});
+                let note = event(&note);
+                for _ in 0..FLOOD {
+                    shared.flooded.fetch_add(note.len(), Ordering::Relaxed);
+                    if events.send(note.clone()).await.is_err() {
+                        return;
+                    }
+                }
+                json!({"content": []})
+            }
             "stray" => {
                 let other = json!({"jsonrpc": "2.0", "id": "nobody's", "result": {}});
                 let _ = events.send(event(&other)).await;

@@ -1,0 +1,140 @@
+//! The binary as an operator meets it: words, exit codes, signals, the log file.
+
+use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::support::{http_client, within};
+
+fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sse-sunset"));
+    command.kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Starts `serve` and waits until it says where it listens.
+async fn serve(options: &[&str]) -> (Child, String) {
+    let mut command = binary();
+    command.args(["serve", "--upstream", "http://127.0.0.1:9/mcp", "--listen", "127.0.0.1:0"]).args(options);
+    let mut child = command.spawn().expect("the binary");
+    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let line = within("the first line", lines.next_line()).await.expect("readable").expect("a line");
+    let said: serde_json::Value = serde_json::from_str(&line).expect("JSON, as standard error is no terminal");
+    assert_eq!(said["message"], "accepting connections");
+    tokio::spawn(async move { while lines.next_line().await.is_ok_and(|line| line.is_some()) {} });
+    (child, said["listen"].as_str().expect("an address").to_owned())
+}
+
+async fn signal(child: &Child, name: &str) {
+    let id = child.id().expect("running").to_string();
+    let status = Command::new("kill").args([format!("-{name}"), id]).status().await.expect("kill");
+    assert!(status.success());
+}
+
+#[tokio::test]
+async fn serve_stops_in_order_on_sigterm_and_leaves_start_and_stop_in_the_log() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("traffic.log");
+    let options = ["--traffic-log", log.to_str().expect("a path"), "--drain-delay", "0s"];
+    let (mut child, address) = serve(&options).await;
+    let answer = http_client().get(format!("http://{address}/nowhere")).send().await.expect("an answer");
+    assert_eq!(answer.status(), 404);
+    signal(&child, "TERM").await;
+    assert_eq!(within("the end", child.wait()).await.expect("a status").code(), Some(0));
+    let text = fs::read_to_string(log).expect("a log");
+    assert!(text.contains("proxy.start") && text.contains("proxy.stop"), "{text}");
+}
+
+#[tokio::test]
+async fn second_signal_ends_at_once() {
+    let (mut child, _) = serve(&["--drain-delay", "20s", "--log-level", "info"]).await;
+    signal(&child, "INT").await;
+    // Signals of one number may be merged while the first is not yet taken; of two numbers they are not.
+    signal(&child, "TERM").await;
+    let code = within("the end", child.wait()).await.expect("a status").code();
+    assert!(matches!(code, Some(130 | 143)), "{code:?}");
+}
+
+#[tokio::test]
+async fn traffic_log_is_reopened_on_sighup_and_after_a_rename() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (log, rotated) = (folder.path().join("traffic.log"), folder.path().join("traffic.log.1"));
+    let (mut child, address) = serve(&["--traffic-log", log.to_str().expect("a path"), "--drain-delay", "0s"]).await;
+    within("proxy.start", async {
+        while !fs::read_to_string(&log).is_ok_and(|text| text.contains("proxy.start")) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    fs::rename(&log, &rotated).expect("rename");
+    signal(&child, "HUP").await;
+    let stream = http_client().get(format!("http://{address}/sse")).send().await.expect("a stream");
+    drop(stream);
+    signal(&child, "TERM").await;
+    within("the end", child.wait()).await.expect("a status");
+    assert!(fs::read_to_string(rotated).expect("the old log").contains("proxy.start"));
+    let new = fs::read_to_string(log).expect("the new log");
+    assert!(new.contains("legacy.connect") && new.contains("proxy.stop"), "{new}");
+}
+
+#[tokio::test]
+async fn traffic_log_goes_to_standard_output_and_nothing_else_does() {
+    let (mut child, _) = serve(&["--drain-delay", "0s"]).await;
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    signal(&child, "TERM").await;
+    let mut names = Vec::new();
+    while let Some(line) = within("a line", lines.next_line()).await.expect("readable") {
+        let record: serde_json::Value = serde_json::from_str(&line).expect("a record");
+        names.push(record["event.name"].as_str().expect("a name").to_owned());
+    }
+    assert_eq!(names, ["proxy.start", "proxy.stop"]);
+}
+
+#[tokio::test]
+async fn all_configuration_errors_are_told_at_once_with_exit_code_2() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("sunset.toml");
+    fs::write(&file, "lingr = \"1s\"\n").expect("written");
+    let mut command = binary();
+    command.args(["serve", "--keep-alive", "15", "--listen", "nowhere", "--config"]).arg(&file);
+    let output = within("the end", command.env("SSE_SUNSET_MAX_BODY", "much").output()).await.expect("an end");
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stderr);
+    for expected in
+        ["--upstream is required", "--keep-alive", "needs a unit", "--listen", "SSE_SUNSET_MAX_BODY", "lingr"]
+    {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn address_in_use_is_exit_code_1_and_unknown_words_are_2() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let mut command = binary();
+    command.args(["serve", "--upstream", "http://127.0.0.1:9/mcp", "--listen", &address]);
+    let output = within("the end", command.output()).await.expect("an end");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains(&address));
+    let output = within("the end", binary().arg("swim").output()).await.expect("an end");
+    assert_eq!(output.status.code(), Some(2));
+    let help = within("the end", binary().args(["serve", "--help"]).output()).await.expect("an end");
+    assert_eq!(help.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&help.stdout).contains("--trusted-proxy"));
+}
+
+#[tokio::test]
+async fn environment_is_read_and_flags_win() {
+    let mut command = binary();
+    command.env("SSE_SUNSET_UPSTREAM", "nonsense").env("SSE_SUNSET_STATE_DIR", "");
+    let output = within("the end", command.args(["serve", "--listen", "x"]).output()).await.expect("an end");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("SSE_SUNSET_UPSTREAM: \"nonsense\""));
+    let mut command = binary();
+    command.env("SSE_SUNSET_UPSTREAM", "nonsense");
+    command.args(["serve", "--listen", "x", "--upstream", "http://127.0.0.1:9/mcp"]);
+    let output = within("the end", command.output()).await.expect("an end");
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("nonsense"));
+}

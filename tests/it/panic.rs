@@ -1,0 +1,118 @@
+//! A bug in one session ends that session only, and what it owes is answered.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use http_body_util::BodyExt as _;
+use sse_sunset::drain::{Drain, Tasks};
+use sse_sunset::mcp;
+use sse_sunset::metrics::Metrics;
+use sse_sunset::session::{Books, Closer, Config, Credential, EventStream, Guest, Payload, Sessions, Verdict};
+use sse_sunset::traffic::{AddressForm, Client, Connection, Log, Principal, Pseudonyms, Target};
+use sse_sunset::upstream::{Answer, Exchange, Sending, Transport};
+
+use crate::support::within;
+
+/// Answers `initialize`, keeps `tools/list` waiting, and has a bug in `tools/call`.
+#[derive(Debug)]
+struct Buggy;
+
+impl Transport for Buggy {
+    fn send(&self, exchange: Exchange) -> Sending {
+        let text = String::from_utf8_lossy(&exchange.body).into_owned();
+        assert!(!text.contains("tools/call"), "the bug");
+        Box::pin(async move {
+            if text.contains("tools/list") {
+                std::future::pending::<()>().await;
+            }
+            let result = r#"{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-06-18"}}"#;
+            let body = if text.contains("\"id\":0") { result } else { "" };
+            let chunk = futures_util::stream::iter([Ok(Bytes::from_static(body.as_bytes()))]);
+            Ok(Answer { status: StatusCode::OK, headers: HeaderMap::new(), body: Box::pin(chunk) })
+        })
+    }
+}
+
+fn guest() -> Guest {
+    let address = "127.0.0.1".parse().expect("an address");
+    let connection = Connection {
+        user_agent: None,
+        peer_address: String::new(),
+        auth_scheme: None,
+        path: "/sse".into(),
+        server_address: None,
+        origin: None,
+        protocol_version: "1.1",
+        reconnect: false,
+    };
+    let client = Client { principal: Principal::default(), info: None, user_agent: None, address };
+    Guest { client, connection, closer: Closer::new(|| {}) }
+}
+
+async fn open(sessions: &Sessions) -> (String, EventStream) {
+    let mut named = String::new();
+    let stream = sessions.open(guest(), |id| {
+        id.clone_into(&mut named);
+        format!("/messages?sessionId={id}")
+    });
+    let mut stream = stream.await.expect("a place");
+    next(&mut stream).await.expect("the endpoint");
+    (named, stream)
+}
+
+async fn next(stream: &mut EventStream) -> Option<String> {
+    let frame = within("an event", stream.frame()).await?.expect("infallible");
+    Some(String::from_utf8(frame.into_data().expect("data").to_vec()).expect("utf-8"))
+}
+
+async fn post(sessions: &Sessions, id: &str, text: &'static str) -> Verdict {
+    let payloads = mcp::parse(&Bytes::from_static(text.as_bytes())).expect("a message");
+    let payloads = payloads.into_iter().map(Payload::Message).collect();
+    let headers = HeaderMap::new();
+    let credential = Credential::of(&headers);
+    sessions.find(id).expect("the session").deliver(payloads, headers, credential).await
+}
+
+const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}"#;
+const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+
+#[tokio::test]
+async fn panic_ends_one_session_and_answers_what_it_owes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("traffic.log");
+    let log = Log::open(Target::File(path.clone()), "test".into()).expect("a log");
+    let pseudonyms = Arc::new(Pseudonyms::ephemeral(AddressForm::Hmac));
+    let books = Books { log: log.clone(), pseudonyms, metrics: Arc::new(Metrics::default()) };
+    let (tasks, (_drain, watch)) = (Tasks::default(), Drain::new());
+    let sessions = Sessions::new(Config::default(), Arc::new(Buggy), books.clone(), tasks.clone(), watch);
+
+    let (healthy, mut its_stream) = open(&sessions).await;
+    let (broken, mut stream) = open(&sessions).await;
+    for id in [&healthy, &broken] {
+        post(&sessions, id, INITIALIZE).await;
+        post(&sessions, id, INITIALIZED).await;
+    }
+    next(&mut stream).await.expect("the handshake");
+    next(&mut its_stream).await.expect("the handshake");
+    post(&sessions, &broken, r#"{"jsonrpc":"2.0","id":"owed","method":"tools/list"}"#).await;
+    post(&sessions, &broken, r#"{"jsonrpc":"2.0","id":"bug","method":"tools/call"}"#).await;
+
+    let mut answers = [next(&mut stream).await.expect("an error"), next(&mut stream).await.expect("an error")];
+    answers.sort();
+    assert!(answers[0].contains("\"bug\"") && answers[0].contains("proxy_failure"), "{answers:?}");
+    assert!(answers[1].contains("\"owed\"") && answers[1].contains("proxy_failure"), "{answers:?}");
+    assert_eq!(next(&mut stream).await, None, "then the stream ends");
+    assert_eq!(books.metrics.panics.get(), 1);
+
+    assert_eq!(post(&sessions, &healthy, r#"{"jsonrpc":"2.0","id":0,"method":"ping"}"#).await, Verdict::Accepted);
+    assert!(next(&mut its_stream).await.expect("an answer").contains("\"id\":0"), "the other session goes on");
+    drop((stream, its_stream));
+    within("all tasks", tasks.ended()).await;
+    assert!(sessions.is_empty());
+    log.flush().await;
+    let text = std::fs::read_to_string(path).expect("the log");
+    let ends: Vec<&str> = text.lines().filter(|line| line.contains("legacy.end")).collect();
+    assert_eq!(ends.len(), 2);
+    assert!(ends[0].contains("\"panic\"") && ends[1].contains("\"client_disconnect\""), "{ends:?}");
+}
