@@ -74,7 +74,15 @@ fn serve(options: &ArgMatches) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    match start(config) {
+    let filter = match EnvFilter::try_new(&config.log_level) {
+        Ok(filter) => filter,
+        Err(error) => {
+            let _ =
+                writeln!(std::io::stderr(), "sse-sunset: --log-level: {:?} is no filter: {error}", config.log_level);
+            return ExitCode::from(USAGE);
+        }
+    };
+    match start(config, filter) {
         Ok(code) => code,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "sse-sunset: {error:#}");
@@ -113,8 +121,8 @@ fn host_name() -> String {
     if name.is_empty() { "sse-sunset".to_owned() } else { name.to_owned() }
 }
 
-fn start(config: Config) -> anyhow::Result<ExitCode> {
-    diagnose(&config)?;
+fn start(config: Config, filter: EnvFilter) -> anyhow::Result<ExitCode> {
+    diagnose(&config, filter);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     let code = runtime.block_on(async {
@@ -179,9 +187,7 @@ fn is_human(format: LogFormat) -> bool {
 }
 
 /// Diagnostics go to standard error, panics of single sessions included.
-fn diagnose(config: &Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.log_level)
-        .with_context(|| format!("--log-level: {:?} is not a filter", config.log_level))?;
+fn diagnose(config: &Config, filter: EnvFilter) {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if is_human(config.log_format) {
         builder.with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()).init();
@@ -193,7 +199,6 @@ fn diagnose(config: &Config) -> anyhow::Result<()> {
         // Without the message: it could hold what a client sent.
         tracing::error!(location, "panic: a bug in sse-sunset, please report it");
     }));
-    Ok(())
 }
 
 /// Says that connections are accepted, and where, whatever the log level: scripts wait for it.

@@ -248,11 +248,13 @@ impl Sessions {
         let open = context.open.fetch_add(1, Ordering::Relaxed);
         let place = Place { context: Arc::clone(context) };
         let refusal = (open >= max).then(|| over_limit(max));
+        let label = crate::traffic::random_hex(4);
         if open >= max + (max / 10).max(16) {
+            // Status 0: the connection is reset without an answer.
+            context.books.refuse(&label, &guest.client, guest.connection, "limit", 0).await;
             return None;
         }
         let id = SessionId::random();
-        let label = crate::traffic::random_hex(4);
         let evidence =
             Evidence::open(context.books.clone(), label.clone(), guest.client.clone(), guest.connection.clone()).await;
         if let Some(refusal) = &refusal {

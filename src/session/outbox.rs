@@ -94,6 +94,10 @@ impl Outbox {
     /// Queues `event` whatever the bound says; for events made here, whose number is bounded otherwise.
     pub(super) fn push(&self, event: Bytes) {
         let mut shared = lock(&self.shared);
+        if shared.queue.is_empty() {
+            // The stream had nothing to take until now: a stall is counted from here.
+            shared.last_poll = Instant::now();
+        }
         shared.bytes += event.len();
         shared.queue.push_back(event);
         if let Some(reader) = shared.reader.take() {
@@ -312,7 +316,9 @@ mod tests {
     async fn stall_counts_from_the_last_time_the_client_took_something() {
         let (outbox, mut stream) = outbox(100, None);
         assert_eq!(outbox.stalled_since(), None);
+        tokio::time::sleep(Duration::from_secs(1000)).await;
         outbox.push(Bytes::from_static(b"1"));
+        assert_eq!(outbox.stalled_since().map(|since| since.elapsed()), Some(Duration::ZERO), "silence is no stall");
         outbox.push(Bytes::from_static(b"2"));
         tokio::time::sleep(Duration::from_secs(5)).await;
         next(&mut stream).await;

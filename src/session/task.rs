@@ -32,9 +32,11 @@ use crate::mcp::{MessageKind, RequestId, RpcError, code, error_response};
 use crate::upstream::{Answer, Fault, Item, Link, Replies};
 
 /// How long the end of a session waits for the client to take what it is owed.
-const LAST_WORDS: Duration = Duration::from_secs(5);
-/// How long it waits for each thing it has to tell the upstream.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+/// How long it waits for the upstream to hear of it, all in all.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How much of that may go into cancelling calls, so that time is left for DELETE.
+const CANCELS: Duration = Duration::from_secs(2);
 
 /// One session.
 pub(super) struct Task {
@@ -314,7 +316,9 @@ impl Task {
         if gone {
             self.closer.close();
         }
-        self.leave_upstream().await;
+        if timeout(FAREWELL, self.leave_upstream()).await.is_err() {
+            tracing::debug!("upstream did not hear of the end of a session in time");
+        }
         let bytes_out = self.outbox.bytes_taken();
         self.evidence.close(ending.reason(), bytes_out).await;
     }
@@ -360,30 +364,26 @@ impl Task {
         }
         let headers = self.credentials.headers();
         let cancels = self.calls.running().map(|id| self.link.post(cancelled_notification(id), &headers));
-        let _ = timeout(FAREWELL, join_all(cancels)).await;
+        let _ = timeout(CANCELS, join_all(cancels)).await;
         if let Some(delete) = self.link.delete(&headers) {
-            match timeout(FAREWELL, delete).await {
-                Ok(Ok(answer)) => tracing::debug!(status = answer.status.as_u16(), "upstream session deleted"),
-                Ok(Err(fault)) => tracing::debug!(%fault, "upstream session not deleted"),
-                Err(_) => tracing::debug!("upstream did not answer DELETE in time"),
+            match delete.await {
+                Ok(answer) => tracing::debug!(status = answer.status.as_u16(), "upstream session deleted"),
+                Err(fault) => tracing::debug!(%fault, "upstream session not deleted"),
             }
         }
     }
 
     /// A session that is made upstream while its client leaves must be deleted too, so its id has to be awaited.
     async fn await_session_id(&mut self) {
-        let head = async {
-            while let Some((errand, answer)) = self.heads.next().await {
-                if let (Errand::Call { serial, credential, headers }, Ok(answer)) = (errand, answer)
-                    && self.calls.get_mut(serial).is_some_and(|call| call.is_initialize)
-                {
-                    self.link.adopt(&answer);
-                    self.credentials.accept(&credential, &headers);
-                    return;
-                }
+        while let Some((errand, answer)) = self.heads.next().await {
+            if let (Errand::Call { serial, credential, headers }, Ok(answer)) = (errand, answer)
+                && self.calls.get_mut(serial).is_some_and(|call| call.is_initialize)
+            {
+                self.link.adopt(&answer);
+                self.credentials.accept(&credential, &headers);
+                return;
             }
-        };
-        let _ = timeout(FAREWELL, head).await;
+        }
     }
 
     /// Gives `message` to the client, or parks it until there is room; no answer is read meanwhile.

@@ -16,3 +16,4 @@ mod layers;
 mod panic;
 mod session;
 mod support;
+mod time;

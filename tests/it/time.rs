@@ -1,0 +1,85 @@
+//! What happens when nothing happens for long.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{Behaviour, FakeUpstream, Proxy, pass};
+
+const SSE: Behaviour = Behaviour { sessions: true, sse: true, token: None };
+
+#[tokio::test]
+async fn heartbeat_tells_every_minute_that_the_proxy_lives() {
+    let upstream = FakeUpstream::start(SSE).await;
+    let proxy = Proxy::start(upstream.url(), &[]);
+    let mut client = proxy.client().await;
+    client.initialize().await;
+    pass(Duration::from_secs(61)).await;
+    let beat = proxy.logged("proxy.heartbeat", 1).await.remove(0);
+    assert_eq!(
+        (&beat["sessions.active"], &beat["sessions.opened"], &beat["requests"]),
+        (&json!(1), &json!(1), &json!(1))
+    );
+    assert_eq!(beat["log.lost"], 0);
+    drop(client);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn client_that_takes_nothing_for_a_minute_is_closed_as_a_slow_consumer() {
+    let upstream = FakeUpstream::start(SSE).await;
+    let proxy = Proxy::start(upstream.url(), &[]);
+    let mut client = proxy.client().await;
+    client.initialize().await;
+    client.call("flood", "flood", json!({})).await;
+    // The proxy has to be stuck on the client before time passes: until nothing more goes in.
+    let mut other = proxy.client().await;
+    other.initialize().await;
+    let (mut before, mut id) = (usize::MAX, 0);
+    while before != upstream.flooded() {
+        before = upstream.flooded();
+        for _ in 0..50 {
+            id += 1;
+            other.call(id, "echo", json!({"text": "x"})).await;
+            other.answer(id).await;
+        }
+    }
+    pass(Duration::from_secs(61)).await;
+    let end = proxy.logged("legacy.end", 1).await.remove(0);
+    assert_eq!(end["session.end.reason"], "slow_consumer");
+    assert!(end["legacy.undelivered"].as_u64().expect("a count") > 0, "{end}");
+    drop((client, other));
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn request_answered_401_gets_an_error_unless_it_is_posted_again() {
+    let upstream = FakeUpstream::start(Behaviour { token: Some("good"), ..SSE }).await;
+    let proxy = Proxy::start(upstream.url(), &[]);
+    let mut client = proxy.client().await;
+    let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {}}).to_string();
+    assert_eq!(client.post_text(initialize.clone(), &[("authorization", "Bearer bad")]).await.status, 401);
+    pass(Duration::from_secs(31)).await;
+    assert_eq!(client.answer(0).await["error"]["data"]["reason"], "unauthorized");
+    // It has its answer: what comes late under the same id must not run.
+    assert_eq!(client.post_text(initialize, &[("authorization", "Bearer good")]).await.status, 202);
+    assert_eq!(upstream.seen().len(), 1);
+    drop(client);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn call_that_the_upstream_forgets_gets_an_error_after_ten_minutes() {
+    let upstream = FakeUpstream::start(SSE).await;
+    let proxy = Proxy::start(upstream.url(), &[]);
+    let mut client = proxy.client().await;
+    client.initialize().await;
+    client.call(1, "hang", json!({})).await;
+    upstream.wait_for("the call", |seen| seen.body["method"] == "tools/call").await;
+    pass(Duration::from_secs(601)).await;
+    let error = client.answer(1).await["error"].clone();
+    assert_eq!(error["data"]["reason"], "upstream_timeout");
+    upstream.wait_for("the cancellation", |seen| seen.body["method"] == "notifications/cancelled").await;
+    drop(client);
+    proxy.stop().await;
+}
