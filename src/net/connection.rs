@@ -6,9 +6,12 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +21,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -67,44 +71,83 @@ where
 {
     let ender = Ender::default();
     let peer = Peer { address: peer, ender: ender.clone() };
-    // A second handle to the socket: hyper owns the first.
-    let socket = SockRef::from(&stream).try_clone().ok();
+    let stream = Wire { stream, reset: Arc::clone(&ender.reset) };
     let answer = service_fn(|request| {
         let answer = service(request, peer.clone());
         async { Ok::<_, Infallible>(answer.await) }
     });
-    {
-        let connection = http1::Builder::new()
-            .max_headers(MAX_HEADERS)
-            .max_buf_size(MAX_HEAD)
-            .header_read_timeout(None::<Duration>)
-            .half_close(false)
-            .serve_connection(TokioIo::new(stream), answer);
-        let mut connection = std::pin::pin!(connection);
-        let mut draining = false;
-        loop {
-            tokio::select! {
-                biased;
-                () = ender.ended.notified() => break,
-                // Not before: a POST for a running session may come on this very connection, and one that meets a
-                // close is lost.
-                () = drain.reached(Phase::Over), if !draining => {
-                    draining = true;
-                    connection.as_mut().graceful_shutdown();
+    let connection = http1::Builder::new()
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD)
+        .header_read_timeout(None::<Duration>)
+        .half_close(false)
+        .serve_connection(TokioIo::new(stream), answer);
+    let mut connection = std::pin::pin!(connection);
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            biased;
+            () = ender.ended.notified() => break,
+            // Not before: a POST for a running session may come on this very connection, and one that meets a
+            // close is lost.
+            () = drain.reached(Phase::Over), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "a connection ended early");
                 }
-                result = connection.as_mut() => {
-                    if let Err(error) = result {
-                        tracing::debug!(%error, "a connection ended early");
-                    }
-                    break;
-                }
+                break;
             }
         }
-        if ender.reset.load(Ordering::Relaxed)
-            && let Some(socket) = &socket
-        {
+    }
+}
+
+/// The client's socket. hyper owns it, so whether it ends with a reset is decided where it is dropped: a second
+/// descriptor for each connection would cost a session a third of those it may have.
+struct Wire {
+    stream: TcpStream,
+    reset: Arc<AtomicBool>,
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if self.reset.load(Ordering::Relaxed) {
             // Unread and unsent bytes go with it: the client gets RST.
-            let _ = socket.set_linger(Some(Duration::ZERO));
+            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         }
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -248,3 +248,19 @@ async fn client_that_does_not_read_stops_the_upstream_and_loses_nothing() {
     drop((slow, other));
     proxy.stop().await;
 }
+
+#[tokio::test]
+async fn missing_scope_comes_down_as_403_and_any_other_403_as_an_error_on_the_stream() {
+    let upstream = FakeUpstream::start(Behaviour { token: Some("good"), ..SSE }).await;
+    let proxy = Proxy::start(upstream.url(), &[]);
+    let mut client = proxy.client().await;
+    let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {}}).to_string();
+    let posted = client.post_text(initialize.clone(), &[("authorization", "Bearer narrow")]).await;
+    assert_eq!(posted.status, 403);
+    assert_eq!(posted.headers["www-authenticate"], "Bearer error=\"insufficient_scope\", scope=\"write\"");
+    assert_eq!(client.post_text(initialize, &[("authorization", "Bearer banned")]).await.status, 202);
+    let error = client.answer(0).await["error"].clone();
+    assert_eq!(error["message"], "upstream answered HTTP 403: banned here");
+    drop(client);
+    proxy.stop().await;
+}

@@ -62,6 +62,15 @@ impl LegacyClient {
         }
     }
 
+    /// Reads on until `text` stands in what came, with or without an event.
+    pub(crate) async fn read_until(&mut self, text: &str) {
+        while !String::from_utf8_lossy(&self.raw).contains(text) {
+            let chunk = within(text, self.stream.chunk()).await.expect("an open stream").expect("more of it");
+            self.raw.extend_from_slice(&chunk);
+            self.decoder.feed(&chunk);
+        }
+    }
+
     /// The next message.
     pub(crate) async fn message(&mut self) -> Value {
         let event = self.event().await.expect("a message before the end of the stream");

@@ -35,7 +35,7 @@ pub(crate) struct Behaviour {
     pub(crate) sessions: bool,
     /// Answers requests with event streams.
     pub(crate) sse: bool,
-    /// The only token it accepts.
+    /// The only token it accepts; `narrow` lacks a scope and `banned` is forbidden.
     pub(crate) token: Option<&'static str>,
 }
 
@@ -191,6 +191,16 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Bod
 
 async fn respond(shared: &Arc<Shared>, seen: &Seen, session: Option<String>) -> Response<Body> {
     let behaviour = &shared.behaviour;
+    let sent = seen.headers.get("authorization").and_then(|sent| sent.to_str().ok());
+    if behaviour.token.is_some() && sent == Some("Bearer narrow") {
+        let mut answer = whole(403, "application/json", r#"{"error":"insufficient_scope"}"#);
+        let challenge = "Bearer error=\"insufficient_scope\", scope=\"write\"".parse().expect("a header");
+        answer.headers_mut().insert("www-authenticate", challenge);
+        return answer;
+    }
+    if behaviour.token.is_some() && sent == Some("Bearer banned") {
+        return whole(403, "text/plain", "banned here");
+    }
     if let Some(token) = behaviour.token
         && seen.headers.get("authorization").is_none_or(|sent| sent != &format!("Bearer {token}"))
     {
