@@ -108,10 +108,16 @@ impl App {
         let connections = Tasks::default();
         let accept = net::listen(&self.listener, |stream, peer| {
             let front = self.front.clone();
-            connections.spawn(net::serve(stream, peer, self.watch.clone(), move |request, peer| {
-                let front = front.clone();
-                async move { front.answer(request, peer).await }
-            }));
+            connections.spawn(net::serve(
+                stream,
+                peer,
+                self.config.net.clone(),
+                self.watch.clone(),
+                move |request, peer| {
+                    let front = front.clone();
+                    async move { front.answer(request, peer).await }
+                },
+            ));
         });
         tokio::select! {
             () = accept => {}

@@ -49,7 +49,10 @@ fn command() -> Command {
                 Some(default) => format!("{} [default: {default}]", option.help),
                 None => option.help.to_owned(),
             });
-        command.arg(if option.many { arg.action(ArgAction::Append).value_delimiter(',') } else { arg })
+        command.arg(match option.separator {
+            Some(separator) => arg.action(ArgAction::Append).value_delimiter(separator),
+            None => arg,
+        })
     });
     let serve = serve.about("Serve legacy HTTP+SSE clients in front of an upgraded server").after_help(
         "Every option is also an environment variable (--public-url is SSE_SUNSET_PUBLIC_URL) and a key of the --config \

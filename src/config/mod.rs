@@ -4,6 +4,7 @@
 //! every problem, so that an operator sees all mistakes at once.
 
 mod options;
+mod reader;
 mod units;
 
 use std::collections::BTreeMap;
@@ -16,10 +17,11 @@ use ring::digest;
 
 pub use options::{OPTIONS, OptionSpec, PREFIX};
 
-use crate::front::{self, AllowedHost, Guard, TrustedProxies};
-use crate::session;
+use crate::front::{self, TrustedProxies};
 use crate::traffic::{AddressForm, Target};
 use crate::upstream;
+use crate::{net, session};
+use reader::Reader;
 
 /// How diagnostics are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub enum LogFormat {
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// How long connections wait for their clients.
+    pub net: net::Limits,
     /// The upgraded server.
     pub upstream: upstream::Config,
     /// Legacy sessions.
@@ -119,11 +123,15 @@ pub fn read_file(path: &Path, raw: &mut Raw) -> Vec<Problem> {
         let values = match value {
             toml::Value::String(text) => vec![text],
             toml::Value::Integer(number) => vec![number.to_string()],
-            toml::Value::Array(items) if option.many && items.iter().all(toml::Value::is_str) => {
+            toml::Value::Array(items) if option.separator.is_some() && items.iter().all(toml::Value::is_str) => {
                 items.iter().filter_map(toml::Value::as_str).map(str::to_owned).collect()
             }
             _ => {
-                let wanted = if option.many { "a string or an array of strings" } else { "a string or a whole number" };
+                let wanted = if option.separator.is_some() {
+                    "a string or an array of strings"
+                } else {
+                    "a string or a whole number"
+                };
                 problems.push(Problem(format!("{file}: {key} must be {wanted}")));
                 continue;
             }
@@ -153,9 +161,14 @@ pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<Problem> {
 /// # Errors
 /// All mistakes, `earlier` ones included.
 pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Config, Vec<Problem>> {
-    let mut reader = Reader { raw, problems: earlier };
+    let mut reader = Reader::new(raw, earlier);
     let listen = reader.value("listen", units::socket_address);
-    let upstream = reader.value("upstream", units::upstream_url);
+    let upstream = reader.upstream();
+    let net = net::Limits {
+        first_byte: reader.interval("first-byte-timeout"),
+        head: reader.interval("header-timeout"),
+        idle: reader.interval("idle-timeout"),
+    };
     let public_url = reader.optional("public-url", units::public_url);
     let loopback = listen.is_some_and(|address| address.ip().is_loopback());
     let guard = reader.guard(public_url.as_ref(), loopback);
@@ -169,7 +182,10 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
         messages_path: reader.value("messages-path", units::path).unwrap_or_default(),
         public_path: public_path.trim_end_matches('/').to_owned(),
         max_body: reader.value("max-body", units::bytes).unwrap_or_default(),
+        body_time: reader.interval("body-timeout"),
         guard,
+        cors_headers: reader.many("allowed-header", units::header_name),
+        no_keep_alive: reader.many("no-keep-alive", |text| Ok(text.to_owned())),
         trusted: TrustedProxies(reader.many("trusted-proxy", units::network)),
         identity_header: reader.optional("identity-header", units::header_name),
     };
@@ -187,11 +203,12 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
     let instance = reader.optional("instance", |text| Ok(text.to_owned())).unwrap_or_else(|| instance.to_owned());
     let log_level = reader.value("log-level", |text| Ok(text.to_owned())).unwrap_or_default();
     let log_format = reader.value("log-format", units::log_format).unwrap_or(LogFormat::Auto);
-    let problems = reader.problems;
+    let problems = reader.into_problems();
     match (listen, upstream, traffic_log) {
-        (Some(listen), Some(url), Some(traffic_log)) if problems.is_empty() => Ok(Config {
+        (Some(listen), Some(upstream), Some(traffic_log)) if problems.is_empty() => Ok(Config {
             listen,
-            upstream: upstream::Config { url, connect_timeout: Duration::from_secs(5) },
+            net,
+            upstream,
             session,
             front,
             traffic_log,
@@ -206,86 +223,6 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
             hash: hash(raw),
         }),
         _ => Err(problems),
-    }
-}
-
-/// Reads options one by one and collects what is wrong with them.
-struct Reader<'a> {
-    raw: &'a Raw,
-    problems: Vec<Problem>,
-}
-
-impl Reader<'_> {
-    fn problem(&mut self, text: String) {
-        self.problems.push(Problem(text));
-    }
-
-    fn many<T>(&mut self, name: &'static str, read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
-        let Some(given) = self.raw.get(name) else { return Vec::new() };
-        let mut values = Vec::new();
-        for text in &given.values {
-            match read(text) {
-                Ok(value) => values.push(value),
-                Err(problem) => {
-                    let at = origin(name, &given.origin);
-                    self.problems.push(Problem(format!("{at}: {text:?} {problem}")));
-                }
-            }
-        }
-        values
-    }
-
-    fn optional<T>(&mut self, name: &'static str, read: impl Fn(&str) -> Result<T, String>) -> Option<T> {
-        self.many(name, read).pop()
-    }
-
-    /// The option's value or its default; a problem where it has none.
-    fn value<T>(&mut self, name: &'static str, read: impl Fn(&str) -> Result<T, String>) -> Option<T> {
-        if self.raw.contains_key(name) {
-            return self.optional(name, read);
-        }
-        let Some(default) = options::find(name).and_then(|option| option.default) else {
-            self.problem(format!("--{name} is required; see sse-sunset serve --help"));
-            return None;
-        };
-        Some(read(default).expect("defaults are valid; a test reads them all"))
-    }
-
-    fn session(&mut self) -> session::Config {
-        let count = |reader: &mut Self, name| reader.value(name, units::count).unwrap_or_default();
-        session::Config {
-            max_sessions: count(self, "max-sessions"),
-            max_in_flight: count(self, "max-in-flight"),
-            keep_alive: self.value("keep-alive", units::interval).unwrap_or_default(),
-            ..session::Config::default()
-        }
-    }
-
-    fn guard(&mut self, public_url: Option<&reqwest::Url>, loopback: bool) -> Guard {
-        let mut hosts = self.many("allowed-host", |text| {
-            AllowedHost::parse(text).ok_or_else(|| "is not a host, host:port or *".to_owned())
-        });
-        let mut origins = self.many("allowed-origin", units::origin);
-        if let Some(url) = public_url {
-            hosts.extend(url.host_str().map(|host| AllowedHost::Name(host.to_ascii_lowercase())));
-            origins.push(url.origin().ascii_serialization());
-        }
-        if hosts.is_empty() && !loopback && self.raw.contains_key("listen") {
-            self.problem(
-                "--listen is not a loopback address, so --public-url or --allowed-host must say which host names clients \
-                 may use (--allowed-host '*' allows all)"
-                    .to_owned(),
-            );
-        }
-        Guard::new(hosts, origins, loopback)
-    }
-}
-
-fn origin(name: &str, origin: &Origin) -> String {
-    match origin {
-        Origin::Flag => format!("--{name}"),
-        Origin::Environment => format!("{PREFIX}{}", name.to_ascii_uppercase().replace('-', "_")),
-        Origin::File(path) => format!("{}: {name}", path.display()),
     }
 }
 

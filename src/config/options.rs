@@ -12,8 +12,10 @@ pub struct OptionSpec {
     pub value_name: &'static str,
     /// The value if none is given; options without one are optional, save `upstream`.
     pub default: Option<&'static str>,
-    /// Whether it may be given several times (separated by commas in the environment).
-    pub many: bool,
+    /// What separates its values in one text, if it may have several; flags may also be repeated.
+    pub separator: Option<char>,
+    /// Whether a value may be a credential, which no message may quote.
+    pub is_secret: bool,
     /// The heading it stands under.
     pub heading: &'static str,
     /// What it does.
@@ -39,14 +41,15 @@ const fn option(
     default: Option<&'static str>,
     help: &'static str,
 ) -> OptionSpec {
-    OptionSpec { name, value_name, default, many: false, heading, help }
+    OptionSpec { name, value_name, default, separator: None, is_secret: false, heading, help }
 }
 
 const fn many(heading: &'static str, name: &'static str, value_name: &'static str, help: &'static str) -> OptionSpec {
-    OptionSpec { name, value_name, default: None, many: true, heading, help }
+    OptionSpec { name, value_name, default: None, separator: Some(','), is_secret: false, heading, help }
 }
 
 const MAIN: &str = "Main";
+const UPSTREAM: &str = "The way to the upgraded server";
 const NAMES: &str = "Names and trust";
 const EVIDENCE: &str = "Evidence";
 const LIMITS: &str = "Limits and times";
@@ -77,6 +80,49 @@ pub static OPTIONS: &[OptionSpec] = &[
     ),
     option(MAIN, "sse-path", "PATH", Some("/sse"), "Path of the legacy event stream"),
     option(MAIN, "messages-path", "PATH", Some("/messages"), "Path that legacy clients post to"),
+    OptionSpec {
+        name: "upstream-header",
+        value_name: "NAME: VALUE",
+        default: None,
+        // Values may hold commas.
+        separator: Some('\n'),
+        is_secret: true,
+        heading: UPSTREAM,
+        help: "Header to send with every request, instead of the client's own of that name; NAME: @FILE reads the value \
+               from a file. In the environment, one a line",
+    },
+    option(
+        UPSTREAM,
+        "upstream-host",
+        "HOST",
+        None,
+        "Host header to send, for servers that answer to certain names only; by default that of --upstream",
+    ),
+    option(
+        UPSTREAM,
+        "upstream-ca",
+        "FILE",
+        None,
+        "Certificates (PEM) of authorities that may vouch for the server, besides those of the system",
+    ),
+    option(UPSTREAM, "upstream-client-cert", "FILE", None, "Certificate chain (PEM) to show to the server"),
+    option(UPSTREAM, "upstream-client-key", "FILE", None, "Its private key (PEM)"),
+    option(
+        UPSTREAM,
+        "upstream-http",
+        "VERSION",
+        Some("1.1"),
+        "1.1, or 2 for servers that speak nothing else: all streams then share a connection, and servers allow about \
+         100 on it",
+    ),
+    option(UPSTREAM, "connect-timeout", "DURATION", Some("5s"), "Time for making a connection to the server"),
+    option(
+        UPSTREAM,
+        "call-timeout",
+        "DURATION",
+        Some("10m"),
+        "Silence of the server after which a call is given up with an error",
+    ),
     option(
         NAMES,
         "public-url",
@@ -98,6 +144,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         "Host header to answer to, as host, host:port or *; needed (or --public-url) unless listening on loopback",
     ),
     many(NAMES, "allowed-origin", "ORIGIN", "Origin whose pages may use the proxy; none by default"),
+    many(NAMES, "allowed-header", "NAME", "Header that such pages may send besides those that clients are known to"),
     many(NAMES, "trusted-proxy", "CIDR", "Network whose X-Forwarded-For, -Host, -Proto and -Prefix are believed"),
     option(
         NAMES,
@@ -142,8 +189,43 @@ pub static OPTIONS: &[OptionSpec] = &[
         Some("64"),
         "Requests of one session with the server at once; as many more wait",
     ),
+    option(LIMITS, "max-waiting", "COUNT", Some("64"), "Messages of one session that may wait for their turn"),
     option(LIMITS, "max-body", "BYTES", Some("4MiB"), "Largest message a client may post"),
+    option(
+        LIMITS,
+        "max-message-to-client",
+        "BYTES",
+        None,
+        "Larger messages to clients become errors (Python SDK 2.3 dies of more than 1MiB); no limit by default",
+    ),
+    option(
+        LIMITS,
+        "outbox",
+        "BYTES",
+        Some("1MiB"),
+        "Events one session keeps for its client before the server has to wait",
+    ),
+    option(LIMITS, "memory", "BYTES", Some("512MiB"), "Messages all sessions together may keep, in either direction"),
     option(LIMITS, "keep-alive", "DURATION", Some("15s"), "Silence on a stream after which a comment keeps it alive"),
+    many(
+        LIMITS,
+        "no-keep-alive",
+        "USER-AGENT",
+        "Start of the User-Agent of clients that bear no comments (Java SDK 0.11.0 to 0.11.2: Java-http-client/)",
+    ),
+    option(LIMITS, "stall", "DURATION", Some("60s"), "A client that takes nothing for this long is disconnected"),
+    option(
+        LIMITS,
+        "probe-timeout",
+        "DURATION",
+        Some("60s"),
+        "Time to post something, for streams that accept JSON too",
+    ),
+    option(LIMITS, "unused-timeout", "DURATION", Some("24h"), "Time to post something, for all other streams"),
+    option(LIMITS, "first-byte-timeout", "DURATION", Some("10s"), "Time for the first byte of a new connection"),
+    option(LIMITS, "header-timeout", "DURATION", Some("10s"), "Time for a request's headers, from their first byte"),
+    option(LIMITS, "body-timeout", "DURATION", Some("30s"), "Time for a request's body"),
+    option(LIMITS, "idle-timeout", "DURATION", Some("120s"), "Time between two requests on one connection"),
     option(
         LIMITS,
         "drain",

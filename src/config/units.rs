@@ -4,13 +4,15 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::HeaderName;
+use http::uri::Authority;
+use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use jiff::SignedDuration;
 use reqwest::Url;
 
 use super::LogFormat;
 use crate::traffic::{AddressForm, Target};
+use crate::upstream::{self, HttpVersion};
 
 type Read<T> = Result<T, String>;
 
@@ -62,6 +64,48 @@ pub(super) fn path(text: &str) -> Read<String> {
 pub(super) fn network(text: &str) -> Read<IpNet> {
     let network = text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
     network.map_err(|_| "is not a network or address, such as 10.0.0.0/8".to_owned())
+}
+
+pub(super) fn host(text: &str) -> Read<HeaderValue> {
+    let authority = text.parse::<Authority>().ok().filter(|authority| !authority.as_str().contains('@'));
+    let host = authority.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    host.ok_or_else(|| "is not a host or host:port".to_owned())
+}
+
+/// `NAME: VALUE`, or `NAME: @FILE`. Problems never quote the value: it may be a credential.
+pub(super) fn upstream_header(text: &str) -> Read<(HeaderName, HeaderValue)> {
+    let (name, value) = text.split_once(':').ok_or("is not NAME: VALUE")?;
+    let name = header_name(name.trim())?;
+    if upstream::is_reserved(&name) {
+        return Err(format!("names {name}, which the proxy sets itself"));
+    }
+    let value = match value.trim().strip_prefix('@') {
+        Some(path) => {
+            let bytes = file(path)?;
+            String::from_utf8(bytes).map_err(|_| format!("reads {path}, which is not text"))?.trim().to_owned()
+        }
+        None => value.trim().to_owned(),
+    };
+    let mut value = HeaderValue::from_str(&value).map_err(|_| "has a value that no header can have")?;
+    value.set_sensitive(true);
+    Ok((name, value))
+}
+
+pub(super) fn file(path: &str) -> Read<Vec<u8>> {
+    std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))
+}
+
+pub(super) fn authorities(path: &str) -> Read<Vec<reqwest::Certificate>> {
+    let found = reqwest::Certificate::from_pem_bundle(&file(path)?).unwrap_or_default();
+    if found.is_empty() { Err("holds no certificate in PEM form".to_owned()) } else { Ok(found) }
+}
+
+pub(super) fn http_version(text: &str) -> Read<HttpVersion> {
+    match text {
+        "1.1" => Ok(HttpVersion::Http1),
+        "2" => Ok(HttpVersion::Http2),
+        _ => Err("is neither 1.1 nor 2".to_owned()),
+    }
 }
 
 pub(super) fn header_name(text: &str) -> Read<HeaderName> {

@@ -1,18 +1,22 @@
 //! HTTP in, for legacy clients: `GET /sse` and `POST /messages`.
 //!
 //! ```text
-//! request -> guard (host, origin) -> route -> stream (GET) | post (POST) -> session
+//! request -> head (sane?) -> guard (host, origin) -> route -> stream (GET) | post (POST) -> session
+//!                                                            cors (pages may ask) -> every answer
 //! ```
 //!
 //! Errors become answers in one place (`reply`); each has a body that says what to do.
 
+mod cors;
 mod guard;
+mod head;
 mod post;
 mod reply;
 mod stream;
 mod visitor;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, Method, Request, Response};
@@ -43,8 +47,14 @@ pub struct Config {
     pub public_path: String,
     /// Largest body of a POST, in bytes.
     pub max_body: usize,
+    /// How long the body of a POST may take.
+    pub body_time: Duration,
     /// Which hosts and origins may ask.
     pub guard: Guard,
+    /// Headers that pages of allowed origins may send besides those that clients are known to.
+    pub cors_headers: Vec<HeaderName>,
+    /// Starts of the `User-Agent`s whose streams get no keep-alive comments.
+    pub no_keep_alive: Vec<String>,
     /// Whose word on addresses and prefixes is taken.
     pub trusted: TrustedProxies,
     /// A header that names the client.
@@ -87,30 +97,41 @@ impl Front {
 
     /// Answers one request.
     pub async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+        let origin = self.shared.config.guard.allowed_origin(&request);
+        let mut answer = self.route(request, peer).await.unwrap_or_else(Refused::into_answer);
+        if let Some(origin) = origin {
+            cors::let_read(origin, answer.headers_mut());
+        }
+        answer
+    }
+
+    async fn route(&self, request: Request<Incoming>, peer: Peer) -> Answered {
         let shared = &self.shared;
         let visitor = Visitor::of(&request, peer.address, &shared.config);
         let route = shared.config.route(&request);
-        if let Err(refused) = shared.config.guard.admit(&request) {
+        if let Err(refused) = head::check(&request).and_then(|()| shared.config.guard.admit(&request)) {
             if route == Route::Stream {
                 let client = visitor.client();
                 let connection = visitor.connection(&shared.books);
                 let label = crate::traffic::random_hex(4);
                 shared.books.refuse(&label, &client, connection, refused.reason(), refused.status().as_u16()).await;
             }
-            return refused.into_answer();
+            return Err(refused);
         }
-        let answer = match route {
+        match route {
+            Route::Method { allow, .. } if cors::is_preflight(&request) => {
+                Ok(cors::permission(allow, &shared.config.cors_headers))
+            }
             Route::Stream if shared.drain.phase() >= Phase::Closing => {
                 // A 503 would make TypeScript clients give up; after a reset they try again (DESIGN, drain).
                 peer.ender.reset();
                 std::future::pending().await
             }
-            Route::Stream => stream::open(shared, &visitor, peer.ender).await,
+            Route::Stream => stream::open(shared, &visitor, &request, peer.ender).await,
             Route::Message => post::deliver(shared, &visitor, request).await,
             Route::Method { allow, text } => Err(Refused::Method { allow, text }),
             Route::Unknown => Err(Refused::Path(shared.config.clone_paths())),
-        };
-        answer.unwrap_or_else(Refused::into_answer)
+        }
     }
 }
 
@@ -158,7 +179,10 @@ mod tests {
             messages_path: "/messages".into(),
             public_path: String::new(),
             max_body: 1,
+            body_time: Duration::ZERO,
             guard: Guard::default(),
+            cors_headers: Vec::new(),
+            no_keep_alive: Vec::new(),
             trusted: TrustedProxies::default(),
             identity_header: None,
         };

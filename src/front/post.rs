@@ -3,16 +3,19 @@
 //! HTTP errors only where no live session or no id can be found: a 4xx or 5xx ends the Python client's writer for ever.
 //! Everything else is a 202 and a JSON-RPC error on the stream (WIRE, POST 1).
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use tokio::time::{Instant, timeout_at};
 
-use super::reply::{Refused, accepted};
+use super::reply::{Refused, accepted, accepted_at_last};
 use super::visitor::Visitor;
-use super::{Answered, Shared};
-use crate::mcp::{self, IdScanner, RpcError, code};
-use crate::session::{Credential, Payload, SessionId, Verdict};
+use super::{Answered, Config, Shared};
+use crate::mcp::{self, IdScanner, Message, MessageKind, RpcError, code};
+use crate::session::{Credential, Hold, Payload, SessionId, Verdict};
 use crate::upstream::forwarded_headers;
 
 /// How much of a body over the limit is read in search of an id, as a multiple of the limit.
@@ -21,7 +24,13 @@ const DRAIN_FACTOR: usize = 4;
 /// A body, as far as it was read.
 enum Text {
     Whole(Bytes),
-    TooLarge(IdScanner),
+    /// It is not taken, and this is what the client is told if it can be told by HTTP only.
+    Refused {
+        scanner: IdScanner,
+        refused: Refused,
+        /// Whether it was read to its end, so that the connection can go on.
+        to_its_end: bool,
+    },
 }
 
 pub(super) async fn deliver(shared: &Shared, visitor: &Visitor, request: Request<Incoming>) -> Answered {
@@ -29,19 +38,19 @@ pub(super) async fn deliver(shared: &Shared, visitor: &Visitor, request: Request
     let session = shared.sessions.find(id).ok_or(Refused::UnknownSession)?;
     check_media_type(request.headers())?;
     let (head, body) = request.into_parts();
-    let max = shared.config.max_body;
-    let payloads = match read(body, max).await? {
+    let mut goes_on = true;
+    let mut hold = shared.sessions.hold();
+    let payloads = match Reader::new(body, &shared.config, &mut hold).read().await? {
         Text::Whole(text) => payloads(&text)?,
-        Text::TooLarge(scanner) => {
-            let text = format!("the message is larger than {max} bytes, the limit of this proxy");
-            let error = RpcError::new(code::INVALID_REQUEST, "message_too_large", text).with("limit_bytes", max);
-            vec![unreadable(&scanner, error).ok_or(Refused::TooLarge(max))?]
+        Text::Refused { scanner, refused, to_its_end } => {
+            goes_on = to_its_end;
+            vec![unreadable(&scanner, error_for(&refused)).ok_or(refused)?]
         }
     };
     let credential = Credential::of(&head.headers);
     let headers = forwarded_headers(&head.headers, visitor.hop());
-    match session.deliver(payloads, headers, credential).await {
-        Verdict::Accepted => Ok(accepted()),
+    match session.deliver(payloads, headers, credential, hold).await {
+        Verdict::Accepted => Ok(if goes_on { accepted() } else { accepted_at_last() }),
         Verdict::Rejected(rejection) => Err(Refused::Credential(rejection)),
         Verdict::Busy => Err(Refused::Busy),
         Verdict::Gone => Err(Refused::UnknownSession),
@@ -78,43 +87,116 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Refused> {
     }
 }
 
-/// Reads the body; one over the limit is read on, without being kept, up to four times the limit in search of its id.
-async fn read(mut body: Incoming, max: usize) -> Result<Text, Refused> {
-    let mut held = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Refused::Incomplete)?.into_data() else { continue };
-        if held.len() + data.len() > max {
-            let mut scanner = IdScanner::default();
-            scanner.feed(&held);
-            scanner.feed(&data);
-            return drain(body, scanner, held.len() + data.len(), max).await;
-        }
-        held.extend_from_slice(&data);
-    }
-    Ok(Text::Whole(held.freeze()))
+/// Reads a body within its limits of size and time.
+struct Reader<'a> {
+    body: Incoming,
+    /// The memory that is left.
+    hold: &'a mut Hold,
+    max: usize,
+    time: Duration,
+    until: Instant,
+    /// Bytes read.
+    taken: usize,
 }
 
-async fn drain(mut body: Incoming, mut scanner: IdScanner, mut taken: usize, max: usize) -> Result<Text, Refused> {
-    loop {
-        if taken > max.saturating_mul(DRAIN_FACTOR) {
-            return Err(Refused::TooLarge(max));
+impl<'a> Reader<'a> {
+    fn new(body: Incoming, config: &Config, hold: &'a mut Hold) -> Self {
+        let until = Instant::now() + config.body_time;
+        Reader { body, hold, max: config.max_body, time: config.body_time, until, taken: 0 }
+    }
+
+    async fn read(mut self) -> Result<Text, Refused> {
+        let mut held = BytesMut::new();
+        loop {
+            match self.next().await {
+                Ok(None) => return Ok(Text::Whole(held.freeze())),
+                Ok(Some(data)) if self.taken <= self.max && self.hold.grow(data.len()) => held.extend_from_slice(&data),
+                Ok(Some(data)) => {
+                    let refused = if self.taken > self.max { Refused::TooLarge(self.max) } else { Refused::Memory };
+                    let mut scanner = IdScanner::default();
+                    scanner.feed(&held);
+                    scanner.feed(&data);
+                    drop((held, data));
+                    return self.drain(scanner, refused).await;
+                }
+                Err(refused) => {
+                    let mut scanner = IdScanner::default();
+                    scanner.feed(&held);
+                    return break_off(scanner, refused);
+                }
+            }
         }
-        let Some(frame) = body.frame().await else { return Ok(Text::TooLarge(scanner)) };
-        let Ok(data) = frame.map_err(|_| Refused::Incomplete)?.into_data() else { continue };
-        taken += data.len();
-        scanner.feed(&data);
+    }
+
+    /// A body that is not taken is read on, without being kept, up to four times the limit in search of its id.
+    async fn drain(mut self, mut scanner: IdScanner, refused: Refused) -> Result<Text, Refused> {
+        while self.taken <= self.max.saturating_mul(DRAIN_FACTOR) {
+            match self.next().await {
+                Ok(None) => return Ok(Text::Refused { scanner, refused, to_its_end: true }),
+                Ok(Some(data)) => scanner.feed(&data),
+                Err(slow_or_broken) => return break_off(scanner, slow_or_broken),
+            }
+        }
+        Ok(Text::Refused { scanner, refused, to_its_end: false })
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, Refused> {
+        loop {
+            match timeout_at(self.until, self.body.frame()).await {
+                Err(_) => return Err(Refused::Slow(self.time)),
+                Ok(None) => return Ok(None),
+                Ok(Some(Err(_))) => return Err(Refused::Incomplete),
+                Ok(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.taken += data.len();
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The body will not come to its end.
+fn break_off(scanner: IdScanner, refused: Refused) -> Result<Text, Refused> {
+    match refused {
+        Refused::Slow(_) => Ok(Text::Refused { scanner, refused, to_its_end: false }),
+        // The client is gone.
+        refused => Err(refused),
+    }
+}
+
+/// The same as `refused`, for a message whose id was found.
+fn error_for(refused: &Refused) -> RpcError {
+    match refused {
+        Refused::TooLarge(limit) => {
+            RpcError::new(code::INVALID_REQUEST, "message_too_large", refused.text()).with("limit_bytes", *limit)
+        }
+        Refused::Memory => RpcError::new(code::SESSION, "proxy_memory", refused.text()).with("retry_after", "1"),
+        _ => RpcError::new(code::INVALID_REQUEST, "message_too_slow", refused.text()),
     }
 }
 
 fn payloads(text: &Bytes) -> Result<Vec<Payload>, Refused> {
     match mcp::parse(text) {
-        Ok(messages) => Ok(messages.into_iter().map(Payload::Message).collect()),
+        Ok(messages) => Ok(messages.into_iter().map(payload).collect()),
         Err(malformed) => {
             let mut scanner = IdScanner::default();
             scanner.feed(text);
             let error = RpcError::new(code::PARSE_ERROR, "malformed_message", malformed.to_string());
             Ok(vec![unreadable(&scanner, error).ok_or(Refused::Malformed(malformed.to_string()))?])
         }
+    }
+}
+
+fn payload(message: Message) -> Payload {
+    match (message.kind(), message.doubled_subject()) {
+        (MessageKind::Request { id, .. }, Some(key)) => {
+            let text = format!("params names {key:?} twice; a checker and the server could each take another");
+            let error = RpcError::new(code::INVALID_PARAMS, "duplicate_key", text);
+            Payload::UnreadableRequest(id.clone(), error)
+        }
+        _ => Payload::Message(message),
     }
 }
 

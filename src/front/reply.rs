@@ -3,6 +3,8 @@
 //! Errors are plain text with a non-empty body (Java hangs on an empty one), never JSON-RPC (C# would take that for the
 //! server's word and not fall back), never a redirect (WIRE, HTTP).
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
@@ -17,6 +19,7 @@ pub(super) const POST_ONLY: &str = "this is the legacy message endpoint: POST JS
                                     sessionId that the endpoint event of GET /sse named";
 
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// Why a request was turned away.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +44,20 @@ pub(super) enum Refused {
     TooLarge(usize),
     /// The client did not send the whole body.
     Incomplete,
+    /// The client took longer than this over the body.
+    Slow(Duration),
+    /// The target is longer than this, in bytes.
+    TargetTooLong(usize),
+    /// The head is larger than it may be.
+    HeadTooLarge { fields: usize, bytes: usize },
+    /// A header cannot be passed on.
+    Head(String),
+    /// The request went through this proxy before.
+    Loop,
     /// The session takes no more messages now.
     Busy,
+    /// All sessions together hold as much as they may.
+    Memory,
     /// The upstream turned the credential down.
     Credential(Rejection),
 }
@@ -54,10 +69,16 @@ impl Refused {
             Refused::Origin => StatusCode::FORBIDDEN,
             Refused::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Refused::Path(_) | Refused::UnknownSession => StatusCode::NOT_FOUND,
-            Refused::SessionId(_) | Refused::Malformed(_) | Refused::Incomplete => StatusCode::BAD_REQUEST,
+            Refused::SessionId(_) | Refused::Malformed(_) | Refused::Incomplete | Refused::Head(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            Refused::Slow(_) => StatusCode::REQUEST_TIMEOUT,
+            Refused::TargetTooLong(_) => StatusCode::URI_TOO_LONG,
+            Refused::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Refused::Loop => StatusCode::LOOP_DETECTED,
             Refused::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Refused::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Refused::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Refused::Busy | Refused::Memory => StatusCode::SERVICE_UNAVAILABLE,
             Refused::Credential(rejection) => rejection.status,
         }
     }
@@ -71,7 +92,7 @@ impl Refused {
         }
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         match self {
             Refused::Host => {
                 "the Host header names a host that this proxy does not serve; its operator can add it with \
@@ -92,10 +113,23 @@ impl Refused {
                 "there is no such session, or it has ended; open a new one with GET /sse".to_owned()
             }
             Refused::MediaType(problem) => format!("{problem}; send the message as plain application/json"),
-            Refused::Malformed(problem) => problem.clone(),
+            Refused::Malformed(problem) | Refused::Head(problem) => problem.clone(),
             Refused::TooLarge(limit) => format!("the message is larger than {limit} bytes, the limit of this proxy"),
             Refused::Incomplete => "the body ended before it was whole".to_owned(),
+            Refused::Slow(limit) => {
+                format!("the body did not come within {} s, the limit of this proxy", limit.as_secs())
+            }
+            Refused::TargetTooLong(limit) => format!("the URL is longer than {limit} bytes, the limit of this proxy"),
+            Refused::HeadTooLarge { fields, bytes } => {
+                format!("the request has more than {fields} headers or {bytes} bytes of them, the limits of this proxy")
+            }
+            Refused::Loop => {
+                "this request went through this proxy before: its --upstream leads back to itself".to_owned()
+            }
             Refused::Busy => "the session has too many messages waiting; send this one again later".to_owned(),
+            Refused::Memory => {
+                "the proxy holds as many bytes as it may (--memory); send this one again later".to_owned()
+            }
             Refused::Credential(_) => "the server behind this proxy did not accept the credential".to_owned(),
         }
     }
@@ -107,7 +141,7 @@ impl Refused {
             Refused::Method { allow, .. } => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allow));
             }
-            Refused::Busy => {
+            Refused::Busy | Refused::Memory => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Refused::Credential(rejection) => {
@@ -116,13 +150,20 @@ impl Refused {
                 }
             }
             // What is left of the body was not read: the next request would start in the middle of it.
-            Refused::TooLarge(_) | Refused::Incomplete => {
-                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            Refused::TooLarge(_) | Refused::Incomplete | Refused::Slow(_) => {
+                headers.insert(header::CONNECTION, CLOSE);
             }
             _ => {}
         }
         answer
     }
+}
+
+/// 202 after which the connection ends: the rest of the body was not read.
+pub(super) fn accepted_at_last() -> Response<Body> {
+    let mut answer = accepted();
+    answer.headers_mut().insert(header::CONNECTION, CLOSE);
+    answer
 }
 
 /// 202 with the body that old C# clients compare (WIRE, POST 1).

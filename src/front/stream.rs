@@ -1,7 +1,7 @@
 //! `GET /sse`: opens a session and its stream.
 
 use http::header::{self, HeaderValue};
-use http::{HeaderName, Response};
+use http::{HeaderMap, HeaderName, Request, Response};
 use http_body_util::Either;
 
 use super::visitor::Visitor;
@@ -10,10 +10,15 @@ use crate::net::Ender;
 use crate::session::{Closer, Guest};
 
 /// Opens a session. Nothing goes upstream before the first POST: mcp-remote opens two streams as probes and leaks them.
-pub(super) async fn open(shared: &Shared, visitor: &Visitor, ender: Ender) -> Answered {
+pub(super) async fn open<B>(shared: &Shared, visitor: &Visitor, request: &Request<B>, ender: Ender) -> Answered {
     let closer = ender.clone();
-    let connection = visitor.connection(&shared.books);
-    let guest = Guest { client: visitor.client(), connection, closer: Closer::new(move || closer.end()) };
+    let guest = Guest {
+        client: visitor.client(),
+        connection: visitor.connection(&shared.books),
+        closer: Closer::new(move || closer.end()),
+        bears_comments: bears_comments(request.headers(), &shared.config.no_keep_alive),
+        is_probe: is_probe(request.headers()),
+    };
     let endpoint = |id: &str| format!("{}{}?sessionId={id}", visitor.prefix(), shared.config.messages_path);
     let Some(stream) = shared.sessions.open(guest, endpoint).await else {
         // Far over the limit: no answer at all, so that TypeScript clients come back instead of giving up.
@@ -28,4 +33,41 @@ pub(super) async fn open(shared: &Shared, visitor: &Visitor, ender: Ender) -> An
     // nginx would buffer the stream otherwise.
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     Ok(answer)
+}
+
+/// Java's client of the SDK's 0.11.0 to 0.11.2 dies of any comment; nothing but its user agent tells it apart.
+fn bears_comments(headers: &HeaderMap, no_keep_alive: &[String]) -> bool {
+    let user_agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    !no_keep_alive.iter().any(|start| user_agent.starts_with(start.as_str()))
+}
+
+/// mcp-remote's two probes accept JSON too; no client that means to use the stream does.
+fn is_probe(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|media| media.trim().starts_with("application/json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: HeaderName, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(name, HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn comments_are_spared_to_the_user_agents_that_were_named() {
+        let java = ["Java-http-client/17".to_owned()];
+        assert!(!bears_comments(&headers(header::USER_AGENT, "Java-http-client/17.0.15"), &java));
+        assert!(bears_comments(&headers(header::USER_AGENT, "Java-http-client/21"), &java));
+        assert!(bears_comments(&HeaderMap::new(), &java));
+        assert!(bears_comments(&headers(header::USER_AGENT, "Java-http-client/17"), &[]));
+    }
+
+    #[test]
+    fn stream_that_accepts_json_too_is_a_probe() {
+        assert!(is_probe(&headers(header::ACCEPT, "application/json, text/event-stream")));
+        assert!(!is_probe(&headers(header::ACCEPT, "text/event-stream")));
+        assert!(!is_probe(&HeaderMap::new()));
+    }
 }

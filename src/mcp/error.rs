@@ -15,6 +15,8 @@ pub mod code {
     pub const INVALID_REQUEST: i64 = -32600;
     /// The method does not exist here.
     pub const METHOD_NOT_FOUND: i64 = -32601;
+    /// The parameters are not what the method takes.
+    pub const INVALID_PARAMS: i64 = -32602;
     /// The upstream failed in a way that says nothing about the request.
     pub const INTERNAL_ERROR: i64 = -32603;
     /// The session is over or over a limit.

@@ -80,6 +80,19 @@ pub enum Malformed {
     EmptyBatch,
 }
 
+impl Malformed {
+    /// The same without a word of the message itself, for the log.
+    #[must_use]
+    pub fn category(&self) -> &'static str {
+        match self {
+            Malformed::NotUtf8 => "not UTF-8",
+            Malformed::NotJson(_) => "not a JSON object, or an ambiguous one",
+            Malformed::NotRpc(what) => what,
+            Malformed::EmptyBatch => "an empty batch",
+        }
+    }
+}
+
 /// Reads one message or a batch, in order.
 ///
 /// # Errors
@@ -176,6 +189,13 @@ impl Message {
         serde_json::from_slice(self.bytes.get(span.start..span.end)?).ok()
     }
 
+    /// The key that `params` names its subject by (`name`, `uri`), if it stands there twice: who checks the one and
+    /// who obeys the other could differ.
+    #[must_use]
+    pub fn doubled_subject(&self) -> Option<&'static str> {
+        self.params::<Subjects>().and_then(|subjects| subjects.doubled)
+    }
+
     /// The same message under another id; one is put in where none stands.
     #[must_use]
     pub fn with_id(&self, id: &RequestId) -> Bytes {
@@ -213,6 +233,41 @@ impl Message {
 struct NamesRequest<'a> {
     #[serde(rename = "requestId", borrow)]
     request_id: &'a RawValue,
+}
+
+/// The keys of `params` that say what a request is about.
+struct Subjects {
+    doubled: Option<&'static str>,
+}
+
+impl<'de> Deserialize<'de> for Subjects {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SubjectsVisitor;
+
+        impl<'de> Visitor<'de> for SubjectsVisitor {
+            type Value = Subjects;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Subjects, A::Error> {
+                let (mut names, mut uris) = (0, 0);
+                while let Some(Text(key)) = map.next_key()? {
+                    match key.as_ref() {
+                        "name" => names += 1,
+                        "uri" => uris += 1,
+                        _ => {}
+                    }
+                    map.next_value::<IgnoredAny>()?;
+                }
+                let doubled = [("name", names), ("uri", uris)].into_iter().find(|(_, count)| *count > 1);
+                Ok(Subjects { doubled: doubled.map(|(key, _)| key) })
+            }
+        }
+
+        deserializer.deserialize_map(SubjectsVisitor)
+    }
 }
 
 /// The top-level members that the proxy looks at.
@@ -315,6 +370,18 @@ mod tests {
 
     fn kind(json: &str) -> MessageKind {
         one(json).expect("well formed").kind
+    }
+
+    #[test]
+    fn subject_named_twice_is_found_whatever_its_spelling() {
+        let doubled = |params: &str| {
+            let message = one(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#));
+            message.expect("well formed").doubled_subject()
+        };
+        assert_eq!(doubled(r#"{"name":"a","arguments":{"name":"b","uri":1,"uri":2}}"#), None);
+        assert_eq!(doubled(r#"{"name":"a","arguments":{},"name":"b"}"#), Some("name"));
+        assert_eq!(doubled(r#"{"uri":"a","\u0075ri":"b"}"#), Some("uri"));
+        assert_eq!(doubled("[]"), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! retry while the process drains.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -25,18 +26,26 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use super::patience::{Limits, Patience};
 use crate::drain::{Phase, Watch};
 
-/// Header fields a request may have; hyper answers 431 beyond.
-const MAX_HEADERS: usize = 100;
-/// Bytes a request's head may have; hyper answers 431 beyond.
-const MAX_HEAD: usize = 32 << 10;
+/// Header fields and bytes that a request's head may have. Twice what the front allows: it says what is wrong, while
+/// hyper's own 431 has no body.
+const MAX_HEADERS: usize = 200;
+const MAX_HEAD: usize = 64 << 10;
 
 /// Ends a connection from outside.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Ender {
-    ended: Arc<Notify>,
-    reset: Arc<AtomicBool>,
+    control: Arc<Control>,
+}
+
+/// What the parts of one connection share.
+#[derive(Debug)]
+struct Control {
+    ended: Notify,
+    reset: AtomicBool,
+    patience: Patience,
 }
 
 /// What a connection knows of its other end.
@@ -51,30 +60,33 @@ pub struct Peer {
 impl Ender {
     /// Ends the connection wherever it is.
     pub fn end(&self) {
-        self.ended.notify_one();
+        self.control.ended.notify_one();
     }
 
     /// Ends it with a reset, so that the client sees no answer at all.
     pub fn reset(&self) {
-        self.reset.store(true, Ordering::Relaxed);
-        self.ended.notify_one();
+        self.control.reset.store(true, Ordering::Relaxed);
+        self.end();
     }
 }
 
-/// Serves one connection to its end, or until it is ended, or until the process has drained and nothing is under way.
-pub async fn serve<S, F, B>(stream: TcpStream, peer: SocketAddr, mut drain: Watch, service: S)
+/// Serves one connection to its end, or until it is ended, or until its client takes too long over a request, or until
+/// the process has drained and nothing is under way.
+pub async fn serve<S, F, B>(stream: TcpStream, peer: SocketAddr, limits: Limits, mut drain: Watch, service: S)
 where
     S: Fn(Request<Incoming>, Peer) -> F + Send,
     F: Future<Output = Response<B>> + Send,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let ender = Ender::default();
-    let peer = Peer { address: peer, ender: ender.clone() };
-    let stream = Wire { stream, reset: Arc::clone(&ender.reset) };
+    let patience = Patience::new(limits);
+    let control = Arc::new(Control { ended: Notify::new(), reset: AtomicBool::new(false), patience });
+    let peer = Peer { address: peer, ender: Ender { control: Arc::clone(&control) } };
+    let stream = Wire { stream, control: Arc::clone(&control) };
     let answer = service_fn(|request| {
-        let answer = service(request, peer.clone());
-        async { Ok::<_, Infallible>(answer.await) }
+        control.patience.on_request();
+        let (answer, control) = (service(request, peer.clone()), Arc::clone(&control));
+        async { Ok::<_, Infallible>(answer.await.map(|body| Answer { body, control })) }
     });
     let connection = http1::Builder::new()
         .max_headers(MAX_HEADERS)
@@ -83,11 +95,12 @@ where
         .half_close(false)
         .serve_connection(TokioIo::new(stream), answer);
     let mut connection = std::pin::pin!(connection);
+    let mut timer = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
     let mut draining = false;
     loop {
         tokio::select! {
             biased;
-            () = ender.ended.notified() => break,
+            () = control.ended.notified() => break,
             // Not before: a POST for a running session may come on this very connection, and one that meets a
             // close is lost.
             () = drain.reached(Phase::Over), if !draining => {
@@ -100,20 +113,25 @@ where
                 }
                 break;
             }
+            // After the connection: what it does decides what is waited for.
+            () = poll_fn(|cx| control.patience.poll_over(timer.as_mut(), cx)) => {
+                tracing::debug!("a client took too long over a request");
+                break;
+            }
         }
     }
 }
 
-/// The client's socket. hyper owns it, so whether it ends with a reset is decided where it is dropped: a second
+/// The client's socket, which tells when bytes come. hyper owns it, so whether it ends with a reset is decided where it is dropped: a second
 /// descriptor for each connection would cost a session a third of those it may have.
 struct Wire {
     stream: TcpStream,
-    reset: Arc<AtomicBool>,
+    control: Arc<Control>,
 }
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        if self.reset.load(Ordering::Relaxed) {
+        if self.control.reset.load(Ordering::Relaxed) {
             // Unread and unsent bytes go with it: the client gets RST.
             let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         }
@@ -122,7 +140,12 @@ impl Drop for Wire {
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.control.patience.on_bytes();
+        }
+        read
     }
 }
 
@@ -149,5 +172,34 @@ impl AsyncWrite for Wire {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// The body of an answer; hyper drops it when it is written.
+struct Answer<B> {
+    body: B,
+    control: Arc<Control>,
+}
+
+impl<B> Drop for Answer<B> {
+    fn drop(&mut self) {
+        self.control.patience.on_answered();
+    }
+}
+
+impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Answer<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -2,6 +2,8 @@
 
 mod connection;
 mod listener;
+mod patience;
 
 pub use connection::{Ender, Peer, serve};
 pub use listener::{bind, listen};
+pub use patience::Limits;

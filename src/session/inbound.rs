@@ -36,6 +36,7 @@ enum Turn {
 impl Task {
     /// Takes one posted message in.
     pub(super) async fn on_delivery(&mut self, delivery: Delivery) {
+        self.unused_until = None;
         match delivery.payload {
             Payload::Message(ref message) => match message.kind().clone() {
                 MessageKind::Request { id, method } => {
@@ -54,7 +55,10 @@ impl Task {
             },
             Payload::UnreadableRequest(id, error) => {
                 accept(delivery.verdict);
-                self.answer_error(&id, &error);
+                // One answer an id: that of the readable one.
+                if !self.is_under_way(&id) {
+                    self.answer_error(&id, &error);
+                }
             }
             Payload::UnreadableResponse(id, error) => {
                 accept(delivery.verdict);
@@ -85,7 +89,7 @@ impl Task {
         } else if method == "ping" && self.handshake == Handshake::None {
             accept(delivery.verdict);
             self.outbox.push(event(&pong(&id)));
-        } else if self.waiting.len() >= self.place.context.config.max_waiting {
+        } else if !self.has_room() {
             accept(delivery.verdict);
             let text = "too many requests of this session are in flight; wait for answers first";
             self.answer_error(&id, &RpcError::new(code::SESSION, "too_many_in_flight", text));
@@ -149,7 +153,7 @@ impl Task {
             accept(delivery.verdict);
         } else if let Some(rejection) = self.rejection(&delivery) {
             reject(delivery.verdict, rejection);
-        } else if self.waiting.len() >= self.place.context.config.max_waiting {
+        } else if !self.has_room() {
             answer(delivery.verdict, Verdict::Busy);
         } else {
             self.enqueue(kind, body, delivery);
@@ -157,10 +161,29 @@ impl Task {
     }
 
     fn enqueue(&mut self, kind: OutgoingKind, body: Bytes, delivery: Delivery) {
-        let Delivery { headers, credential, verdict, .. } = delivery;
+        let Delivery { headers, credential, hold, verdict, .. } = delivery;
+        let mut share = self.inbound.hold();
+        if !share.grow(body.len()) {
+            return self.refuse_for_size(kind, verdict);
+        }
         let known_good = self.credentials.standing(&credential) == Standing::Accepted;
         let verdict = if known_good { answered(verdict) } else { verdict };
-        self.waiting.push_back(Outgoing { kind, body, headers, credential, verdict });
+        self.waiting.push_back(Outgoing { kind, body, headers, credential, holds: (share, hold), verdict });
+    }
+
+    /// Whether another message may wait.
+    fn has_room(&self) -> bool {
+        self.waiting.len() < self.place.context.config.max_waiting
+    }
+
+    /// The session holds as many bytes of posted messages as it may.
+    fn refuse_for_size(&mut self, kind: OutgoingKind, verdict: PostVerdict) {
+        let (OutgoingKind::Initialize(id) | OutgoingKind::Request(id)) = kind else {
+            return answer(verdict, Verdict::Busy);
+        };
+        accept(verdict);
+        let text = "the messages of this session that the upstream has not taken are too large together; wait for answers first";
+        self.answer_error(&id, &RpcError::new(code::SESSION, "too_many_in_flight", text));
     }
 
     /// Whether a request with this id is waiting, or with the upstream.
@@ -227,7 +250,7 @@ impl Task {
     }
 
     fn start(&mut self, outgoing: Outgoing) {
-        let Outgoing { kind, body, headers, credential, verdict } = outgoing;
+        let Outgoing { kind, body, headers, credential, holds, verdict } = outgoing;
         // What was unknown when the message arrived may be known by now.
         let known_good = self.credentials.standing(&credential) == Standing::Accepted;
         let verdict = if known_good { answered(verdict) } else { verdict };
@@ -255,7 +278,12 @@ impl Task {
             }
         };
         let sending = self.link.post(body, &headers);
-        self.heads.push(sending.map(|answer| (errand, answer)).boxed());
+        // Once it answers, the upstream has taken the message.
+        let answered = sending.map(move |answer| {
+            drop(holds);
+            (errand, answer)
+        });
+        self.heads.push(answered.boxed());
     }
 
     fn raise_barrier(&mut self, now: Instant) -> u64 {

@@ -4,6 +4,7 @@
 //! way out (the outbox, taken by the [`EventStream`]) and one exit, through which every end goes. The registry hands
 //! out clones of handles, never guards of its map.
 
+mod budget;
 mod calls;
 mod credential;
 mod evidence;
@@ -23,6 +24,7 @@ use dashmap::DashMap;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::sync::{mpsc, oneshot};
 
+pub use budget::{Budget, Hold};
 pub use credential::{Credential, Rejection};
 pub use evidence::{Books, Evidence};
 pub use outbox::EventStream;
@@ -31,7 +33,7 @@ use crate::drain::{Tasks, Watch};
 use crate::mcp::{Message, RequestId, RpcError, code};
 use crate::traffic::{Client, Connection};
 use crate::upstream::Transport;
-use task::Task;
+use task::{Task, Ways};
 
 /// Limits and times of a session; the defaults are WIRE's.
 #[derive(Debug, Clone)]
@@ -44,10 +46,18 @@ pub struct Config {
     pub max_waiting: usize,
     /// Bound of the outbox in bytes.
     pub outbox_bytes: usize,
+    /// Bytes that all sessions together may hold: events not taken by clients, messages not taken by the upstream.
+    pub memory: usize,
+    /// Larger messages become errors: bytes.
+    pub max_message_to_client: Option<usize>,
     /// Silence on the stream after which a comment keeps the connection alive.
     pub keep_alive: Duration,
     /// A client that takes nothing for this long is closed.
     pub stall: Duration,
+    /// A stream that looks like a probe is closed after this unless something is posted.
+    pub probe: Duration,
+    /// And any other.
+    pub unused: Duration,
     /// Silence of the upstream after which a call is given up.
     pub call_silence: Duration,
     /// How long a POST may wait for the upstream's word on an unknown credential.
@@ -61,8 +71,12 @@ impl Default for Config {
             max_in_flight: 64,
             max_waiting: 64,
             outbox_bytes: 1 << 20,
+            memory: 512 << 20,
+            max_message_to_client: None,
             keep_alive: Duration::from_secs(15),
             stall: Duration::from_secs(60),
+            probe: Duration::from_secs(60),
+            unused: Duration::from_secs(24 * 3600),
             call_silence: Duration::from_secs(600),
             verdict: Duration::from_secs(2),
         }
@@ -106,6 +120,7 @@ struct Context {
     /// All sessions that can be posted to.
     registry: DashMap<SessionId, Handle>,
     open: AtomicUsize,
+    budget: Budget,
 }
 
 /// The registry of sessions. Clones are the same registry.
@@ -123,6 +138,10 @@ pub struct Guest {
     pub connection: Connection,
     /// Ends the client's TCP connection, even one that takes no more bytes.
     pub closer: Closer,
+    /// Whether its stream may carry keep-alive comments.
+    pub bears_comments: bool,
+    /// Whether the stream may only be there to see whether there is one.
+    pub is_probe: bool,
 }
 
 /// Ends a connection from outside. hyper does not poll a body while its write buffer is full, so a client that has
@@ -162,6 +181,8 @@ pub struct Delivery {
     pub headers: Arc<HeaderMap>,
     /// What it authenticates with.
     pub credential: Credential,
+    /// The memory it takes.
+    pub hold: Arc<Hold>,
     /// Told what becomes of the POST; none for the later messages of a batch.
     pub verdict: Option<oneshot::Sender<Verdict>>,
 }
@@ -193,9 +214,15 @@ pub enum Verdict {
 impl Handle {
     /// Hands messages of one POST over, in order, and waits for the verdict: at once where the credential is known to
     /// be good, else until the upstream's response head is in, 2 s at most (WIRE, POST 2).
-    pub async fn deliver(&self, payloads: Vec<Payload>, headers: HeaderMap, credential: Credential) -> Verdict {
+    pub async fn deliver(
+        &self,
+        payloads: Vec<Payload>,
+        headers: HeaderMap,
+        credential: Credential,
+        hold: Hold,
+    ) -> Verdict {
         let deadline = tokio::time::Instant::now() + self.verdict;
-        let headers = Arc::new(headers);
+        let (headers, hold) = (Arc::new(headers), Arc::new(hold));
         let (sender, verdict) = oneshot::channel();
         let mut sender = Some(sender);
         for payload in payloads {
@@ -203,6 +230,7 @@ impl Handle {
                 payload,
                 headers: Arc::clone(&headers),
                 credential: credential.clone(),
+                hold: Arc::clone(&hold),
                 verdict: sender.take(),
             };
             match tokio::time::timeout_at(deadline, self.inbox.send(delivery)).await {
@@ -234,7 +262,14 @@ impl Sessions {
     pub fn new(config: Config, transport: Arc<dyn Transport>, books: Books, tasks: Tasks, drain: Watch) -> Self {
         let registry = DashMap::new();
         let open = AtomicUsize::new(0);
-        Sessions { context: Arc::new(Context { config, transport, books, tasks, drain, registry, open }) }
+        let budget = Budget::new(config.memory);
+        Sessions { context: Arc::new(Context { config, transport, books, tasks, drain, registry, open, budget }) }
+    }
+
+    /// A hold on memory for what a client posts.
+    #[must_use]
+    pub fn hold(&self) -> Hold {
+        self.context.budget.hold()
     }
 
     /// Opens a session, writes `legacy.connect`, and gives the stream, whose first event names `endpoint(id)`. `None` when
@@ -261,12 +296,15 @@ impl Sessions {
             let status = StatusCode::OK.as_u16();
             context.books.refuse(&label, &guest.client, guest.connection, refusal.reason, status).await;
         }
-        let (outbox, stream) = outbox::outbox(context.config.outbox_bytes, Some(context.config.keep_alive));
+        let keep_alive = guest.bears_comments.then_some(context.config.keep_alive);
+        let (outbox, stream) = outbox::outbox(context.config.outbox_bytes, context.budget.clone(), keep_alive);
+        let unused = if guest.is_probe { context.config.probe } else { context.config.unused };
         outbox.push(crate::sse::endpoint_event(&endpoint(id.as_str())));
         let (sender, inbox) = mpsc::channel(context.config.max_waiting);
         let handle = Handle { inbox: sender, verdict: context.config.verdict };
         context.registry.insert(id.clone(), handle);
-        let task = Task::new(place, id.clone(), inbox, outbox, evidence, guest.closer, refusal);
+        let task =
+            Task::new(place, id.clone(), Ways { inbox, outbox, closer: guest.closer }, evidence, refusal, unused);
         context.tasks.spawn(task.live());
         Some(stream)
     }

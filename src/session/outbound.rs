@@ -115,8 +115,9 @@ impl Task {
                 MessageKind::Notification { method } => self.on_server_notification(&method, &message),
                 MessageKind::Response { id, .. } => self.on_answer(source, id.as_ref(), &message),
             },
-            Item::Garbage(text) => {
-                tracing::warn!(session = self.evidence.label(), text, "upstream sent something that is no message");
+            Item::Garbage(malformed) => {
+                let (session, what) = (self.evidence.label(), malformed.category());
+                tracing::warn!(session, what, "upstream sent something that is no message");
             }
             Item::End(end) => match source {
                 Source::Call(serial) => self.on_call_end(serial, end),
@@ -142,7 +143,9 @@ impl Task {
         if is_initialize {
             self.on_initialize_answer(message);
         }
-        if renamed {
+        if let Some(error) = self.too_large(message.bytes()) {
+            self.answer_error(&id, &error);
+        } else if renamed {
             self.deliver(&message.with_id(&id));
         } else {
             self.deliver(message.bytes());
@@ -171,6 +174,8 @@ impl Task {
         if method == "ping" {
             // Answered here while the client's stream is open (WIRE, Toward the upstream 9).
             self.say(pong(id));
+        } else if let Some(error) = self.too_large(message.bytes()) {
+            self.say(error_response(id, &error));
         } else if let Some(ours) = self.server_requests.open(id.clone(), method) {
             self.deliver(&message.with_id(&ours));
         } else {
@@ -180,6 +185,10 @@ impl Task {
     }
 
     fn on_server_notification(&mut self, method: &str, message: &Message) {
+        if self.too_large(message.bytes()).is_some() {
+            tracing::warn!(session = self.evidence.label(), method, "a notification was too large for the client");
+            return self.evidence.lost(1);
+        }
         if method != "notifications/cancelled" {
             return self.deliver(message.bytes());
         }

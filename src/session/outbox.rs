@@ -19,6 +19,7 @@ use bytes::Bytes;
 use http_body::Frame;
 use tokio::time::{Instant, Sleep};
 
+use super::budget::Budget;
 use crate::sse;
 
 /// The session's end of the queue.
@@ -27,6 +28,8 @@ pub(super) struct Outbox {
     shared: Arc<Mutex<Shared>>,
     /// Bound in bytes; a single larger event is taken when the queue is empty.
     bound: usize,
+    /// The bound of all outboxes together.
+    budget: Budget,
 }
 
 /// The client's end: the body of the answer to `GET /sse`.
@@ -61,11 +64,19 @@ struct Shared {
     reader: Option<Waker>,
     /// The session, waiting for room, for emptiness or for the client to go.
     writer: Option<Waker>,
+    /// What `bytes` are taken from.
+    budget: Budget,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.budget.give(self.bytes);
+    }
 }
 
 /// Both ends of a new queue. A comment goes out after `keep_alive` of silence, if given.
 #[must_use]
-pub(super) fn outbox(bound: usize, keep_alive: Option<Duration>) -> (Outbox, EventStream) {
+pub(super) fn outbox(bound: usize, budget: Budget, keep_alive: Option<Duration>) -> (Outbox, EventStream) {
     let now = Instant::now();
     let shared = Arc::new(Mutex::new(Shared {
         queue: VecDeque::new(),
@@ -76,13 +87,14 @@ pub(super) fn outbox(bound: usize, keep_alive: Option<Duration>) -> (Outbox, Eve
         gone: false,
         reader: None,
         writer: None,
+        budget: budget.clone(),
     }));
     let keep_alive = keep_alive.map(|interval| KeepAlive {
         interval,
         timer: Box::pin(tokio::time::sleep(interval)),
         last_frame: now,
     });
-    (Outbox { shared: Arc::clone(&shared), bound }, EventStream { shared, keep_alive })
+    (Outbox { shared: Arc::clone(&shared), bound, budget }, EventStream { shared, keep_alive })
 }
 
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
@@ -93,6 +105,11 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 impl Outbox {
     /// Queues `event` whatever the bound says; for events made here, whose number is bounded otherwise.
     pub(super) fn push(&self, event: Bytes) {
+        self.budget.take_anyway(event.len());
+        self.put(event);
+    }
+
+    fn put(&self, event: Bytes) {
         let mut shared = lock(&self.shared);
         if shared.queue.is_empty() {
             // The stream had nothing to take until now: a stall is counted from here.
@@ -106,7 +123,7 @@ impl Outbox {
         }
     }
 
-    /// Queues `event` unless the queue is full.
+    /// Queues `event` unless the queue is full, or all queues together are.
     ///
     /// # Errors
     /// Gives the event back when it does not fit.
@@ -117,13 +134,22 @@ impl Outbox {
                 return Err(event);
             }
         }
-        self.push(event);
+        if !self.budget.take(event.len()) {
+            return Err(event);
+        }
+        self.put(event);
         Ok(())
     }
 
-    /// Waits until `bytes` fit. Cancel safe.
+    /// Waits until `bytes` fit, here and in the bound of all. Cancel safe.
     pub(super) async fn room_for(&self, bytes: usize) {
         self.wait_for(|shared| shared.queue.is_empty() || shared.bytes + bytes <= self.bound).await;
+        self.budget.room(bytes).await;
+    }
+
+    /// Whether all outboxes together are full: nothing may be read that would have to be kept.
+    pub(super) fn is_budget_spent(&self) -> bool {
+        self.budget.is_spent()
     }
 
     /// Waits until the client is gone. Cancel safe.
@@ -196,6 +222,7 @@ impl EventStream {
         };
         shared.bytes -= event.len();
         shared.taken += event.len() as u64;
+        shared.budget.give(event.len());
         if let Some(writer) = shared.writer.take() {
             drop(shared);
             writer.wake();
@@ -268,7 +295,7 @@ mod tests {
 
     #[tokio::test]
     async fn events_come_in_order_and_the_stream_ends_after_them() {
-        let (outbox, mut stream) = outbox(100, None);
+        let (outbox, mut stream) = outbox(100, Budget::new(1000), None);
         outbox.push(Bytes::from_static(b"1"));
         outbox.push(Bytes::from_static(b"2"));
         outbox.finish();
@@ -280,7 +307,7 @@ mod tests {
 
     #[tokio::test]
     async fn full_queue_gives_the_event_back_until_there_is_room() {
-        let (outbox, mut stream) = outbox(4, None);
+        let (outbox, mut stream) = outbox(4, Budget::new(1000), None);
         outbox.try_push(Bytes::from_static(b"larger than the bound")).expect("one message always fits");
         let refused = outbox.try_push(Bytes::from_static(b"x")).expect_err("full");
         assert!(outbox.room_for(refused.len()).now_or_never().is_none());
@@ -290,8 +317,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn all_outboxes_together_have_a_bound_too() {
+        let budget = Budget::new(10);
+        let (one, mut stream_of_one) = outbox(100, budget.clone(), None);
+        let (other, stream_of_other) = outbox(100, budget.clone(), None);
+        one.try_push(Bytes::from_static(b"12345678")).expect("room");
+        let refused = other.try_push(Bytes::from_static(b"abc")).expect_err("the first holds it all");
+        assert!(other.room_for(refused.len()).now_or_never().is_none());
+        next(&mut stream_of_one).await;
+        other.room_for(refused.len()).await;
+        other.try_push(refused).expect("room");
+        drop((other, stream_of_other));
+        one.try_push(Bytes::from_static(b"1234567890")).expect("what was left in a queue is given back");
+    }
+
+    #[tokio::test]
     async fn dropped_stream_is_a_client_gone() {
-        let (outbox, stream) = outbox(4, None);
+        let (outbox, stream) = outbox(4, Budget::new(1000), None);
         assert!(outbox.client_gone().now_or_never().is_none());
         drop(stream);
         outbox.client_gone().await;
@@ -299,7 +341,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn comment_goes_out_after_silence_only() {
-        let (outbox, mut stream) = outbox(100, Some(Duration::from_secs(15)));
+        let (outbox, mut stream) = outbox(100, Budget::new(1000), Some(Duration::from_secs(15)));
         let start = Instant::now();
         assert_eq!(next(&mut stream).await.as_deref(), Some(&b": k\n"[..]));
         assert_eq!(start.elapsed(), Duration::from_secs(15));
@@ -314,7 +356,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn stall_counts_from_the_last_time_the_client_took_something() {
-        let (outbox, mut stream) = outbox(100, None);
+        let (outbox, mut stream) = outbox(100, Budget::new(1000), None);
         assert_eq!(outbox.stalled_since(), None);
         tokio::time::sleep(Duration::from_secs(1000)).await;
         outbox.push(Bytes::from_static(b"1"));

@@ -21,6 +21,7 @@ use http::HeaderMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep, timeout};
 
+use super::budget::{Budget, Hold};
 use super::calls::{CallState, Calls, Serial, ServerRequests};
 use super::credential::{Credential, Credentials};
 use super::evidence::Evidence;
@@ -35,6 +36,11 @@ use crate::upstream::{Answer, Fault, Item, Link, Replies};
 const LAST_WORDS: Duration = Duration::from_secs(3);
 /// How long it waits for the upstream to hear of it, all in all.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// Bytes of posted messages that one session may have waiting, or on their way to an upstream that does not take them.
+const MAX_INBOUND: usize = 16 << 20;
+/// A client whose connection ends after it took nothing for this long had stopped reading: the kernel's own limit
+/// (`TCP_USER_TIMEOUT`, 45 s) may come before ours.
+const STOPPED_READING: Duration = Duration::from_secs(40);
 /// How much of that may go into cancelling calls, so that time is left for DELETE.
 const CANCELS: Duration = Duration::from_secs(2);
 
@@ -51,6 +57,10 @@ pub(super) struct Task {
     drain: Watch,
     phase: Phase,
     pub(super) since: Instant,
+    /// When the session ends unless something is posted; none once something was.
+    pub(super) unused_until: Option<Instant>,
+    /// Bytes of posted messages that the upstream has not taken.
+    pub(super) inbound: Budget,
 
     pub(super) link: Link,
     pub(super) handshake: Handshake,
@@ -76,6 +86,13 @@ pub(super) struct Task {
     timer: Pin<Box<Sleep>>,
 }
 
+/// How a session is reached, and how it reaches its client.
+pub(super) struct Ways {
+    pub(super) inbox: mpsc::Receiver<Delivery>,
+    pub(super) outbox: Outbox,
+    pub(super) closer: Closer,
+}
+
 /// How far the handshake has come (MCP 2024-11-05, lifecycle §Initialization).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Handshake {
@@ -97,6 +114,8 @@ pub(super) struct Outgoing {
     pub(super) body: Bytes,
     pub(super) headers: Arc<HeaderMap>,
     pub(super) credential: Credential,
+    /// The memory it takes, of the session's share and of the whole.
+    pub(super) holds: (Hold, Arc<Hold>),
     pub(super) verdict: Option<oneshot::Sender<Verdict>>,
 }
 
@@ -170,6 +189,8 @@ pub(super) enum Ending {
     Drained,
     /// The session was there to be refused, and that is done.
     Refused,
+    /// Nothing was ever posted.
+    Unused,
     /// A bug of ours.
     Panicked,
 }
@@ -182,6 +203,7 @@ impl Ending {
             Ending::SlowConsumer => "slow_consumer",
             Ending::Drained => "drain",
             Ending::Refused => "refused",
+            Ending::Unused => "never_posted",
             Ending::Panicked => "panic",
         }
     }
@@ -199,7 +221,7 @@ impl Ending {
                 "proxy_draining",
                 "the proxy is shutting down; the call may have run, reconnect and try again",
             ),
-            Ending::ClientGone | Ending::SlowConsumer | Ending::Refused => {
+            Ending::ClientGone | Ending::SlowConsumer | Ending::Refused | Ending::Unused => {
                 RpcError::new(code::SESSION, "session_closed", "the session was closed; the call may have run")
             }
         }
@@ -210,11 +232,10 @@ impl Task {
     pub(super) fn new(
         place: Place,
         id: SessionId,
-        inbox: mpsc::Receiver<Delivery>,
-        outbox: Outbox,
+        Ways { inbox, outbox, closer }: Ways,
         evidence: Evidence,
-        closer: Closer,
         refusal: Option<Refusal>,
+        unused: Duration,
     ) -> Self {
         let (drain, transport) = (place.context.drain.clone(), Arc::clone(&place.context.transport));
         let now = Instant::now();
@@ -229,6 +250,8 @@ impl Task {
             drain,
             phase: Phase::Serving,
             since: now,
+            unused_until: Some(now + unused),
+            inbound: Budget::new(MAX_INBOUND),
             link: Link::new(transport),
             handshake: Handshake::None,
             credentials: Credentials::default(),
@@ -267,14 +290,18 @@ impl Task {
             self.set_timer();
             let parked = self.parked.as_ref().map_or(0, Bytes::len);
             let next_phase = if self.phase < Phase::Closing { Phase::Closing } else { Phase::Over };
+            let spent = self.outbox.is_budget_spent();
             tokio::select! {
                 biased;
-                () = self.outbox.client_gone() => return Ending::ClientGone,
+                () = self.outbox.client_gone() => return self.client_ending(),
                 () = self.drain.reached(next_phase), if self.phase < Phase::Over => self.phase = next_phase,
                 Some((errand, answer)) = self.heads.next() => self.on_head(errand, answer),
                 Some(delivery) = self.inbox.recv() => self.on_delivery(delivery).await,
                 () = self.outbox.room_for(parked), if self.parked.is_some() => self.unpark(),
-                Some((source, item)) = self.bodies.next(), if self.parked.is_none() => self.on_item(source, item),
+                () = self.outbox.room_for(1), if spent && self.parked.is_none() => {}
+                Some((source, item)) = self.bodies.next(), if !spent && self.parked.is_none() => {
+                    self.on_item(source, item);
+                }
                 () = self.timer.as_mut() => self.on_timer(),
             }
             self.start_waiting();
@@ -290,6 +317,9 @@ impl Task {
         }
         if self.refusal.is_some() && self.refused_until() <= now {
             return Some(Ending::Refused);
+        }
+        if self.unused_until.is_some_and(|until| until <= now) {
+            return Some(Ending::Unused);
         }
         let owes_nothing = self.calls.in_flight() == 0 && self.waiting.is_empty() && self.parked.is_none();
         match self.phase {
@@ -395,9 +425,28 @@ impl Task {
     }
 
     fn unpark(&mut self) {
-        if let Some(event) = self.parked.take() {
-            self.outbox.push(event);
+        // Another session may have taken the room meanwhile.
+        self.parked = self.parked.take().and_then(|event| self.outbox.try_push(event).err());
+    }
+
+    /// What it means that the client's connection ended.
+    fn client_ending(&self) -> Ending {
+        match self.outbox.stalled_since() {
+            Some(since) if since.elapsed() >= STOPPED_READING => Ending::SlowConsumer,
+            _ => Ending::ClientGone,
         }
+    }
+
+    /// The error in place of a message that is larger than the client can take, if it is.
+    pub(super) fn too_large(&self, message: &Bytes) -> Option<RpcError> {
+        let max = self.place.context.config.max_message_to_client.filter(|max| message.len() > *max)?;
+        let text = format!(
+            "the message of {} bytes is larger than the {max} that this proxy passes to legacy clients \
+             (--max-message-to-client); the call has run",
+            message.len()
+        );
+        let error = RpcError::new(code::INTERNAL_ERROR, "message_too_large_for_client", text);
+        Some(error.with("bytes", message.len()).with("limit_bytes", max))
     }
 
     /// Answers a request of the client with an error made here.

@@ -114,6 +114,7 @@ impl Task {
             reopen,
             stall,
             self.refusal.as_ref().map(|_| self.refused_until()),
+            self.unused_until,
         ]
         .into_iter()
         .flatten()

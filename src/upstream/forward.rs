@@ -4,17 +4,32 @@
 //! proxy frames anew, to the transport, or to a browser's view of the proxy stays here.
 
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
 use ::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::mcp;
 
-/// Our pseudonym in `Via` (RFC 9110 §7.6.3).
-const VIA: &str = "1.1 sse-sunset";
+/// Our pseudonym in `Via` (RFC 9110 §7.6.3), different for every process: another proxy of ours on the way is no loop.
+static PSEUDONYM: LazyLock<String> = LazyLock::new(|| {
+    let mut bytes = [0; 4];
+    getrandom::fill(&mut bytes).expect("the operating system has random numbers");
+    format!("sse-sunset-{:08x}", u32::from_ne_bytes(bytes))
+});
+
+/// What we say of ourselves in `Via`.
+static VIA: LazyLock<Option<HeaderValue>> = LazyLock::new(|| HeaderValue::try_from(format!("1.1 {}", *PSEUDONYM)).ok());
+
+/// Whether a request went through this very process before.
+#[must_use]
+pub fn is_looping(headers: &HeaderMap) -> bool {
+    let hops = headers.get_all(header::VIA).iter().filter_map(|value| value.to_str().ok());
+    hops.flat_map(|hops| hops.split(',')).any(|hop| hop.split_whitespace().nth(1) == Some(PSEUDONYM.as_str()))
+}
 
 /// Headers that never pass: hop-by-hop (RFC 9110 §7.6.1), content and negotiation (set anew), what names the proxy as
 /// target, what only a browser says, cookies (legacy clients that need them do not exist, jars shared by accident do).
-static DROPPED: [HeaderName; 31] = [
+static DROPPED: [HeaderName; 30] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -43,7 +58,6 @@ static DROPPED: [HeaderName; 31] = [
     header::REFERER,
     header::COOKIE,
     header::FORWARDED,
-    header::VIA,
     HeaderName::from_static("x-real-ip"),
     HeaderName::from_static("x-client-ip"),
 ];
@@ -93,7 +107,9 @@ pub fn forwarded_headers(request: &HeaderMap, hop: &Hop) -> HeaderMap {
         headers.insert(HeaderName::from_static("x-forwarded-host"), host.clone());
     }
     insert(&mut headers, header::FORWARDED, &forwarded(client, hop));
-    headers.insert(header::VIA, HeaderValue::from_static(VIA));
+    if let Some(via) = &*VIA {
+        headers.append(header::VIA, via.clone());
+    }
     headers
 }
 
@@ -175,6 +191,17 @@ mod tests {
         let mut names: Vec<&str> = sent.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"]);
+    }
+
+    #[test]
+    fn request_that_came_through_this_process_is_a_loop_and_others_are_not() {
+        let sent = forward(&[]);
+        assert!(is_looping(&sent));
+        let others = HeaderMap::from_iter([(header::VIA, HeaderValue::from_static("1.1 sse-sunset-0, 1.1 nginx"))]);
+        assert!(!is_looping(&others));
+        let mut after = others;
+        after.append(header::VIA, sent[header::VIA].clone());
+        assert!(is_looping(&after));
     }
 
     #[test]

@@ -8,21 +8,61 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use ::http::{StatusCode, header};
+use ::http::StatusCode;
+use ::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use futures_util::Stream;
 use http_body::Body as _;
 use reqwest::Url;
 
 use super::{Answer, Exchange, Fault, Sending, Transport};
+use crate::mcp;
 
 /// Where the upstream is and how it is reached.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The MCP endpoint, query included.
     pub url: Url,
+    /// Headers that go with every request, instead of the client's own.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The `Host` to name; that of the URL by default.
+    pub host: Option<HeaderValue>,
+    /// The version to speak.
+    pub version: HttpVersion,
+    /// Who may vouch for the server besides the authorities that the system knows.
+    pub authorities: Vec<reqwest::Certificate>,
+    /// What the server is shown if it asks who we are.
+    pub identity: Option<reqwest::Identity>,
     /// Bound for making a connection.
     pub connect_timeout: Duration,
+}
+
+/// A version of HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HttpVersion {
+    /// HTTP/1.1: a connection for every stream.
+    #[default]
+    Http1,
+    /// HTTP/2 without asking: one connection for all of them, on which servers allow about 100 at once.
+    Http2,
+}
+
+/// Whether the proxy sets this header itself, so that an option must not.
+#[must_use]
+pub fn is_reserved(name: &HeaderName) -> bool {
+    mcp::is_protocol_header(name)
+        || [
+            header::HOST,
+            header::ACCEPT,
+            header::ACCEPT_ENCODING,
+            header::CONTENT_TYPE,
+            header::CONTENT_LENGTH,
+            header::CONNECTION,
+            header::TRANSFER_ENCODING,
+            header::UPGRADE,
+            header::TE,
+        ]
+        .contains(name)
 }
 
 /// Node and uvicorn close idle connections after 5 s; a POST that races the close "may have run".
@@ -36,6 +76,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub struct HttpTransport {
     client: reqwest::Client,
+    /// What is added to every request.
+    headers: Arc<HeaderMap>,
     /// The configured URL, with the path of a redirect that was followed.
     url: Arc<RwLock<Url>>,
 }
@@ -48,19 +90,28 @@ impl HttpTransport {
     pub fn new(config: &Config) -> Result<Self, reqwest::Error> {
         // Fails only if a provider was installed before, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
+        let mut client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .no_proxy()
             .referer(false)
-            .http1_only()
+            .tls_certs_merge(config.authorities.iter().cloned())
             .connect_timeout(config.connect_timeout)
             .pool_idle_timeout(POOL_IDLE)
             .tcp_nodelay(true)
             .tcp_keepalive(KEEP_ALIVE)
-            .tcp_user_timeout(USER_TIMEOUT)
-            .build()?;
-        Ok(HttpTransport { client, url: Arc::new(RwLock::new(config.url.clone())) })
+            .tcp_user_timeout(USER_TIMEOUT);
+        client = match config.version {
+            HttpVersion::Http1 => client.http1_only(),
+            HttpVersion::Http2 => client.http2_prior_knowledge(),
+        };
+        if let Some(identity) = &config.identity {
+            client = client.identity(identity.clone());
+        }
+        let host = config.host.iter().map(|host| (header::HOST, host.clone()));
+        let headers = config.headers.iter().cloned().chain(host).collect();
+        let url = Arc::new(RwLock::new(config.url.clone()));
+        Ok(HttpTransport { client: client.build()?, headers: Arc::new(headers), url })
     }
 
     fn url(&self) -> Url {
@@ -96,7 +147,11 @@ impl HttpTransport {
 
     async fn once(&self, url: Url, exchange: &Exchange) -> Result<Answer, Fault> {
         let mut request = reqwest::Request::new(exchange.method.clone(), url);
-        *request.headers_mut() = exchange.headers.clone();
+        let headers = request.headers_mut();
+        *headers = exchange.headers.clone();
+        for (name, value) in &*self.headers {
+            headers.insert(name.clone(), value.clone());
+        }
         if !exchange.body.is_empty() {
             *request.body_mut() = Some(exchange.body.clone().into());
         }

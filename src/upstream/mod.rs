@@ -12,8 +12,8 @@ mod session_era;
 mod transport;
 
 pub use fault::Fault;
-pub use forward::{Hop, forwarded_headers};
-pub use http::{Config, HttpTransport};
+pub use forward::{Hop, forwarded_headers, is_looping};
+pub use http::{Config, HttpTransport, HttpVersion, is_reserved};
 pub use replies::{End, Item, Replies};
 pub use session_era::Link;
 pub use transport::{Answer, Body, Exchange, Sending, Transport};

@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 
 use super::{Answer, Body, Fault};
-use crate::mcp::{self, Message, MessageKind};
+use crate::mcp::{self, Malformed, Message, MessageKind};
 use crate::sse::{Decoder, Event};
 
 /// Largest event and largest body that is held, in bytes.
@@ -25,8 +25,8 @@ const CAP: usize = 16 << 20;
 pub enum Item {
     /// A message.
     Message(Message),
-    /// Something that should have been a message, quoted.
-    Garbage(String),
+    /// Something that should have been a message.
+    Garbage(Malformed),
     /// The answer is over.
     End(End),
 }
@@ -152,7 +152,7 @@ fn read_event(event: &Event, ready: &mut VecDeque<Item>) {
     }
     match mcp::parse(&event.data) {
         Ok(messages) => ready.extend(messages.into_iter().map(Item::Message)),
-        Err(malformed) => ready.push_back(Item::Garbage(format!("{malformed}: {}", Fault::quote(&event.data)))),
+        Err(malformed) => ready.push_back(Item::Garbage(malformed)),
     }
 }
 

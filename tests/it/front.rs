@@ -167,8 +167,12 @@ async fn oversized_body_is_answered_under_its_id_wherever_that_stands() {
     }
     let without_id = format!(r#"{{"jsonrpc":"2.0","method":"m","params":"{pad}"}}"#);
     assert_eq!(client.post_text(without_id, &[]).await.status, 413);
-    let far_over = format!(r#"{{"jsonrpc":"2.0","id":7,"method":"m","params":"{}"}}"#, "x".repeat(5000));
-    assert_eq!(client.post_text(far_over, &[]).await.status, 413);
+    let far_over = |id| format!(r#"{{"jsonrpc":"2.0",{id}"method":"m","params":"{}"}}"#, "x".repeat(5000));
+    assert_eq!(client.post_text(far_over(""), &[]).await.status, 413);
+    let posted = client.post_text(far_over(r#""id":8,"#), &[]).await;
+    assert_eq!(posted.status, 202);
+    assert_eq!(posted.headers["connection"], "close", "the rest of it was not read");
+    assert_eq!(client.answer(8).await["error"]["data"]["reason"], "message_too_large");
     assert!(upstream.seen().is_empty());
     drop(client);
     proxy.stop().await;

@@ -10,10 +10,12 @@
 
 mod binary;
 mod conversation;
+mod cors;
 mod drain;
 mod front;
 mod layers;
 mod panic;
+mod rude_client;
 mod session;
 mod support;
 mod time;

@@ -47,7 +47,7 @@ fn guest() -> Guest {
         reconnect: false,
     };
     let client = Client { principal: Principal::default(), info: None, user_agent: None, address };
-    Guest { client, connection, closer: Closer::new(|| {}) }
+    Guest { client, connection, closer: Closer::new(|| {}), bears_comments: true, is_probe: false }
 }
 
 async fn open(sessions: &Sessions) -> (String, EventStream) {
@@ -71,7 +71,7 @@ async fn post(sessions: &Sessions, id: &str, text: &'static str) -> Verdict {
     let payloads = payloads.into_iter().map(Payload::Message).collect();
     let headers = HeaderMap::new();
     let credential = Credential::of(&headers);
-    sessions.find(id).expect("the session").deliver(payloads, headers, credential).await
+    sessions.find(id).expect("the session").deliver(payloads, headers, credential, sessions.hold()).await
 }
 
 const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}"#;

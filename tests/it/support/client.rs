@@ -64,11 +64,14 @@ impl LegacyClient {
 
     /// Reads on until `text` stands in what came, with or without an event.
     pub(crate) async fn read_until(&mut self, text: &str) {
-        while !String::from_utf8_lossy(&self.raw).contains(text) {
-            let chunk = within(text, self.stream.chunk()).await.expect("an open stream").expect("more of it");
-            self.raw.extend_from_slice(&chunk);
-            self.decoder.feed(&chunk);
-        }
+        within(text, async {
+            while !String::from_utf8_lossy(&self.raw).contains(text) {
+                let chunk = self.stream.chunk().await.expect("an open stream").expect("more of it");
+                self.raw.extend_from_slice(&chunk);
+                self.decoder.feed(&chunk);
+            }
+        })
+        .await;
     }
 
     /// The next message.

@@ -3,12 +3,14 @@
 mod client;
 mod proxy;
 mod upstream;
+mod wire;
 
 use std::time::Duration;
 
 pub(crate) use client::LegacyClient;
 pub(crate) use proxy::Proxy;
 pub(crate) use upstream::{Behaviour, FLOOD, FakeUpstream};
+pub(crate) use wire::{RawClient, post};
 
 /// Longer than anything here may take; a test that waits this long has failed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);

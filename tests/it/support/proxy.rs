@@ -56,7 +56,9 @@ impl Proxy {
     /// What the log holds now.
     pub(crate) fn log(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.folder.path().join("traffic.log")).expect("a log");
-        text.lines().map(|line| serde_json::from_str(line).expect("a record")).collect()
+        // The last line may be half written.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(|line| serde_json::from_str(line).expect("a record")).collect()
     }
 
     /// Waits until the log holds `count` records called `name`.

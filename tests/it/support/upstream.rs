@@ -93,6 +93,7 @@ impl FakeUpstream {
         let running = tokio::spawn(async move {
             loop {
                 let Ok((stream, _)) = listener.accept().await else { return };
+                stream.set_nodelay(true).expect("an open socket");
                 let shared = Arc::clone(&serving);
                 let service = service_fn(move |request| {
                     let shared = Arc::clone(&shared);
@@ -183,10 +184,19 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Bod
     let body: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
     let seen = Seen { method: head.method.clone(), headers: head.headers.clone(), body: body.clone() };
     let session = head.headers.get("mcp-session-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+    if seen.method == Method::POST {
+        // Before it is answered: some never are.
+        note(&shared, &seen);
+        return respond(&shared, &seen, session).await;
+    }
     let answer = respond(&shared, &seen, session).await;
-    shared.state().seen.push(seen);
-    shared.count.send_modify(|count| *count += 1);
+    note(&shared, &seen);
     answer
+}
+
+fn note(shared: &Shared, seen: &Seen) {
+    shared.state().seen.push(seen.clone());
+    shared.count.send_modify(|count| *count += 1);
 }
 
 async fn respond(shared: &Arc<Shared>, seen: &Seen, session: Option<String>) -> Response<Body> {

@@ -1,0 +1,47 @@
+//! What pages in browsers may do (SECURITY §4).
+//!
+//! An allowed origin is echoed, never `*`: the endpoint event is a secret, and with `*` any page could read it
+//! (CVE-2026-34237). Errors carry the headers too, or a page could not tell one from a dead network.
+
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{Either, Full};
+
+use super::Body;
+
+/// What clients send across origins: TypeScript's browser client asks even for `GET /sse`, as it sends `Authorization`.
+const ALWAYS_ALLOWED: &str = "authorization, content-type, mcp-protocol-version, last-event-id, cache-control";
+/// What a page may read of an answer: without it, it could not find the authorization server.
+const EXPOSED: HeaderValue = HeaderValue::from_static("WWW-Authenticate, Retry-After");
+/// Seconds for which a browser need not ask again.
+const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
+const VARIES: HeaderValue =
+    HeaderValue::from_static("Origin, Access-Control-Request-Method, Access-Control-Request-Headers");
+
+/// Whether the request asks whether another may be made (Fetch, CORS-preflight request).
+pub(super) fn is_preflight<B>(request: &Request<B>) -> bool {
+    let asks = |name| request.headers().contains_key(name);
+    *request.method() == Method::OPTIONS && asks(header::ORIGIN) && asks(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// Yes: `methods`, with the headers that clients send and `further` ones.
+pub(super) fn permission(methods: &'static str, further: &[HeaderName]) -> Response<Body> {
+    let names = further.iter().fold(ALWAYS_ALLOWED.to_owned(), |names, name| format!("{names}, {name}"));
+    let mut answer = Response::new(Either::Left(Full::default()));
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    let headers = answer.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
+    if let Ok(names) = HeaderValue::try_from(names) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names);
+    }
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
+    headers.insert(header::VARY, VARIES);
+    answer
+}
+
+/// Lets the page of `origin`, which is allowed, read an answer.
+pub(super) fn let_read(origin: HeaderValue, headers: &mut HeaderMap) {
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    headers.entry(header::VARY).or_insert(HeaderValue::from_static("Origin"));
+}

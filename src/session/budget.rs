@@ -1,0 +1,140 @@
+//! A bound on bytes that many hold together.
+//!
+//! Why: each queue has its own bound, and ten thousand of them at their bounds are more memory than a machine has. A
+//! budget is taken from before bytes are kept and given back when they are gone; who gets none waits or refuses.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+
+/// Bytes that may be held. Clones draw on the same bytes.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    account: Arc<Account>,
+}
+
+#[derive(Debug)]
+struct Account {
+    used: AtomicUsize,
+    max: usize,
+    freed: Notify,
+}
+
+/// Bytes taken from a budget, given back on drop.
+#[derive(Debug)]
+pub struct Hold {
+    budget: Budget,
+    bytes: usize,
+}
+
+impl Budget {
+    /// A budget of `max` bytes.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
+        Budget { account: Arc::new(Account { used: AtomicUsize::new(0), max, freed: Notify::new() }) }
+    }
+
+    /// A hold on nothing yet.
+    #[must_use]
+    pub fn hold(&self) -> Hold {
+        Hold { budget: self.clone(), bytes: 0 }
+    }
+
+    /// Whether `bytes` are to be had; one piece larger than all is, when nothing else is held.
+    fn fits(&self, used: usize, bytes: usize) -> bool {
+        used == 0 || used.saturating_add(bytes) <= self.account.max
+    }
+
+    /// Takes `bytes`, if they are to be had.
+    pub(super) fn take(&self, bytes: usize) -> bool {
+        let taken = |used| self.fits(used, bytes).then_some(used.saturating_add(bytes));
+        self.account.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok()
+    }
+
+    /// Takes `bytes` whatever is left; for what is bounded otherwise.
+    pub(super) fn take_anyway(&self, bytes: usize) {
+        self.account.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Gives `bytes` back.
+    pub(super) fn give(&self, bytes: usize) {
+        if bytes > 0 {
+            self.account.used.fetch_sub(bytes, Ordering::Relaxed);
+            self.account.freed.notify_waiters();
+        }
+    }
+
+    /// Whether nothing is left.
+    pub(super) fn is_spent(&self) -> bool {
+        !self.fits(self.account.used.load(Ordering::Relaxed), 1)
+    }
+
+    /// Waits until `bytes` are to be had; another may take them before the caller does. Cancel safe.
+    pub(super) async fn room(&self, bytes: usize) {
+        loop {
+            let mut freed = std::pin::pin!(self.account.freed.notified());
+            freed.as_mut().enable();
+            if self.fits(self.account.used.load(Ordering::Relaxed), bytes) {
+                return;
+            }
+            freed.await;
+        }
+    }
+}
+
+impl Hold {
+    /// Takes `bytes` more, if they are to be had.
+    #[must_use]
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        let grown = self.budget.take(bytes);
+        if grown {
+            self.bytes += bytes;
+        }
+        grown
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.budget.give(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn budget_is_shared_and_given_back() {
+        let budget = Budget::new(10);
+        let (mut one, mut other) = (budget.hold(), budget.clone().hold());
+        assert!(one.grow(6) && !other.grow(5) && other.grow(4));
+        assert!(budget.is_spent());
+        drop(one);
+        assert!(other.grow(6));
+    }
+
+    #[test]
+    fn one_piece_larger_than_all_fits_when_nothing_is_held() {
+        let budget = Budget::new(10);
+        assert!(budget.take(100));
+        assert!(!budget.take(1));
+        budget.give(100);
+        assert!(budget.take(1));
+    }
+
+    #[tokio::test]
+    async fn waiting_ends_when_enough_is_given_back() {
+        let budget = Budget::new(10);
+        assert!(budget.take(5) && budget.take(5));
+        let mut room = Box::pin(budget.room(7));
+        assert!(room.as_mut().now_or_never().is_none());
+        budget.give(5);
+        assert!(room.as_mut().now_or_never().is_none(), "not enough yet");
+        budget.give(5);
+        room.await;
+    }
+}
