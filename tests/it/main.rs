@@ -14,6 +14,7 @@ mod drain;
 mod front;
 mod layers;
 mod panic;
+mod rude_upstream;
 mod session;
 mod support;
 mod time;

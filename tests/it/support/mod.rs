@@ -2,6 +2,7 @@
 
 mod client;
 mod proxy;
+pub(crate) mod script;
 mod upstream;
 
 use std::time::Duration;

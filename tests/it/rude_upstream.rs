@@ -1,0 +1,7 @@
+//! Rude upstreams.
+
+mod answers;
+mod framing;
+mod limits;
+mod stage;
+mod status;
