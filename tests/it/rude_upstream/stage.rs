@@ -122,11 +122,11 @@ pub(super) async fn check(rows: Vec<Row>) -> Vec<Value> {
         let got = stage.ask().await;
         let id = got["id"].to_string();
         match want {
-            Want::Answer => assert_eq!(got.to_string(), normal(&answer(&id)), "{name}"),
-            Want::Refusal => assert_eq!(got.to_string(), normal(&refusal(&id)), "{name}"),
+            Want::Answer => assert!(got == parsed(&answer(&id)), "{name}: {}", start(&got)),
+            Want::Refusal => assert!(got == parsed(&refusal(&id)), "{name}: {}", start(&got)),
             Want::Error(reason, text) => {
-                assert_eq!(got["error"]["data"]["reason"], reason, "{name}: {got}");
-                assert!(got["error"]["message"].as_str().expect("a text").contains(text), "{name}: {got}");
+                let says = got["error"]["message"].as_str().is_some_and(|message| message.contains(text));
+                assert!(says && got["error"]["data"]["reason"] == reason, "{name}: {}", start(&got));
             }
         }
         stage.still_works().await;
@@ -137,6 +137,11 @@ pub(super) async fn check(rows: Vec<Row>) -> Vec<Value> {
     answers
 }
 
-fn normal(json: &str) -> String {
-    serde_json::from_str::<Value>(json).expect("JSON").to_string()
+fn parsed(json: &str) -> Value {
+    serde_json::from_str(json).expect("JSON")
+}
+
+/// Some of these messages are large.
+fn start(message: &Value) -> String {
+    message.to_string().chars().take(300).collect()
 }
