@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use futures_util::future::abortable;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use super::calls::CallState;
+use super::calls::{CallState, Serial};
 use super::credential::{Rejection, Standing};
 use super::task::{Barrier, Errand, Handshake, Outgoing, OutgoingKind, Task};
 use super::{Delivery, Payload, Verdict, event};
 use crate::mcp::{Message, MessageKind, RequestId, RpcError, code, error_response};
-use crate::upstream::Link;
+use crate::upstream::{Fault, Link, Sending};
 
 /// How long a message holds up those behind it.
 const BARRIER: Duration = Duration::from_secs(5);
@@ -255,7 +256,26 @@ impl Task {
             }
         };
         let sending = self.link.post(body, &headers);
+        let sending = match errand {
+            Errand::Call { serial, .. } => self.revocable(serial, sending),
+            _ => self.bounded(sending),
+        };
         self.heads.push(sending.map(|answer| (errand, answer)).boxed());
+    }
+
+    /// The exchange of a call: whoever forgets the call gives it up too, even if its head never comes.
+    fn revocable(&mut self, serial: Serial, sending: Sending) -> Sending {
+        let (sending, exchange) = abortable(sending);
+        if let Some(call) = self.calls.get_mut(serial) {
+            call.reading = Some(exchange);
+        }
+        async move { sending.await.unwrap_or_else(|_| Err(Fault::Broken("given up".to_owned()))) }.boxed()
+    }
+
+    /// The exchange of a message that has no call to bound it.
+    fn bounded(&self, sending: Sending) -> Sending {
+        let silence = self.place.context.config.call_silence;
+        async move { timeout(silence, sending).await.unwrap_or(Err(Fault::Silent(silence))) }.boxed()
     }
 
     fn raise_barrier(&mut self, now: Instant) -> u64 {
@@ -270,6 +290,7 @@ impl Task {
         let transport = self.place.context.transport.clone();
         let old = std::mem::replace(&mut self.link, Link::new(transport));
         if let Some(delete) = old.delete(&self.credentials.headers()) {
+            let delete = self.bounded(delete);
             self.heads.push(delete.map(|answer| (Errand::Own, answer)).boxed());
         }
         self.stop_listening();
@@ -277,7 +298,7 @@ impl Task {
 
     /// POSTs something of our own accord, under the credential that the upstream accepted last.
     pub(super) fn say(&mut self, body: Bytes) {
-        let sending = self.link.post(body, &self.credentials.headers());
+        let sending = self.bounded(self.link.post(body, &self.credentials.headers()));
         self.heads.push(sending.map(|answer| (Errand::Own, answer)).boxed());
     }
 }
