@@ -3,5 +3,6 @@
 mod answers;
 mod framing;
 mod limits;
+mod silence;
 mod stage;
 mod status;

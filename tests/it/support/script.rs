@@ -16,6 +16,9 @@ use tokio::task::JoinHandle;
 
 use super::within;
 
+/// Larger bodies are thrown away after they were answered, as Node does that refuses them by their length.
+const LARGEST_READ: usize = 2 << 20;
+
 /// What one request is answered with. The connection goes on with the next request afterwards.
 pub(crate) type Script = Vec<Step>;
 
@@ -215,7 +218,9 @@ async fn serve(shared: Arc<Shared>, mut stream: TcpStream, connection: usize) {
     // Pieces must leave as they are written.
     stream.set_nodelay(true).expect("a socket");
     let mut buffer = BytesMut::new();
-    while let Some(got) = read_request(&mut stream, &mut buffer, connection).await {
+    // What is left of a request that was answered unread.
+    let mut unread = 0;
+    while let Some(got) = read_request(&mut stream, &mut buffer, &mut unread, connection).await {
         let number = shared.note(got.clone());
         let script = (shared.play)(&got).unwrap_or_else(|| ordinary(&got));
         let mut fate = Fate::Played;
@@ -277,12 +282,23 @@ async fn play_step(shared: &Shared, stream: &mut TcpStream, step: Step) -> Optio
 
 async fn hung_up(stream: &TcpStream) {
     if matches!(stream.peek(&mut [0]).await, Ok(1..)) {
-        panic!("the peer sends a second request before the answer to the first is over");
+        panic!("the peer takes a connection for free whose script is not at its end");
     }
 }
 
 /// `None` when there is no further whole request.
-async fn read_request(stream: &mut TcpStream, buffer: &mut BytesMut, connection: usize) -> Option<Got> {
+async fn read_request(
+    stream: &mut TcpStream,
+    buffer: &mut BytesMut,
+    unread: &mut usize,
+    connection: usize,
+) -> Option<Got> {
+    while *unread > 0 {
+        *unread -= buffer.split_to(buffer.len().min(*unread)).len();
+        if *unread > 0 {
+            read_more(stream, buffer).await?;
+        }
+    }
     let end = loop {
         if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
             break end + 4;
@@ -299,6 +315,10 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut BytesMut, connection:
         .collect();
     let length = headers.iter().find(|(name, _)| name == "content-length").map_or("0", |(_, value)| value);
     let length: usize = length.parse().expect("a length");
+    if length > LARGEST_READ {
+        *unread = length;
+        return Some(Got { connection, method, target, headers, body: Value::Null, fate: Fate::Running });
+    }
     while buffer.len() < length {
         read_more(stream, buffer).await?;
     }
