@@ -205,7 +205,8 @@ impl Task {
 
     fn listen_later(&mut self, attempt: u32, retry: Option<Duration>, last_id: Option<Bytes>) {
         let backoff = SHORTEST_BACKOFF.saturating_mul(1 << attempt.min(5)).min(LONGEST_BACKOFF);
-        let wait = retry.unwrap_or(backoff).min(LONGEST_BACKOFF) + self.jitter();
+        // A short `retry` is no leave to spin on a server that ends the stream at once.
+        let wait = retry.unwrap_or_default().max(backoff).min(LONGEST_BACKOFF) + self.jitter();
         self.listening = Listening::Closed { attempt: attempt + 1, until: Instant::now() + wait, last_id };
     }
 
