@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use futures_util::future::AbortHandle;
+use futures_util::future::{AbortHandle, Aborted, abortable};
 use tokio::time::Instant;
 
 use super::calls::CallState;
@@ -36,7 +36,7 @@ pub(super) enum Listening {
     /// Not opened: the handshake is not done, or the server has none.
     Off,
     /// The head is awaited, without a limit: Java sends none until the first event.
-    Opening { attempt: u32, last_id: Option<Bytes> },
+    Opening { attempt: u32, last_id: Option<Bytes>, asking: AbortHandle },
     /// It is being read.
     Open { attempt: u32, since: Instant, reading: AbortHandle },
     /// It will be opened again.
@@ -160,20 +160,27 @@ impl Task {
     }
 
     pub(super) fn stop_listening(&mut self) {
-        if let Listening::Open { reading, .. } = std::mem::replace(&mut self.listening, Listening::Off) {
-            reading.abort();
+        match std::mem::replace(&mut self.listening, Listening::Off) {
+            Listening::Opening { asking: exchange, .. } | Listening::Open { reading: exchange, .. } => exchange.abort(),
+            Listening::Off | Listening::Closed { .. } => {}
         }
     }
 
     fn listen(&mut self, attempt: u32, last_id: Option<Bytes>) {
         let sending = self.link.listen(&self.credentials.headers(), last_id.as_ref());
-        self.heads.push(sending.map(|answer| (Errand::Listen, answer)).boxed());
-        self.listening = Listening::Opening { attempt, last_id };
+        let (sending, asking) = abortable(sending);
+        // The head of a stream that was given up is nobody's: above all not that of the next one.
+        let head = sending.map(|answer| match answer {
+            Ok(answer) => (Errand::Listen, answer),
+            Err(Aborted) => (Errand::Own, Err(Fault::Broken("given up".to_owned()))),
+        });
+        self.heads.push(head.boxed());
+        self.listening = Listening::Opening { attempt, last_id, asking };
     }
 
     /// The head of the GET stream is in. Servers say in four ways that they have none; that is no failure.
     pub(super) fn on_listen_head(&mut self, answer: Result<Answer, Fault>) {
-        let Listening::Opening { attempt, last_id } = &self.listening else { return };
+        let Listening::Opening { attempt, last_id, .. } = &self.listening else { return };
         let (attempt, last_id) = (*attempt, last_id.clone());
         match answer {
             Ok(answer) if answer.status.is_success() && answer.is_event_stream() => {
