@@ -3,6 +3,7 @@
 mod answers;
 mod framing;
 mod limits;
+mod listening;
 mod silence;
 mod stage;
 mod status;
