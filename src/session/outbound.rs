@@ -126,7 +126,14 @@ impl Task {
     }
 
     fn on_answer(&mut self, source: Source, id: Option<&RequestId>, message: &Message) {
-        let by_id = id.and_then(|id| self.calls.owed(id));
+        // On the stream of a call with this id it is that call's, though the id may have been given to another since.
+        let of_stream = match source {
+            Source::Call(serial) => {
+                self.calls.get_mut(serial).is_some_and(|call| Some(&call.id) == id).then_some(serial)
+            }
+            Source::Listen => None,
+        };
+        let by_id = of_stream.or_else(|| id.and_then(|id| self.calls.owed(id)));
         let anonymous = id.is_none_or(|id| id.as_json() == "\"server-error\"");
         let (serial, renamed) = match (by_id, source) {
             (Some(serial), _) => (serial, false),
