@@ -21,6 +21,9 @@ use crate::upstream::{Fault, Link, Sending};
 /// How long a message holds up those behind it.
 const BARRIER: Duration = Duration::from_secs(5);
 
+/// Exchanges beside calls whose response head may be awaited at once: each holds a connection.
+const MAX_BESIDE_CALLS: usize = 64;
+
 type PostVerdict = Option<oneshot::Sender<Verdict>>;
 
 /// Whether a waiting message may start.
@@ -215,6 +218,7 @@ impl Task {
             (Handshake::Done, OutgoingKind::Initialize(_)) if self.calls.in_flight() > 0 => Turn::Later,
             // Answers and notifications pass requests that wait for a slot: a call in flight may wait for them.
             (Handshake::Done, OutgoingKind::Request(_)) if !has_slot => Turn::Later,
+            (Handshake::Done, OutgoingKind::Loose) if self.is_crowded() => Turn::Later,
             (Handshake::Done, _) => Turn::Now,
         }
     }
@@ -294,6 +298,20 @@ impl Task {
             self.heads.push(delete.map(|answer| (Errand::Own, answer)).boxed());
         }
         self.stop_listening();
+    }
+
+    /// Whether the upstream leaves so much unanswered that more of what nobody waits for would only cost connections.
+    fn is_crowded(&self) -> bool {
+        self.heads.len() >= self.place.context.config.max_in_flight + MAX_BESIDE_CALLS
+    }
+
+    /// Answers the server itself. One that takes none of the answers gets no more of them.
+    pub(super) fn say_to_server(&mut self, body: Bytes) {
+        if self.is_crowded() {
+            tracing::debug!(session = self.evidence.label(), "upstream takes no answers; one was dropped");
+        } else {
+            self.say(body);
+        }
     }
 
     /// POSTs something of our own accord, under the credential that the upstream accepted last.

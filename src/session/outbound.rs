@@ -177,12 +177,12 @@ impl Task {
     fn on_server_request(&mut self, id: &RequestId, method: &str, message: &Message) {
         if method == "ping" {
             // Answered here while the client's stream is open (WIRE, Toward the upstream 9).
-            self.say(pong(id));
+            self.say_to_server(pong(id));
         } else if let Some(ours) = self.server_requests.open(id.clone(), method) {
             self.deliver(&message.with_id(&ours));
         } else {
             let text = "the legacy client leaves too many requests unanswered";
-            self.say(error_response(id, &RpcError::new(code::SESSION, "too_many_unanswered", text)));
+            self.say_to_server(error_response(id, &RpcError::new(code::SESSION, "too_many_unanswered", text)));
         }
     }
 
