@@ -4,6 +4,7 @@ mod answers;
 mod framing;
 mod limits;
 mod listening;
+mod server_requests;
 mod session_era;
 mod silence;
 mod stage;
