@@ -52,7 +52,7 @@ async fn message_over_16_mib_is_one_error() {
         row("event", |id| stream(event(&sized(id, CAP + 1))), TOO_LARGE),
         row("document", |id| vec![document(sized(id, CAP + 1))], TOO_LARGE),
         // The line ends of joined data count.
-        row("event in two lines", |id| stream(event(&sized(id, CAP).replacen("{", "{\ndata: ", 1))), TOO_LARGE),
+        row("event in two lines", |id| stream(event(&sized(id, CAP).replacen('{', "{\ndata: ", 1))), TOO_LARGE),
     ])
     .await;
 }
