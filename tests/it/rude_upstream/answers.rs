@@ -29,18 +29,28 @@ async fn garbage_before_the_answer_is_not_passed_on() {
     .await;
 }
 
-/// Garbage in place of the answer is one error; the garbage is for the log, not for the client.
+/// Garbage in place of the answer is one error, which quotes it: it is the diagnosis (WIRE, Toward the upstream 3).
 #[tokio::test]
 async fn garbage_alone_is_one_error() {
     let alone = |garbage: &'static [u8]| move |_: &str| stream(garbage);
+    let quoted = |text| Want::Error("upstream_error", text);
     let answers = check(vec![
-        row("no JSON", alone(b"data: {nonsense\n\n"), NO_ANSWER),
+        row("no JSON", alone(b"data: {nonsense\n\n"), quoted("HTTP 200: {nonsense")),
         row(
-            "invalid UTF-8 in a string",
-            alone(b"data: {\"jsonrpc\":\"2.0\",\"id\":101,\"result\":\"\xff\"}\n\n"),
-            NO_ANSWER,
+            "a lost session (keryx)",
+            alone(b"data: {\"error\":\"Session not found\"}\n\ndata: {more\n\n"),
+            quoted("HTTP 200: {\"error\":\"Session not found\"}"),
         ),
-        row("ambiguous id", alone(b"data: {\"jsonrpc\":\"2.0\",\"id\":101,\"ID\":101,\"result\":{}}\n\n"), NO_ANSWER),
+        row(
+            "invalid UTF-8",
+            alone(b"data: {\"jsonrpc\":\"2.0\",\"id\":101,\"result\":\"\xff\"}\n\n"),
+            quoted("\u{fffd}"),
+        ),
+        row(
+            "ambiguous id",
+            alone(b"data: {\"jsonrpc\":\"2.0\",\"id\":101,\"ID\":101,\"result\":{}}\n\n"),
+            quoted("\"ID\""),
+        ),
         row("comments only", alone(b": keepalive\n\n: keepalive\n\n"), NO_ANSWER),
         row("binary", alone(b"\x00\x01\x02\xff\xfe\r\n\r\n\x1b[2J"), NO_ANSWER),
     ])
@@ -121,8 +131,8 @@ async fn answer_with_a_foreign_id_is_nobodys() {
         row("only foreign, as a document", |_| vec![document(answer("4711"))], NO_ANSWER),
         row("a string for a number", move |id| stream(event(&quoted(id))), NO_ANSWER),
         row("a float for an integer", |id| stream(event(&answer(&format!("{id}.0")))), NO_ANSWER),
-        row("structured", |id| stream(event(&answer(&format!("[{id}]")))), NO_ANSWER),
-        row("true", |_| stream(event(&answer("true"))), NO_ANSWER),
+        row("structured", |id| stream(event(&answer(&format!("[{id}]")))), Want::Error("upstream_error", "\"id\":[")),
+        row("true", |_| stream(event(&answer("true"))), Want::Error("upstream_error", "\"id\":true")),
     ])
     .await;
 }

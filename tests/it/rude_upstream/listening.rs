@@ -75,6 +75,17 @@ async fn page_instead_of_a_get_stream_is_asked_once() {
     }
 }
 
+/// A server that did not take `initialized` has nobody to send anything to yet.
+#[tokio::test]
+async fn get_stream_is_not_opened_when_initialized_was_refused() {
+    let mut stage =
+        Stage::open(|got| (got.rpc() == "notifications/initialized").then(|| vec![reply(400, &[], "no")])).await;
+    settle(&mut stage).await;
+    pass(Duration::from_secs(3600)).await;
+    settle(&mut stage).await;
+    assert_eq!(stage.end().await.count(is_get), 0);
+}
+
 /// 409: the server still holds an old one. 429, 500 and a lost connection may pass as well.
 #[tokio::test]
 async fn get_stream_that_is_refused_for_now_is_opened_later() {

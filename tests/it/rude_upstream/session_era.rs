@@ -181,6 +181,26 @@ async fn initialize_that_fails_is_one_error_and_can_be_repeated() {
     stage.end().await;
 }
 
+/// Trap: a call before the server has taken `initialized` is refused by strict ones (E 7).
+#[tokio::test]
+async fn nothing_passes_initialized() {
+    let gate = Gate::default();
+    let waits = gate.clone();
+    let mut stage = Stage::open(move |got| {
+        let initialized = got.rpc() == "notifications/initialized";
+        initialized.then(|| vec![Step::Wait(waits.clone()), reply(202, &[], "")])
+    })
+    .await;
+    stage.client.call(1, "echo", json!({})).await;
+    stage.upstream.wait_for("initialized", |got| got.rpc() == "notifications/initialized").await;
+    assert_eq!(stage.upstream.got().len(), 2, "neither call nor GET");
+    gate.open();
+    stage.client.answer(1).await;
+    stage.upstream.wait_for("the GET", |got| got.method == "GET").await;
+    stage.still_works().await;
+    stage.end().await;
+}
+
 /// Trap: in JSON mode the head comes when the call is done, in Python after 15 s (E 15).
 #[tokio::test]
 async fn head_that_comes_after_minutes_is_an_answer() {
