@@ -51,6 +51,7 @@ async fn garbage_alone_is_one_error() {
             alone(b"data: {\"jsonrpc\":\"2.0\",\"id\":101,\"ID\":101,\"result\":{}}\n\n"),
             quoted("\"ID\""),
         ),
+        row("priming only", alone(b"id: 1\ndata: \n\nevent: prime\ndata:\n\n"), NO_ANSWER),
         row("comments only", alone(b": keepalive\n\n: keepalive\n\n"), NO_ANSWER),
         row("binary", alone(b"\x00\x01\x02\xff\xfe\r\n\r\n\x1b[2J"), NO_ANSWER),
     ])
