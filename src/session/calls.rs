@@ -33,7 +33,7 @@ pub(super) struct Call {
     pub(super) verdict: Option<oneshot::Sender<Verdict>>,
     /// When the exchange is given up unless something comes.
     pub(super) deadline: Instant,
-    /// Ends the reading of the answer.
+    /// Ends the exchange: the wait for the head of the answer, then its reading.
     pub(super) reading: Option<AbortHandle>,
 }
 
@@ -110,7 +110,7 @@ impl Calls {
         }
     }
 
-    /// Forgets an exchange and stops reading it.
+    /// Forgets an exchange and gives it up.
     pub(super) fn remove(&mut self, serial: Serial) -> Option<Call> {
         let call = self.by_serial.remove(&serial)?;
         if self.owed.get(&call.id) == Some(&serial) {

@@ -7,18 +7,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use futures_util::future::abortable;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use super::calls::CallState;
+use super::calls::{CallState, Serial};
 use super::credential::{Rejection, Standing};
 use super::task::{Barrier, Errand, Handshake, Outgoing, OutgoingKind, Task};
 use super::{Delivery, Payload, Verdict, event};
 use crate::mcp::{Message, MessageKind, RequestId, RpcError, code, error_response};
-use crate::upstream::Link;
+use crate::upstream::{Fault, Link, Sending};
 
 /// How long a message holds up those behind it.
 const BARRIER: Duration = Duration::from_secs(5);
+
+/// Exchanges beside calls whose response head may be awaited at once: each holds a connection.
+const MAX_BESIDE_CALLS: usize = 64;
 
 type PostVerdict = Option<oneshot::Sender<Verdict>>;
 
@@ -237,6 +241,7 @@ impl Task {
             (Handshake::Done, OutgoingKind::Initialize(_)) if self.calls.in_flight() > 0 => Turn::Later,
             // Answers and notifications pass requests that wait for a slot: a call in flight may wait for them.
             (Handshake::Done, OutgoingKind::Request(_)) if !has_slot => Turn::Later,
+            (Handshake::Done, OutgoingKind::Loose) if self.is_crowded() => Turn::Later,
             (Handshake::Done, _) => Turn::Now,
         }
     }
@@ -278,12 +283,31 @@ impl Task {
             }
         };
         let sending = self.link.post(body, &headers);
+        let sending = match errand {
+            Errand::Call { serial, .. } => self.revocable(serial, sending),
+            _ => self.bounded(sending),
+        };
         // Once it answers, the upstream has taken the message.
         let answered = sending.map(move |answer| {
             drop(holds);
             (errand, answer)
         });
         self.heads.push(answered.boxed());
+    }
+
+    /// The exchange of a call: whoever forgets the call gives it up too, even if its head never comes.
+    fn revocable(&mut self, serial: Serial, sending: Sending) -> Sending {
+        let (sending, exchange) = abortable(sending);
+        if let Some(call) = self.calls.get_mut(serial) {
+            call.reading = Some(exchange);
+        }
+        async move { sending.await.unwrap_or_else(|_| Err(Fault::Broken("given up".to_owned()))) }.boxed()
+    }
+
+    /// The exchange of a message that has no call to bound it.
+    fn bounded(&self, sending: Sending) -> Sending {
+        let silence = self.place.context.config.call_silence;
+        async move { timeout(silence, sending).await.unwrap_or(Err(Fault::Silent(silence))) }.boxed()
     }
 
     fn raise_barrier(&mut self, now: Instant) -> u64 {
@@ -298,14 +322,29 @@ impl Task {
         let transport = self.place.context.transport.clone();
         let old = std::mem::replace(&mut self.link, Link::new(transport));
         if let Some(delete) = old.delete(&self.credentials.headers()) {
+            let delete = self.bounded(delete);
             self.heads.push(delete.map(|answer| (Errand::Own, answer)).boxed());
         }
         self.stop_listening();
     }
 
+    /// Whether the upstream leaves so much unanswered that more of what nobody waits for would only cost connections.
+    fn is_crowded(&self) -> bool {
+        self.heads.len() >= self.place.context.config.max_in_flight + MAX_BESIDE_CALLS
+    }
+
+    /// Answers the server itself. One that takes none of the answers gets no more of them.
+    pub(super) fn say_to_server(&mut self, body: Bytes) {
+        if self.is_crowded() {
+            tracing::debug!(session = self.evidence.label(), "upstream takes no answers; one was dropped");
+        } else {
+            self.say(body);
+        }
+    }
+
     /// POSTs something of our own accord, under the credential that the upstream accepted last.
     pub(super) fn say(&mut self, body: Bytes) {
-        let sending = self.link.post(body, &self.credentials.headers());
+        let sending = self.bounded(self.link.post(body, &self.credentials.headers()));
         self.heads.push(sending.map(|answer| (Errand::Own, answer)).boxed());
     }
 }

@@ -127,7 +127,14 @@ impl Task {
     }
 
     fn on_answer(&mut self, source: Source, id: Option<&RequestId>, message: &Message) {
-        let by_id = id.and_then(|id| self.calls.owed(id));
+        // On the stream of a call with this id it is that call's, though the id may have been given to another since.
+        let of_stream = match source {
+            Source::Call(serial) => {
+                self.calls.get_mut(serial).is_some_and(|call| Some(&call.id) == id).then_some(serial)
+            }
+            Source::Listen => None,
+        };
+        let by_id = of_stream.or_else(|| id.and_then(|id| self.calls.owed(id)));
         let anonymous = id.is_none_or(|id| id.as_json() == "\"server-error\"");
         let (serial, renamed) = match (by_id, source) {
             (Some(serial), _) => (serial, false),
@@ -173,14 +180,14 @@ impl Task {
     fn on_server_request(&mut self, id: &RequestId, method: &str, message: &Message) {
         if method == "ping" {
             // Answered here while the client's stream is open (WIRE, Toward the upstream 9).
-            self.say(pong(id));
+            self.say_to_server(pong(id));
         } else if let Some(error) = self.too_large(message.bytes()) {
-            self.say(error_response(id, &error));
+            self.say_to_server(error_response(id, &error));
         } else if let Some(ours) = self.server_requests.open(id.clone(), method) {
             self.deliver(&message.with_id(&ours));
         } else {
             let text = "the legacy client leaves too many requests unanswered";
-            self.say(error_response(id, &RpcError::new(code::SESSION, "too_many_unanswered", text)));
+            self.say_to_server(error_response(id, &RpcError::new(code::SESSION, "too_many_unanswered", text)));
         }
     }
 

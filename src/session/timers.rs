@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use futures_util::future::AbortHandle;
+use futures_util::future::{AbortHandle, Aborted, abortable};
 use tokio::time::Instant;
 
 use super::calls::CallState;
@@ -36,11 +36,20 @@ pub(super) enum Listening {
     /// Not opened: the handshake is not done, or the server has none.
     Off,
     /// The head is awaited, without a limit: Java sends none until the first event.
-    Opening { attempt: u32, last_id: Option<Bytes> },
+    Opening { past: Past, last_id: Option<Bytes>, asking: AbortHandle },
     /// It is being read.
-    Open { attempt: u32, since: Instant, reading: AbortHandle },
+    Open { past: Past, since: Instant, reading: AbortHandle },
     /// It will be opened again.
-    Closed { attempt: u32, until: Instant, last_id: Option<Bytes> },
+    Closed { past: Past, until: Instant, last_id: Option<Bytes> },
+}
+
+/// What came of opening the GET stream so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Past {
+    /// How often in a row it was refused or did not last.
+    attempt: u32,
+    /// Whether it ever opened: then the server has one, whatever it says later.
+    worked: bool,
 }
 
 impl Listening {
@@ -145,69 +154,81 @@ impl Task {
             let text = "the upstream rejected the credential, and the request was not sent again with another";
             self.answer_error(&id, &RpcError::new(code::UNAUTHORIZED, "unauthorized", text));
         }
-        if let Listening::Closed { attempt, until, last_id } = &self.listening
+        if let Listening::Closed { past, until, last_id } = &self.listening
             && *until <= now
         {
-            let (attempt, last_id) = (*attempt, last_id.clone());
-            self.listen(attempt, last_id);
+            let (past, last_id) = (*past, last_id.clone());
+            self.listen(past, last_id);
         }
     }
 
     /// Opens the GET stream, once: the client's `initialized` was accepted. Servers without sessions have none.
     pub(super) fn start_listening(&mut self) {
         if self.link.has_session() && matches!(self.listening, Listening::Off) {
-            self.listen(0, None);
+            self.listen(Past::default(), None);
         }
     }
 
     pub(super) fn stop_listening(&mut self) {
-        if let Listening::Open { reading, .. } = std::mem::replace(&mut self.listening, Listening::Off) {
-            reading.abort();
+        match std::mem::replace(&mut self.listening, Listening::Off) {
+            Listening::Opening { asking: exchange, .. } | Listening::Open { reading: exchange, .. } => exchange.abort(),
+            Listening::Off | Listening::Closed { .. } => {}
         }
     }
 
-    fn listen(&mut self, attempt: u32, last_id: Option<Bytes>) {
+    fn listen(&mut self, past: Past, last_id: Option<Bytes>) {
         let sending = self.link.listen(&self.credentials.headers(), last_id.as_ref());
-        self.heads.push(sending.map(|answer| (Errand::Listen, answer)).boxed());
-        self.listening = Listening::Opening { attempt, last_id };
+        let (sending, asking) = abortable(sending);
+        // The head of a stream that was given up is nobody's: above all not that of the next one.
+        let head = sending.map(|answer| match answer {
+            Ok(answer) => (Errand::Listen, answer),
+            Err(Aborted) => (Errand::Own, Err(Fault::Broken("given up".to_owned()))),
+        });
+        self.heads.push(head.boxed());
+        self.listening = Listening::Opening { past, last_id, asking };
     }
 
     /// The head of the GET stream is in. Servers say in four ways that they have none; that is no failure.
     pub(super) fn on_listen_head(&mut self, answer: Result<Answer, Fault>) {
-        let Listening::Opening { attempt, last_id } = &self.listening else { return };
-        let (attempt, last_id) = (*attempt, last_id.clone());
+        let Listening::Opening { past, last_id, .. } = &self.listening else { return };
+        let (past, last_id) = (*past, last_id.clone());
         match answer {
             Ok(answer) if answer.status.is_success() && answer.is_event_stream() => {
                 let (replies, reading) = futures_util::stream::abortable(Replies::of(answer));
-                self.listening = Listening::Open { attempt, since: Instant::now(), reading };
+                let past = Past { worked: true, ..past };
+                self.listening = Listening::Open { past, since: Instant::now(), reading };
                 self.read(Source::Listen, replies);
             }
-            Ok(answer) if matches!(answer.status.as_u16(), 200..=299 | 400 | 404 | 405 | 501) && attempt == 0 => {
+            Ok(answer) if matches!(answer.status.as_u16(), 200..=299 | 400 | 404 | 405 | 501) && !past.worked => {
                 tracing::debug!(status = answer.status.as_u16(), "upstream has no GET stream");
                 self.listening = Listening::Off;
             }
             Ok(answer) => {
                 tracing::debug!(status = answer.status.as_u16(), "upstream does not open its GET stream now");
-                self.listen_later(attempt, None, last_id);
+                self.listen_later(past, None, last_id);
             }
             Err(fault) => {
                 tracing::debug!(%fault, "upstream GET stream failed");
-                self.listen_later(attempt, None, last_id);
+                self.listen_later(past, None, last_id);
             }
         }
     }
 
     /// The GET stream ended: it is opened again, later each time it does not last.
     pub(super) fn on_listen_end(&mut self, end: End) {
-        let Listening::Open { attempt, since, .. } = self.listening else { return };
-        let attempt = if since.elapsed() >= GOOD_STREAM { 0 } else { attempt };
-        self.listen_later(attempt, end.retry, end.last_id);
+        let Listening::Open { mut past, since, .. } = self.listening else { return };
+        if since.elapsed() >= GOOD_STREAM {
+            past.attempt = 0;
+        }
+        self.listen_later(past, end.retry, end.last_id);
     }
 
-    fn listen_later(&mut self, attempt: u32, retry: Option<Duration>, last_id: Option<Bytes>) {
-        let backoff = SHORTEST_BACKOFF.saturating_mul(1 << attempt.min(5)).min(LONGEST_BACKOFF);
-        let wait = retry.unwrap_or(backoff).min(LONGEST_BACKOFF) + self.jitter();
-        self.listening = Listening::Closed { attempt: attempt + 1, until: Instant::now() + wait, last_id };
+    fn listen_later(&mut self, past: Past, retry: Option<Duration>, last_id: Option<Bytes>) {
+        let backoff = SHORTEST_BACKOFF.saturating_mul(1 << past.attempt.min(5)).min(LONGEST_BACKOFF);
+        // A short `retry` is no leave to spin on a server that ends the stream at once.
+        let wait = retry.unwrap_or_default().max(backoff).min(LONGEST_BACKOFF) + self.jitter();
+        let past = Past { attempt: past.attempt + 1, ..past };
+        self.listening = Listening::Closed { past, until: Instant::now() + wait, last_id };
     }
 
     /// Up to half a second, different for each session, so that a restarted upstream does not see all at once.

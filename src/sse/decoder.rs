@@ -1,7 +1,7 @@
 //! Reads an event stream from chunks that may be split anywhere.
 //!
-//! Promise: the same bytes give the same events under every split; an event never exceeds the cap; memory is
-//! bounded by the cap plus one chunk. Whether the data is UTF-8 and JSON is for the reader of the message to
+//! Promise: the same bytes give the same events under every split; the data of an event never exceeds the cap, and may
+//! reach it; memory is bounded by the cap plus one chunk. Whether the data is UTF-8 and JSON is for the reader of the message to
 //! say: the decoder passes bytes.
 //!
 //! The trap: a `\r` at the end of a chunk ends the line, and a `\n` that opens the next chunk belongs to it.
@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr2;
+
+/// What may stand on a line beside data of the cap's size: a byte order mark, the field's name, a space.
+const LONGEST_FRAME: usize = b"\xEF\xBB\xBFdata: ".len();
 
 /// One dispatched event that carries data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +60,7 @@ pub struct Decoder {
     retry: Option<Duration>,
     /// A bare JSON line outside of any field.
     stray: Option<Bytes>,
-    /// Bound for one event's data and for one line, in bytes.
+    /// Bound for one event's data, in bytes; a line may be longer by [`LONGEST_FRAME`].
     cap: usize,
 }
 
@@ -164,14 +167,16 @@ impl Decoder {
             self.swallow_lf = false;
         }
         let unsearched = self.buffer.get(self.searched..).unwrap_or_default();
-        let Some(found) = memchr2(b'\n', b'\r', unsearched) else {
-            self.searched = self.buffer.len();
-            if self.searched > self.cap {
-                return Err(EventTooLarge { cap: self.cap });
-            }
+        let found = memchr2(b'\n', b'\r', unsearched);
+        let end = found.map_or(self.buffer.len(), |found| self.searched + found);
+        // Whether the line's end is there yet makes no difference: that is a matter of the split.
+        if end > self.cap + LONGEST_FRAME {
+            return Err(EventTooLarge { cap: self.cap });
+        }
+        if found.is_none() {
+            self.searched = end;
             return Ok(None);
-        };
-        let end = self.searched + found;
+        }
         self.searched = 0;
         let mut line = self.buffer.split_to(end).freeze();
         self.swallow_lf = self.buffer.first() == Some(&b'\r');
@@ -191,7 +196,8 @@ impl Decoder {
         }
         match name.as_ref() {
             b"data" => {
-                let held = self.data.as_ref().map_or(0, Data::len);
+                // Lines are joined with a line feed, which counts.
+                let held = self.data.as_ref().map_or(0, |data| data.len() + 1);
                 if held + value.len() > self.cap {
                     return Err(EventTooLarge { cap: self.cap });
                 }
@@ -296,13 +302,26 @@ mod tests {
     }
 
     #[test]
-    fn cap_holds_for_lines_and_for_joined_data() {
-        let mut decoder = Decoder::new(8);
-        decoder.feed(b"data: 123456789");
-        assert_eq!(decoder.next_event(), Err(EventTooLarge { cap: 8 }));
-        let mut decoder = Decoder::new(8);
-        decoder.feed(b"data:12345\ndata:6789\n\n");
-        assert_eq!(decoder.next_event(), Err(EventTooLarge { cap: 8 }));
+    fn cap_holds_for_lines_and_for_joined_data_under_every_split() {
+        let fits = |stream: &[u8]| {
+            let verdicts: Vec<bool> = (0..=stream.len())
+                .map(|cut| {
+                    let mut decoder = Decoder::new(8);
+                    decoder.feed(&stream[..cut]);
+                    let first = decoder.next_event();
+                    decoder.feed(&stream[cut..]);
+                    first.and_then(|_| decoder.next_event()).is_ok()
+                })
+                .collect();
+            assert!(verdicts.iter().all(|verdict| *verdict == verdicts[0]), "{verdicts:?}");
+            verdicts[0]
+        };
+        assert!(fits(b"\xEF\xBB\xBFdata: 12345678\n\n"));
+        assert!(!fits(b"data: 123456789\n\n"));
+        assert!(fits(b"data:1234\ndata:567\n\n"));
+        assert!(!fits(b"data:1234\ndata:5678\n\n"));
+        assert!(!fits(b": a comment that is too long\n\n"));
+        assert!(!fits(b"data: and this has no end"));
     }
 
     /// Streams made of the pieces that matter, so that cuts fall into every kind of place.

@@ -34,7 +34,7 @@ pub enum Item {
 /// How an answer ended.
 #[derive(Debug)]
 pub struct End {
-    /// What went wrong; `None` when the answer simply ended.
+    /// What went wrong, which matters if there was no answer; `None` when the stream simply ended.
     pub fault: Option<Fault>,
     /// The id of the last event, where a stream could be resumed.
     pub last_id: Option<Bytes>,
@@ -48,6 +48,8 @@ pub struct Replies {
     form: Form,
     status: StatusCode,
     retry_after: Option<String>,
+    /// The start of the first event that is no message: the diagnosis, if no answer comes.
+    garbage: Option<String>,
     /// Items read but not yet taken.
     ready: VecDeque<Item>,
     ended: bool,
@@ -74,6 +76,7 @@ impl Replies {
             form,
             status: answer.status,
             retry_after,
+            garbage: None,
             ready: VecDeque::new(),
             ended: false,
         };
@@ -91,7 +94,7 @@ impl Replies {
                 decoder.feed(chunk);
                 loop {
                     match decoder.next_event() {
-                        Ok(Some(event)) => read_event(&event, &mut self.ready),
+                        Ok(Some(event)) => read_event(&event, &mut self.ready, &mut self.garbage),
                         Ok(None) => break,
                         Err(too_large) => {
                             self.end(Some(Fault::TooLarge { cap: too_large.cap }));
@@ -114,8 +117,9 @@ impl Replies {
                 let (last_id, retry) = (decoder.last_id().cloned(), decoder.retry());
                 let stray = decoder.into_stray().and_then(|stray| mcp::parse(&stray).ok()).into_iter().flatten();
                 self.ready.extend(stray.filter(is_answer).map(Item::Message));
+                let fault = self.garbage.take().map(|text| self.not_rpc(text));
                 self.ended = true;
-                self.ready.push_back(Item::End(End { fault: None, last_id, retry }));
+                self.ready.push_back(Item::End(End { fault, last_id, retry }));
             }
         }
     }
@@ -128,8 +132,11 @@ impl Replies {
             self.ready.extend(messages.into_iter().map(Item::Message));
             return None;
         }
-        let retry_after = self.retry_after.take();
-        Some(Fault::NotRpc { status: self.status.as_u16(), text: Fault::quote(text), retry_after })
+        Some(self.not_rpc(Fault::quote(text)))
+    }
+
+    fn not_rpc(&mut self, text: String) -> Fault {
+        Fault::NotRpc { status: self.status.as_u16(), text, retry_after: self.retry_after.take() }
     }
 
     fn end(&mut self, fault: Option<Fault>) {
@@ -146,13 +153,16 @@ fn is_answer(message: &Message) -> bool {
     matches!(message.kind(), MessageKind::Response { .. })
 }
 
-fn read_event(event: &Event, ready: &mut VecDeque<Item>) {
+fn read_event(event: &Event, ready: &mut VecDeque<Item>, garbage: &mut Option<String>) {
     if !event.is_message() {
         return;
     }
     match mcp::parse(&event.data) {
         Ok(messages) => ready.extend(messages.into_iter().map(Item::Message)),
-        Err(malformed) => ready.push_back(Item::Garbage(malformed)),
+        Err(malformed) => {
+            garbage.get_or_insert_with(|| Fault::quote(&event.data));
+            ready.push_back(Item::Garbage(malformed));
+        }
     }
 }
 

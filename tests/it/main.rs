@@ -16,6 +16,7 @@ mod front;
 mod layers;
 mod panic;
 mod rude_client;
+mod rude_upstream;
 mod session;
 mod support;
 mod time;

@@ -1,7 +1,9 @@
 //! What the tests stand on: a proxy in this process, a fake upstream, a raw legacy client.
 
 mod client;
+mod http;
 mod proxy;
+pub(crate) mod script;
 mod upstream;
 mod wire;
 
