@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::AbortHandle;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -35,6 +36,10 @@ pub(super) struct Call {
     pub(super) deadline: Instant,
     /// Ends the exchange: the wait for the head of the answer, then its reading.
     pub(super) reading: Option<AbortHandle>,
+    /// When a stream that broke is asked for again, and after which event.
+    pub(super) resume: Option<(Instant, Bytes)>,
+    /// The event after which it was asked for last: without a newer one there is no use in asking again.
+    pub(super) resumed_after: Option<Bytes>,
 }
 
 /// What a client is owed for a request.
@@ -68,7 +73,17 @@ impl Calls {
     ) -> Serial {
         self.last += 1;
         self.owed.insert(id.clone(), self.last);
-        let call = Call { id, state: CallState::Owed, is_initialize, status: None, verdict, deadline, reading: None };
+        let call = Call {
+            id,
+            state: CallState::Owed,
+            is_initialize,
+            status: None,
+            verdict,
+            deadline,
+            reading: None,
+            resume: None,
+            resumed_after: None,
+        };
         self.by_serial.insert(self.last, call);
         self.last
     }
@@ -122,9 +137,19 @@ impl Calls {
         Some(call)
     }
 
-    /// The next time at which an exchange is given up.
+    /// The next time at which an exchange is given up, or a stream is asked for again.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.by_serial.values().map(|call| call.deadline).min()
+        let resume = |call: &Call| call.resume.as_ref().map(|(at, _)| *at);
+        self.by_serial.values().map(|call| resume(call).map_or(call.deadline, |at| at.min(call.deadline))).min()
+    }
+
+    /// A call whose stream is to be asked for now, and after which event.
+    pub(super) fn take_resume(&mut self, now: Instant) -> Option<(Serial, Bytes)> {
+        let is_due = |call: &Call| call.resume.as_ref().is_some_and(|(at, _)| *at <= now);
+        let (serial, call) = self.by_serial.iter_mut().find(|(_, call)| is_due(call))?;
+        let (_, last_id) = call.resume.take()?;
+        call.resumed_after = Some(last_id.clone());
+        Some((*serial, last_id))
     }
 
     /// An exchange whose time is over.

@@ -59,6 +59,7 @@ impl Task {
                     }
                 }
             }
+            Errand::Resume { serial } => self.on_resume_head(serial, answer),
             Errand::Listen => self.on_listen_head(answer),
             Errand::Own => {}
         }
@@ -216,7 +217,43 @@ impl Task {
             // Taken without an answer: it may come on the GET stream, until the call's time is over.
             return;
         }
+        if self.resume_later(serial, &end) {
+            return;
+        }
         self.fail_call(serial, &end.fault.unwrap_or(Fault::Unanswered { status }).to_rpc());
+    }
+
+    /// A stream that ended early is asked for again after its last event, once, if it named one (WIRE, Toward the
+    /// upstream 6; MCP 2025-03-26, transports §Resumability and Redelivery). Returns whether it will be.
+    fn resume_later(&mut self, serial: Serial, end: &End) -> bool {
+        let broke = matches!(end.fault, None | Some(Fault::Broken(_)));
+        let Some(last_id) = end.last_id.as_ref().filter(|_| broke && self.link.has_session()) else { return false };
+        let Some(call) = self.calls.get_mut(serial) else { return false };
+        if call.state != CallState::Owed || call.resumed_after.as_ref() == Some(last_id) {
+            return false;
+        }
+        call.resume = Some((Instant::now() + end.retry.unwrap_or_default(), last_id.clone()));
+        true
+    }
+
+    fn on_resume_head(&mut self, serial: Serial, answer: Result<Answer, Fault>) {
+        let Some(call) = self.calls.get_mut(serial) else { return };
+        let status = call.status.unwrap_or_default();
+        match answer {
+            Ok(answer) if answer.status.is_success() && answer.is_event_stream() => {
+                let (replies, reading) = futures_util::stream::abortable(Replies::of(answer));
+                call.reading = Some(reading);
+                self.read(Source::Call(serial), replies);
+            }
+            Ok(answer) => {
+                tracing::debug!(status = answer.status.as_u16(), "upstream does not resume a stream");
+                self.fail_call(serial, &Fault::Unanswered { status }.to_rpc());
+            }
+            Err(fault) => {
+                tracing::debug!(%fault, "a stream could not be resumed");
+                self.fail_call(serial, &Fault::Unanswered { status }.to_rpc());
+            }
+        }
     }
 }
 

@@ -150,6 +150,8 @@ pub(super) enum Errand {
         headers: Arc<HeaderMap>,
         verdict: Option<oneshot::Sender<Verdict>>,
     },
+    /// The rest of a call's stream, which broke.
+    Resume { serial: Serial },
     /// The GET stream.
     Listen,
     /// Something the proxy says of its own accord.

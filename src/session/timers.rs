@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{AbortHandle, Aborted, abortable};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use super::calls::CallState;
+use super::calls::{CallState, Serial};
 use super::task::{Errand, Handshake, Source, Task, cancelled_notification};
 use crate::mcp::{RequestId, RpcError, code};
 use crate::upstream::{Answer, End, Fault, Replies};
@@ -26,6 +26,8 @@ const SHORTEST_BACKOFF: Duration = Duration::from_secs(1);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// A stream that lasted this long was a good one.
 const GOOD_STREAM: Duration = Duration::from_secs(60);
+/// How long a server may take to say whether it resumes a stream.
+const RESUME_HEAD: Duration = Duration::from_secs(5);
 /// Far enough not to matter.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 
@@ -150,6 +152,9 @@ impl Task {
             }
             self.fail_call(serial, &Fault::Silent(silence).to_rpc());
         }
+        while let Some((serial, last_id)) = self.calls.take_resume(now) {
+            self.resume(serial, &last_id);
+        }
         while let Some(id) = self.deferred.take_due(now) {
             let text = "the upstream rejected the credential, and the request was not sent again with another";
             self.answer_error(&id, &RpcError::new(code::UNAUTHORIZED, "unauthorized", text));
@@ -167,6 +172,23 @@ impl Task {
         if self.link.has_session() && matches!(self.listening, Listening::Off) {
             self.listen(Past::default(), None);
         }
+    }
+
+    /// Asks for the rest of a call's stream.
+    fn resume(&mut self, serial: Serial, last_id: &Bytes) {
+        let Some(call) = self.calls.get_mut(serial) else { return };
+        if call.state != CallState::Owed {
+            self.calls.remove(serial);
+            return;
+        }
+        let listening = timeout(RESUME_HEAD, self.link.listen(&self.credentials.headers(), Some(last_id)));
+        let (asking, exchange) = abortable(listening);
+        call.reading = Some(exchange);
+        let head = asking.map(move |answer| {
+            let answer = answer.ok().and_then(Result::ok);
+            (Errand::Resume { serial }, answer.unwrap_or(Err(Fault::Silent(RESUME_HEAD))))
+        });
+        self.heads.push(head.boxed());
     }
 
     pub(super) fn stop_listening(&mut self) {

@@ -31,6 +31,7 @@
 //! | U5 409 backs off; `retry` | `get_stream_that_is_refused_for_now_is_opened_later`, `get_stream_that_ends_at_once_is_not_opened_in_a_loop`, `get_stream_that_ends_is_opened_again_when_and_where_the_server_said` |
 //! | U5 its messages reach the client | `messages_on_the_get_stream_reach_the_client`, `request_taken_without_an_answer_is_one_error_at_its_deadline` |
 //! | U6 an end without an answer says whether it may have run; §6 | `connection_lost_before_the_head_is_one_error`, `connection_lost_within_the_body_is_one_error`, `connection_lost_after_the_answer_is_no_error` |
+//! | U6 resumed once, where an event was named; `retry`; E5 | `stream_that_ends_early_is_resumed_after_its_last_event`, `stream_that_breaks_again_after_news_is_resumed_again`, `stream_that_ends_again_without_news_is_one_error`, `server_that_does_not_resume_is_one_error`, `server_that_never_says_whether_it_resumes_is_one_error`, `stream_is_resumed_when_the_server_said`, `stream_of_a_cancelled_call_is_not_resumed` |
 //! | U8 cancel, keep draining, drop the late answer; E8 | `late_answer_of_a_cancelled_call_is_dropped_and_its_stream_drained`, `late_error_of_a_cancelled_call_is_dropped_and_its_stream_drained`, `late_answer_is_never_taken_for_that_of_a_new_call_under_the_same_id`, `streams_are_kept_until_the_session_is_deleted` |
 //! | U8 DELETE, any status; E10 | `delete_may_be_answered_with_anything`, `delete_without_any_answer_is_given_up`, `session_that_is_given_up_is_deleted` |
 //! | U9 a server's ping is answered here; E18 | `ping_of_the_server_is_answered_here` |
@@ -47,6 +48,7 @@ mod answers;
 mod framing;
 mod limits;
 mod listening;
+mod resuming;
 mod server_requests;
 mod session_era;
 mod silence;
@@ -61,6 +63,7 @@ fn table_names_every_test() {
         include_str!("rude_upstream/framing.rs"),
         include_str!("rude_upstream/limits.rs"),
         include_str!("rude_upstream/listening.rs"),
+        include_str!("rude_upstream/resuming.rs"),
         include_str!("rude_upstream/server_requests.rs"),
         include_str!("rude_upstream/session_era.rs"),
         include_str!("rude_upstream/silence.rs"),
