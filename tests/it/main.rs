@@ -20,3 +20,4 @@ mod rude_upstream;
 mod session;
 mod support;
 mod time;
+mod upstream_options;

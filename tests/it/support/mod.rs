@@ -4,6 +4,7 @@ mod client;
 mod http;
 mod proxy;
 pub(crate) mod script;
+pub(crate) mod tls;
 mod upstream;
 mod wire;
 
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 pub(crate) use client::LegacyClient;
 pub(crate) use proxy::Proxy;
-pub(crate) use upstream::{Behaviour, FLOOD, FakeUpstream};
+pub(crate) use upstream::{Behaviour, FLOOD, FakeUpstream, Way};
 pub(crate) use wire::{RawClient, post};
 
 /// Longer than anything here may take; a test that waits this long has failed.

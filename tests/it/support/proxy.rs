@@ -21,6 +21,15 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Starts a proxy in front of `upstream`, with further options by name.
     pub(crate) fn start(upstream: &str, options: &[(&'static str, &str)]) -> Self {
+        Self::start_with(upstream, |raw| {
+            for (name, value) in options {
+                raw.insert(name, Given { values: vec![(*value).to_owned()], origin: Origin::Flag });
+            }
+        })
+    }
+
+    /// The same, with options as `add` puts them.
+    pub(crate) fn start_with(upstream: &str, add: impl FnOnce(&mut Raw)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let log = folder.path().join("traffic.log");
         let mut raw = Raw::new();
@@ -31,9 +40,10 @@ impl Proxy {
             ("drain-delay", "0s"),
             ("drain", "10s"),
         ];
-        for (name, value) in defaults.iter().chain(options) {
-            raw.insert(name, Given { values: vec![(*value).to_owned()], origin: Origin::Flag });
+        for (name, value) in defaults {
+            raw.insert(name, Given { values: vec![value.to_owned()], origin: Origin::Flag });
         }
+        add(&mut raw);
         let config = config::resolve(&raw, Vec::new(), "test").expect("a valid configuration");
         let app = App::build(config).expect("a proxy");
         let address = app.address().expect("an address");

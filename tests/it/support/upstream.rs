@@ -9,17 +9,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, Version};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 use super::within;
 
@@ -43,6 +45,7 @@ pub(crate) struct Behaviour {
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     pub(crate) method: Method,
+    pub(crate) version: Version,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
 }
@@ -79,10 +82,27 @@ impl Shared {
     }
 }
 
+/// What the server speaks beneath.
+#[derive(Clone, Default)]
+pub(crate) struct Way {
+    /// TLS, under the name `localhost`.
+    pub(crate) tls: Option<TlsAcceptor>,
+    /// HTTP/2 and nothing else.
+    pub(crate) http2: bool,
+}
+
 impl FakeUpstream {
     pub(crate) async fn start(behaviour: Behaviour) -> Self {
+        Self::start_over(Way::default(), behaviour).await
+    }
+
+    pub(crate) async fn start_over(way: Way, behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}/mcp", listener.local_addr().expect("an address"));
+        let port = listener.local_addr().expect("an address").port();
+        let url = match way.tls {
+            Some(_) => format!("https://localhost:{port}/mcp"),
+            None => format!("http://127.0.0.1:{port}/mcp"),
+        };
         let shared = Arc::new(Shared {
             behaviour,
             state: Mutex::default(),
@@ -99,8 +119,17 @@ impl FakeUpstream {
                     let shared = Arc::clone(&shared);
                     async move { Ok::<_, Infallible>(answer(shared, request).await) }
                 });
+                let way = way.clone();
                 tokio::spawn(async move {
-                    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                    match way.tls {
+                        None => serve(stream, service, way.http2).await,
+                        Some(tls) => {
+                            // Else the proxy does not trust this server, or the server not the proxy.
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, service, way.http2).await;
+                            }
+                        }
+                    }
                 });
             }
         });
@@ -160,6 +189,19 @@ impl Drop for FakeUpstream {
     }
 }
 
+async fn serve<S>(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, service: S, http2: bool)
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+{
+    let stream = TokioIo::new(stream);
+    let _ = if http2 {
+        http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await
+    } else {
+        http1::Builder::new().serve_connection(stream, service).await
+    };
+}
+
 fn event(message: &Value) -> Bytes {
     Bytes::from(format!("event: message\ndata: {message}\n\n"))
 }
@@ -182,7 +224,8 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Bod
     let (head, body) = request.into_parts();
     let Ok(body) = body.collect().await else { return whole(400, "text/plain", "half a body") };
     let body: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
-    let seen = Seen { method: head.method.clone(), headers: head.headers.clone(), body: body.clone() };
+    let seen =
+        Seen { method: head.method.clone(), version: head.version, headers: head.headers.clone(), body: body.clone() };
     let session = head.headers.get("mcp-session-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
     if seen.method == Method::POST {
         // Before it is answered: some never are.
