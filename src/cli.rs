@@ -197,9 +197,13 @@ fn diagnose(config: &Config, filter: EnvFilter) {
     } else {
         builder.json().init();
     }
+    report_panics();
+}
+
+/// Has panics reported as diagnostics: where, and not with what words, which could hold what a client sent.
+pub fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
-        // Without the message: it could hold what a client sent.
         tracing::error!(location, "panic: a bug in sse-sunset, please report it");
     }));
 }

@@ -17,6 +17,7 @@ mod layers;
 mod panic;
 mod rude_client;
 mod rude_upstream;
+mod secrets;
 mod session;
 mod support;
 mod time;

@@ -29,15 +29,20 @@ pub(crate) struct LegacyClient {
 impl LegacyClient {
     /// Opens a stream with `headers`, which are sent on every POST too, and reads the endpoint event.
     pub(crate) async fn connect(proxy: &Proxy, headers: &[(&'static str, &str)]) -> Self {
+        Self::connect_to(&proxy.url(""), headers).await
+    }
+
+    /// The same for a proxy that is only known by its URL.
+    pub(crate) async fn connect_to(base: &str, headers: &[(&'static str, &str)]) -> Self {
         let http = http_client();
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        let mut request = http.get(proxy.url("/sse")).header("accept", "text/event-stream");
+        let mut request = http.get(format!("{base}/sse")).header("accept", "text/event-stream");
         for (name, value) in &headers {
             request = request.header(*name, value);
         }
         let stream = within("the stream", request.send()).await.expect("a stream");
         assert_eq!(stream.status(), 200);
-        let (decoder, base) = (Decoder::new(64 << 20), proxy.url(""));
+        let (decoder, base) = (Decoder::new(64 << 20), base.to_owned());
         let mut client =
             LegacyClient { http, stream, decoder, raw: Vec::new(), endpoint: String::new(), base, headers };
         let endpoint = client.event().await.expect("an endpoint event");

@@ -298,7 +298,7 @@ async fn respond(shared: &Arc<Shared>, seen: &Seen, session: Option<String>) -> 
                 document(events).await
             };
             if is_initialize && behaviour.sessions {
-                let id = format!("upstream-{}", shared.state().seen.len());
+                let id = format!("upstream-session-{}", shared.state().seen.len());
                 answer.headers_mut().insert("mcp-session-id", id.parse().expect("a header"));
             }
             answer
