@@ -184,6 +184,20 @@ pub static OPTIONS: &[OptionSpec] = &[
     ),
     option(
         LIMITS,
+        "max-sessions-per-principal",
+        "COUNT",
+        None,
+        "Sessions open at once with one credential, or one name in --identity-header; no limit by default",
+    ),
+    option(
+        LIMITS,
+        "max-sessions-per-address",
+        "COUNT",
+        None,
+        "Sessions open at once from one address (IPv6: /64); behind a balancer only with --trusted-proxy",
+    ),
+    option(
+        LIMITS,
         "max-in-flight",
         "COUNT",
         Some("64"),

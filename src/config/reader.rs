@@ -66,6 +66,8 @@ impl<'a> Reader<'a> {
         let count = |reader: &mut Self, name| reader.value(name, units::count).unwrap_or_default();
         session::Config {
             max_sessions: count(self, "max-sessions"),
+            max_per_principal: self.optional("max-sessions-per-principal", units::count),
+            max_per_address: self.optional("max-sessions-per-address", units::count),
             max_in_flight: count(self, "max-in-flight"),
             max_waiting: count(self, "max-waiting"),
             outbox_bytes: self.value("outbox", units::bytes).unwrap_or_default(),

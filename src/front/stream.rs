@@ -7,13 +7,14 @@ use http_body_util::Either;
 use super::visitor::Visitor;
 use super::{Answered, Shared};
 use crate::net::Ender;
-use crate::session::{Closer, Guest};
+use crate::session::{Closer, Credential, Guest};
 
 /// Opens a session. Nothing goes upstream before the first POST: mcp-remote opens two streams as probes and leaks them.
 pub(super) async fn open<B>(shared: &Shared, visitor: &Visitor, request: &Request<B>, ender: Ender) -> Answered {
     let closer = ender.clone();
     let guest = Guest {
         client: visitor.client(),
+        credential: Credential::of(request.headers()),
         connection: visitor.connection(&shared.books),
         closer: Closer::new(move || closer.end()),
         bears_comments: bears_comments(request.headers(), &shared.config.no_keep_alive),

@@ -54,3 +54,24 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_keepalive(&probes.with_retries(4))?;
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn accepted_connections_notice_a_peer_that_vanished() {
+        let listener = bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+        let client = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
+        let (accepted, mut connections) = tokio::sync::mpsc::channel(1);
+        let listening = listen(&listener, move |stream, _| accepted.try_send(stream).expect("one connection"));
+        let stream = tokio::select! {
+            stream = connections.recv() => stream.expect("a connection"),
+            () = listening => unreachable!("it listens for ever"),
+        };
+        let socket = SockRef::from(&stream);
+        assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(USER_TIMEOUT));
+        assert!(socket.keepalive().expect("an option") && stream.nodelay().expect("an option"));
+        drop(client);
+    }
+}

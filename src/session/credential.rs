@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, header};
 
 /// What a request authenticates with; `None` is a credential too: the upstream may want none.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Credential(Option<HeaderValue>);
 
 impl Credential {
@@ -21,6 +21,12 @@ impl Credential {
             value.set_sensitive(true);
             value
         }))
+    }
+
+    /// Whether there is one.
+    #[must_use]
+    pub fn is_some(&self) -> bool {
+        self.0.is_some()
     }
 }
 

@@ -177,7 +177,7 @@ impl Task {
 
     /// Whether another message may wait.
     fn has_room(&self) -> bool {
-        self.waiting.len() < self.place.context.config.max_waiting
+        self.waiting.len() < self.context.config.max_waiting
     }
 
     /// The session holds as many bytes of posted messages as it may.
@@ -230,7 +230,7 @@ impl Task {
         if self.barrier.is_some() {
             return Turn::Hold;
         }
-        let has_slot = self.calls.in_flight() < self.place.context.config.max_in_flight;
+        let has_slot = self.calls.in_flight() < self.context.config.max_in_flight;
         match (self.handshake, &outgoing.kind) {
             (Handshake::None, OutgoingKind::Initialize(_))
             | (Handshake::Answered { .. }, OutgoingKind::Initialized) => Turn::Now,
@@ -264,12 +264,12 @@ impl Task {
             OutgoingKind::Initialize(id) => {
                 self.renew_link();
                 self.handshake = Handshake::Asked;
-                let deadline = now + self.place.context.config.call_silence;
+                let deadline = now + self.context.config.call_silence;
                 let serial = self.calls.start(id, true, verdict, deadline);
                 (Errand::Call { serial, credential, headers: headers.clone() }, body)
             }
             OutgoingKind::Request(id) => {
-                let deadline = now + self.place.context.config.call_silence;
+                let deadline = now + self.context.config.call_silence;
                 let serial = self.calls.start(id, false, verdict, deadline);
                 (Errand::Call { serial, credential, headers: headers.clone() }, body)
             }
@@ -306,7 +306,7 @@ impl Task {
 
     /// The exchange of a message that has no call to bound it.
     fn bounded(&self, sending: Sending) -> Sending {
-        let silence = self.place.context.config.call_silence;
+        let silence = self.context.config.call_silence;
         async move { timeout(silence, sending).await.unwrap_or(Err(Fault::Silent(silence))) }.boxed()
     }
 
@@ -319,7 +319,7 @@ impl Task {
 
     /// A new handshake gets a new upstream session; the old one, if any, is deleted.
     pub(super) fn renew_link(&mut self) {
-        let transport = self.place.context.transport.clone();
+        let transport = self.context.transport.clone();
         let old = std::mem::replace(&mut self.link, Link::new(transport));
         if let Some(delete) = old.delete(&self.credentials.headers()) {
             let delete = self.bounded(delete);
@@ -330,7 +330,7 @@ impl Task {
 
     /// Whether the upstream leaves so much unanswered that more of what nobody waits for would only cost connections.
     fn is_crowded(&self) -> bool {
-        self.heads.len() >= self.place.context.config.max_in_flight + MAX_BESIDE_CALLS
+        self.heads.len() >= self.context.config.max_in_flight + MAX_BESIDE_CALLS
     }
 
     /// Answers the server itself. One that takes none of the answers gets no more of them.

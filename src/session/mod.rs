@@ -11,12 +11,12 @@ mod evidence;
 mod inbound;
 mod outbound;
 mod outbox;
+mod places;
 mod task;
 mod timers;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,9 +30,10 @@ pub use evidence::{Books, Evidence};
 pub use outbox::EventStream;
 
 use crate::drain::{Tasks, Watch};
-use crate::mcp::{Message, RequestId, RpcError, code};
+use crate::mcp::{Message, RequestId, RpcError};
 use crate::traffic::{Client, Connection};
 use crate::upstream::Transport;
+use places::{Places, Seat};
 use task::{Task, Ways};
 
 /// Limits and times of a session; the defaults are WIRE's.
@@ -40,6 +41,10 @@ use task::{Task, Ways};
 pub struct Config {
     /// Sessions that may be open at once.
     pub max_sessions: usize,
+    /// Sessions that one principal may have open.
+    pub max_per_principal: Option<usize>,
+    /// Sessions that may be open from one address.
+    pub max_per_address: Option<usize>,
     /// Requests of one session that may be with the upstream at once.
     pub max_in_flight: usize,
     /// Messages of one session that may wait for their turn.
@@ -68,6 +73,8 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             max_sessions: 10_000,
+            max_per_principal: None,
+            max_per_address: None,
             max_in_flight: 64,
             max_waiting: 64,
             outbox_bytes: 1 << 20,
@@ -119,7 +126,7 @@ struct Context {
     drain: Watch,
     /// All sessions that can be posted to.
     registry: DashMap<SessionId, Handle>,
-    open: AtomicUsize,
+    places: Arc<Places>,
     budget: Budget,
 }
 
@@ -134,6 +141,8 @@ pub struct Sessions {
 pub struct Guest {
     /// Who it is, as far as its `GET` tells.
     pub client: Client,
+    /// What its `GET` authenticated with.
+    pub credential: Credential,
     /// The connection, for the log.
     pub connection: Connection,
     /// Ends the client's TCP connection, even one that takes no more bytes.
@@ -261,9 +270,9 @@ impl Sessions {
     #[must_use]
     pub fn new(config: Config, transport: Arc<dyn Transport>, books: Books, tasks: Tasks, drain: Watch) -> Self {
         let registry = DashMap::new();
-        let open = AtomicUsize::new(0);
+        let places = Arc::default();
         let budget = Budget::new(config.memory);
-        Sessions { context: Arc::new(Context { config, transport, books, tasks, drain, registry, open, budget }) }
+        Sessions { context: Arc::new(Context { config, transport, books, tasks, drain, registry, places, budget }) }
     }
 
     /// A hold on memory for what a client posts.
@@ -279,16 +288,16 @@ impl Sessions {
     /// take an HTTP 503 for ever (WIRE, Limits). Such sessions have a limit of their own.
     pub async fn open(&self, guest: Guest, endpoint: impl FnOnce(&str) -> String) -> Option<EventStream> {
         let context = &self.context;
-        let max = context.config.max_sessions;
-        let open = context.open.fetch_add(1, Ordering::Relaxed);
-        let place = Place { context: Arc::clone(context) };
-        let refusal = (open >= max).then(|| over_limit(max));
         let label = crate::traffic::random_hex(4);
-        if open >= max + (max / 10).max(16) {
-            // Status 0: the connection is reset without an answer.
-            context.books.refuse(&label, &guest.client, guest.connection, "limit", 0).await;
-            return None;
-        }
+        let (place, refusal) = match context.places.take(&guest, &context.config) {
+            Seat::Free(place) => (place, None),
+            Seat::Refused(place, refusal) => (place, Some(refusal)),
+            Seat::None => {
+                // Status 0: the connection is reset without an answer.
+                context.books.refuse(&label, &guest.client, guest.connection, "limit", 0).await;
+                return None;
+            }
+        };
         let id = SessionId::random();
         let evidence =
             Evidence::open(context.books.clone(), label.clone(), guest.client.clone(), guest.connection.clone()).await;
@@ -303,8 +312,8 @@ impl Sessions {
         let (sender, inbox) = mpsc::channel(context.config.max_waiting);
         let handle = Handle { inbox: sender, verdict: context.config.verdict };
         context.registry.insert(id.clone(), handle);
-        let task =
-            Task::new(place, id.clone(), Ways { inbox, outbox, closer: guest.closer }, evidence, refusal, unused);
+        let ways = Ways { inbox, outbox, closer: guest.closer };
+        let task = Task::new(Arc::clone(context), place, id.clone(), ways, evidence, refusal, unused);
         context.tasks.spawn(task.live());
         Some(stream)
     }
@@ -327,23 +336,6 @@ impl Sessions {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-}
-
-fn over_limit(max: usize) -> Refusal {
-    let text = format!("the proxy serves its limit of {max} legacy sessions; try again later");
-    Refusal { reason: "limit", error: RpcError::new(code::SESSION, "too_many_sessions", text) }
-}
-
-/// A place in the count of open sessions, given back when the session is over.
-#[derive(Debug)]
-struct Place {
-    context: Arc<Context>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.context.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

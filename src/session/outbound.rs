@@ -17,7 +17,7 @@ impl Task {
     /// The head of an answer is in, or will not come.
     pub(super) fn on_head(&mut self, errand: Errand, answer: Result<Answer, Fault>) {
         if answer.as_ref().map_or(true, |answer| answer.status.is_server_error()) {
-            self.place.context.books.metrics.upstream_failures.inc();
+            self.context.books.metrics.upstream_failures.inc();
         }
         match errand {
             Errand::Call { serial, credential, headers } => match answer {
@@ -103,7 +103,7 @@ impl Task {
     /// The upstream said something.
     pub(super) fn on_item(&mut self, source: Source, item: Item) {
         if let Source::Call(serial) = source {
-            let silence = self.place.context.config.call_silence;
+            let silence = self.context.config.call_silence;
             if let Some(call) = self.calls.get_mut(serial)
                 && call.state == CallState::Owed
             {

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll};
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,8 +26,9 @@ use super::calls::{CallState, Calls, Serial, ServerRequests};
 use super::credential::{Credential, Credentials};
 use super::evidence::Evidence;
 use super::outbox::Outbox;
+use super::places::Place;
 use super::timers::{Deferred, Listening};
-use super::{Closer, Delivery, Payload, Place, Refusal, SessionId, Verdict, event};
+use super::{Closer, Context, Delivery, Payload, Refusal, SessionId, Verdict, event};
 use crate::drain::{Phase, Watch};
 use crate::mcp::{MessageKind, RequestId, RpcError, code, error_response};
 use crate::upstream::{Answer, Fault, Item, Link, Replies};
@@ -46,7 +47,9 @@ const CANCELS: Duration = Duration::from_secs(2);
 
 /// One session.
 pub(super) struct Task {
-    pub(super) place: Place,
+    pub(super) context: Arc<Context>,
+    /// Held, not read: it is given back with the session.
+    _place: Place,
     id: SessionId,
     inbox: mpsc::Receiver<Delivery>,
     pub(super) outbox: Outbox,
@@ -174,7 +177,7 @@ pub(super) struct Tagged {
 impl Stream for Tagged {
     type Item = (Source, Item);
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
         let source = self.source;
         self.replies.poll_next_unpin(cx).map(|item| item.map(|item| (source, item)))
     }
@@ -232,6 +235,7 @@ impl Ending {
 
 impl Task {
     pub(super) fn new(
+        context: Arc<Context>,
         place: Place,
         id: SessionId,
         Ways { inbox, outbox, closer }: Ways,
@@ -239,10 +243,11 @@ impl Task {
         refusal: Option<Refusal>,
         unused: Duration,
     ) -> Self {
-        let (drain, transport) = (place.context.drain.clone(), Arc::clone(&place.context.transport));
+        let (drain, transport) = (context.drain.clone(), Arc::clone(&context.transport));
         let now = Instant::now();
         Task {
-            place,
+            context,
+            _place: place,
             id,
             inbox,
             outbox,
@@ -277,7 +282,7 @@ impl Task {
         let ending = if let Ok(ending) = AssertUnwindSafe(self.run()).catch_unwind().await {
             ending
         } else {
-            self.place.context.books.metrics.panics.inc();
+            self.context.books.metrics.panics.inc();
             tracing::error!(session = self.evidence.label(), "a session ended by a bug of the proxy");
             Ending::Panicked
         };
@@ -313,7 +318,7 @@ impl Task {
     /// Whether the session has nothing left to do here.
     fn is_over(&self) -> Option<Ending> {
         let now = Instant::now();
-        let config = &self.place.context.config;
+        let config = &self.context.config;
         if self.outbox.stalled_since().is_some_and(|since| since + config.stall <= now) {
             return Some(Ending::SlowConsumer);
         }
@@ -341,7 +346,7 @@ impl Task {
 
     /// The one exit: answers what is owed, ends the stream, takes leave of the upstream, closes the account.
     async fn finish(mut self, ending: Ending) {
-        self.place.context.registry.remove(&self.id);
+        self.context.registry.remove(&self.id);
         self.answer_what_is_owed(ending);
         let gone = ending == Ending::SlowConsumer || timeout(LAST_WORDS, self.outbox.drained()).await.is_err();
         self.evidence.lost(self.outbox.len() as u64);
@@ -441,7 +446,7 @@ impl Task {
 
     /// The error in place of a message that is larger than the client can take, if it is.
     pub(super) fn too_large(&self, message: &Bytes) -> Option<RpcError> {
-        let max = self.place.context.config.max_message_to_client.filter(|max| message.len() > *max)?;
+        let max = self.context.config.max_message_to_client.filter(|max| message.len() > *max)?;
         let text = format!(
             "the message of {} bytes is larger than the {max} that this proxy passes to legacy clients \
              (--max-message-to-client); the call has run",

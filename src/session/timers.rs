@@ -116,7 +116,7 @@ impl Task {
             Handshake::Answered { grace_until } => Some(grace_until),
             _ => None,
         };
-        let stall = self.outbox.stalled_since().map(|since| since + self.place.context.config.stall);
+        let stall = self.outbox.stalled_since().map(|since| since + self.context.config.stall);
         [
             self.barrier.map(|barrier| barrier.until),
             grace,
@@ -145,7 +145,7 @@ impl Task {
             self.handshake = Handshake::Done;
         }
         while let Some(serial) = self.calls.overdue(now) {
-            let silence = self.place.context.config.call_silence;
+            let silence = self.context.config.call_silence;
             let owed = self.calls.get_mut(serial).filter(|call| call.state == CallState::Owed && !call.is_initialize);
             if let Some(id) = owed.map(|call| call.id.clone()) {
                 self.say(cancelled_notification(&id));

@@ -237,3 +237,47 @@ async fn session_over_the_limit_is_told_so_on_initialize() {
     let log = proxy.stop().await;
     assert_eq!(log.iter().filter(|record| record["event.name"] == "legacy.refused").count(), 1);
 }
+
+#[tokio::test]
+async fn limits_for_one_client_and_one_address_leave_the_others_alone() {
+    let options =
+        [("max-sessions-per-principal", "1"), ("max-sessions-per-address", "3"), ("trusted-proxy", "127.0.0.0/8")];
+    let (_upstream, proxy) = both(&options).await;
+    let guest = async |token: &str, address: &str| {
+        LegacyClient::connect(&proxy, &[("authorization", token), ("x-forwarded-for", address)]).await
+    };
+    let mut first = guest("Bearer a", "192.0.2.1").await;
+    let mut second = guest("Bearer a", "192.0.2.2").await;
+    let mut other = guest("Bearer b", "192.0.2.1").await;
+    let mut third = guest("Bearer c", "192.0.2.1").await;
+    let mut fourth = guest("Bearer d", "192.0.2.1").await;
+    for (client, is_served) in
+        [(&mut first, true), (&mut second, false), (&mut other, true), (&mut third, true), (&mut fourth, false)]
+    {
+        let answer = client.initialize().await;
+        assert_eq!(answer["error"]["data"]["reason"] == "too_many_sessions", !is_served, "{answer}");
+    }
+    drop(first);
+    proxy.logged("legacy.end", 1).await;
+    let mut again = guest("Bearer a", "192.0.2.1").await;
+    assert!(again.initialize().await["result"].is_object(), "its place is free again");
+    drop((second, other, third, fourth, again));
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn stream_on_which_nothing_is_posted_costs_the_upstream_nothing() {
+    let (upstream, proxy) = both(&[]).await;
+    let probes = [proxy.client().await, proxy.client().await];
+    let mut client = proxy.client().await;
+    client.initialize().await;
+    upstream.wait_for("the GET stream", |seen| seen.method == http::Method::GET).await;
+    drop(probes);
+    proxy.logged("legacy.end", 2).await;
+    client.call(1, "echo", json!({"text": "x"})).await;
+    client.answer(1).await;
+    let seen: Vec<String> = upstream.seen().iter().map(|seen| seen.method.to_string()).collect();
+    assert_eq!(seen, ["POST", "POST", "GET", "POST"], "one client's, no DELETE");
+    drop(client);
+    proxy.stop().await;
+}

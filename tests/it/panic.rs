@@ -47,7 +47,14 @@ fn guest() -> Guest {
         reconnect: false,
     };
     let client = Client { principal: Principal::default(), info: None, user_agent: None, address };
-    Guest { client, connection, closer: Closer::new(|| {}), bears_comments: true, is_probe: false }
+    Guest {
+        client,
+        credential: Credential::of(&HeaderMap::new()),
+        connection,
+        closer: Closer::new(|| {}),
+        bears_comments: true,
+        is_probe: false,
+    }
 }
 
 async fn open(sessions: &Sessions) -> (String, EventStream) {

@@ -1,9 +1,11 @@
 //! What a session owes its client: one answer per id, in order, whatever the upstream does.
 
+use std::time::Duration;
+
 use http::Method;
 use serde_json::json;
 
-use crate::support::{Behaviour, FLOOD, FakeUpstream, LegacyClient, Proxy};
+use crate::support::{Behaviour, FLOOD, FakeUpstream, LegacyClient, Proxy, pass, within};
 
 const SSE: Behaviour = Behaviour { sessions: true, sse: true, token: None };
 
@@ -261,6 +263,43 @@ async fn missing_scope_comes_down_as_403_and_any_other_403_as_an_error_on_the_st
     assert_eq!(client.post_text(initialize, &[("authorization", "Bearer banned")]).await.status, 202);
     let error = client.answer(0).await["error"].clone();
     assert_eq!(error["message"], "upstream answered HTTP 403: banned here");
+    drop(client);
+    proxy.stop().await;
+}
+
+/// Python sends its POSTs one at a time: one that waits for a tool would hold up the answer to what the tool asks.
+#[tokio::test]
+async fn posts_under_an_accepted_credential_are_not_held_until_the_upstream_answers() {
+    let (_upstream, proxy, client) = initialized(Behaviour { sse: false, sessions: true, token: None }, &[]).await;
+    // Without event streams no head comes before the answer; each would be held for 2 s.
+    within("sixty acknowledgements", async {
+        for id in 0..60 {
+            client.call(id, "hang", json!({})).await;
+        }
+    })
+    .await;
+    drop(client);
+    proxy.stop().await;
+}
+
+/// And one under an unknown credential is held for 2 s, as only a 401 makes clients renew theirs.
+#[tokio::test]
+async fn post_under_an_unknown_credential_waits_two_seconds_for_the_upstreams_word() {
+    let (upstream, proxy, client) = initialized(Behaviour { sse: false, sessions: true, token: None }, &[]).await;
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "hang"}}).to_string();
+    let headers = [("authorization", "Bearer new")];
+    let posting = async {
+        assert_eq!(client.post_text(call, &headers).await.status, 202);
+        tokio::time::Instant::now()
+    };
+    let asked = async {
+        upstream.wait_for("the call", |seen| seen.body["id"] == 1).await;
+        let asked = tokio::time::Instant::now();
+        pass(Duration::from_millis(1900)).await;
+        asked
+    };
+    let (answered, asked) = tokio::join!(posting, asked);
+    assert!(answered - asked >= Duration::from_millis(1900), "it was not held");
     drop(client);
     proxy.stop().await;
 }
