@@ -25,7 +25,7 @@ const CAP: usize = 16 << 20;
 pub enum Item {
     /// A message.
     Message(Message),
-    /// Something that should have been a message.
+    /// Something that should have been a message; the first of an answer only.
     Garbage(Malformed),
     /// The answer is over.
     End(End),
@@ -159,10 +159,12 @@ fn read_event(event: &Event, ready: &mut VecDeque<Item>, garbage: &mut Option<St
     }
     match mcp::parse(&event.data) {
         Ok(messages) => ready.extend(messages.into_iter().map(Item::Message)),
-        Err(malformed) => {
-            garbage.get_or_insert_with(|| Fault::quote(&event.data));
+        // The first is enough to know: a server that sends nothing else must not fill the log, nor keep its call alive.
+        Err(malformed) if garbage.is_none() => {
+            *garbage = Some(Fault::quote(&event.data));
             ready.push_back(Item::Garbage(malformed));
         }
+        Err(_) => {}
     }
 }
 

@@ -132,3 +132,23 @@ async fn thousands_of_empty_events_cost_nothing() {
     )])
     .await;
 }
+
+/// Reading what is no message must not keep the session from its other work. Two threads, so that the flood can come
+/// while it is read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flood_without_messages_does_not_hold_up_the_session() {
+    for noise in [": keepalive\n\n", "data: {nonsense\n\n", "event: x\ndata: x\n\n"] {
+        let Step::Send(bytes) = chunk(noise.repeat(1000)) else { unreachable!("bytes") };
+        let flood = Step::Flood(bytes);
+        let mut stage = Stage::open(move |got| got.calls("rude").then(|| vec![stream_head(), flood.clone()])).await;
+        stage.begin().await;
+        stage.upstream.wait_for("the call", |got| got.calls("rude")).await;
+        for _ in 0..10 {
+            stage.still_works().await;
+        }
+        assert!(stage.upstream.flooded() > 0, "it is read");
+        drop(stage.client);
+        stage.proxy.logged("legacy.end", 1).await;
+        stage.proxy.stop().await;
+    }
+}

@@ -154,6 +154,31 @@ async fn call_with_comments_alone_is_one_error_and_gives_its_connection_back() {
     silent_call(|| vec![stream_head(), chunk(": keepalive\n\n"), chunk("id: 1\ndata: \n\n"), Step::Hold]).await;
 }
 
+/// Neither is garbage, however much of it comes.
+#[tokio::test]
+async fn call_with_garbage_alone_is_one_error_and_gives_its_connection_back() {
+    let Step::Send(garbage) = chunk("data: {nonsense\n\n") else { unreachable!("bytes") };
+    let flood = Step::Flood(garbage);
+    let late = Gate::default();
+    let waits = late.clone();
+    let mut stage = Stage::open(move |got| {
+        got.calls("rude").then(|| vec![stream_head(), Step::Wait(waits.clone()), flood.clone()])
+    })
+    .await;
+    let id = stage.begin().await;
+    stage.upstream.wait_for("the call", |got| got.calls("rude")).await;
+    pass(Duration::from_secs(590)).await;
+    late.open();
+    stage.still_works().await;
+    pass(Duration::from_secs(300)).await;
+    stage.still_works().await;
+    pass(Duration::from_secs(400)).await;
+    assert_eq!(stage.client.answer(id).await["error"]["data"]["reason"], "upstream_timeout");
+    stage.upstream.wait_for("the end of the connection", |got| got.calls("rude") && got.fate == Fate::Abandoned).await;
+    stage.still_works().await;
+    stage.end().await;
+}
+
 /// Cloudflare answers an error response with a stream that never ends (UPSTREAMS A.2, utils.ts:309): the head is the end.
 #[tokio::test]
 async fn endless_body_of_a_notification_is_cut_off_at_its_head() {
