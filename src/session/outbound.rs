@@ -1,12 +1,14 @@
 //! From the upstream to the client: heads of answers, and the messages in them.
 
+use std::sync::Arc;
+
 use futures_util::stream::Abortable;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
 use super::calls::{CallState, Serial};
 use super::challenges;
-use super::credential::Rejection;
+use super::credential::{Credential, Rejection};
 use super::inbound::{accept, pong, reject};
 use super::task::{Errand, Handshake, Source, Tagged, Task};
 use super::timers::GRACE;
@@ -27,7 +29,7 @@ impl Task {
                 }
                 Ok(answer) => {
                     if answer.status.is_success() {
-                        self.credentials.accept(&credential, &headers);
+                        self.accept_credential(&credential, &headers);
                     }
                     self.read_call(serial, answer);
                 }
@@ -43,7 +45,7 @@ impl Task {
                         reject(verdict, rejection(&answer));
                     }
                     Ok(answer) if answer.status.is_success() => {
-                        self.credentials.accept(&credential, &headers);
+                        self.accept_credential(&credential, &headers);
                         accept(verdict);
                         if initialized {
                             self.start_listening();
@@ -63,6 +65,11 @@ impl Task {
             Errand::Listen => self.on_listen_head(answer),
             Errand::Own => {}
         }
+    }
+
+    fn accept_credential(&mut self, credential: &Credential, headers: &Arc<HeaderMap>) {
+        self.credentials.accept(credential, headers);
+        self.listen_under_another_credential();
     }
 
     /// 401: where the POST still waits, the client is told by HTTP, so that it renews its token and posts again; an error
@@ -212,7 +219,7 @@ impl Task {
         if call.state == CallState::Owed
             && end.fault.is_none()
             && status == StatusCode::ACCEPTED.as_u16()
-            && self.listening.is_open()
+            && self.listening.is_asked_for()
         {
             // Taken without an answer: it may come on the GET stream, until the call's time is over.
             return;

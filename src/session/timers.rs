@@ -9,6 +9,7 @@ use futures_util::future::{AbortHandle, Aborted, abortable};
 use tokio::time::{Instant, timeout};
 
 use super::calls::{CallState, Serial};
+use super::credential::Credential;
 use super::task::{Errand, Handshake, Source, Task, cancelled_notification};
 use crate::mcp::{RequestId, RpcError, code};
 use crate::upstream::{Answer, End, Fault, Replies};
@@ -38,11 +39,13 @@ pub(super) enum Listening {
     /// Not opened: the handshake is not done, or the server has none.
     Off,
     /// The head is awaited, without a limit: Java sends none until the first event.
-    Opening { past: Past, last_id: Option<Bytes>, asking: AbortHandle },
+    Opening { past: Past, last_id: Option<Bytes>, credential: Credential, asking: AbortHandle },
     /// It is being read.
     Open { past: Past, since: Instant, reading: AbortHandle },
     /// It will be opened again.
     Closed { past: Past, until: Instant, last_id: Option<Bytes> },
+    /// It will be opened under another credential than this one, which was turned down.
+    Barred { past: Past, last_id: Option<Bytes>, credential: Credential },
 }
 
 /// What came of opening the GET stream so far.
@@ -55,8 +58,9 @@ pub(super) struct Past {
 }
 
 impl Listening {
-    pub(super) fn is_open(&self) -> bool {
-        matches!(self, Listening::Open { .. })
+    /// Whether messages may come this way, now or once the head is there.
+    pub(super) fn is_asked_for(&self) -> bool {
+        matches!(self, Listening::Opening { .. } | Listening::Open { .. })
     }
 }
 
@@ -194,12 +198,13 @@ impl Task {
     pub(super) fn stop_listening(&mut self) {
         match std::mem::replace(&mut self.listening, Listening::Off) {
             Listening::Opening { asking: exchange, .. } | Listening::Open { reading: exchange, .. } => exchange.abort(),
-            Listening::Off | Listening::Closed { .. } => {}
+            Listening::Off | Listening::Closed { .. } | Listening::Barred { .. } => {}
         }
     }
 
     fn listen(&mut self, past: Past, last_id: Option<Bytes>) {
-        let sending = self.link.listen(&self.credentials.headers(), last_id.as_ref());
+        let headers = self.credentials.headers();
+        let (sending, credential) = (self.link.listen(&headers, last_id.as_ref()), Credential::of(&headers));
         let (sending, asking) = abortable(sending);
         // The head of a stream that was given up is nobody's: above all not that of the next one.
         let head = sending.map(|answer| match answer {
@@ -207,14 +212,19 @@ impl Task {
             Err(Aborted) => (Errand::Own, Err(Fault::Broken("given up".to_owned()))),
         });
         self.heads.push(head.boxed());
-        self.listening = Listening::Opening { past, last_id, asking };
+        self.listening = Listening::Opening { past, last_id, credential, asking };
     }
 
     /// The head of the GET stream is in. Servers say in four ways that they have none; that is no failure.
     pub(super) fn on_listen_head(&mut self, answer: Result<Answer, Fault>) {
-        let Listening::Opening { past, last_id, .. } = &self.listening else { return };
+        let Listening::Opening { past, last_id, credential, .. } = &self.listening else { return };
         let (past, last_id) = (*past, last_id.clone());
         match answer {
+            Ok(answer) if answer.rejects_credential() => {
+                tracing::debug!(status = answer.status.as_u16(), "the credential does not open the GET stream");
+                self.listening = Listening::Barred { past, last_id, credential: credential.clone() };
+                self.listen_under_another_credential();
+            }
             Ok(answer) if answer.status.is_success() && answer.is_event_stream() => {
                 let (replies, reading) = futures_util::stream::abortable(Replies::of(answer));
                 let past = Past { worked: true, ..past };
@@ -233,6 +243,15 @@ impl Task {
                 tracing::debug!(%fault, "upstream GET stream failed");
                 self.listen_later(past, None, last_id);
             }
+        }
+    }
+
+    /// Opens a GET stream that was turned down, once the upstream has accepted another credential.
+    pub(super) fn listen_under_another_credential(&mut self) {
+        let Listening::Barred { past, last_id, credential } = &self.listening else { return };
+        if *credential != Credential::of(&self.credentials.headers()) {
+            let (past, last_id) = (*past, last_id.clone());
+            self.listen(past, last_id);
         }
     }
 

@@ -29,7 +29,8 @@
 //! | U5 no header timeout; E6 | `get_stream_whose_head_comes_with_the_first_event_is_awaited` |
 //! | U5 400, 404, 405, 501 end it quietly; E6 | `server_without_a_get_stream_is_asked_once`, `server_that_turns_out_to_have_no_get_stream_is_asked_no_more`, `page_instead_of_a_get_stream_is_asked_once` |
 //! | U5 409 backs off; `retry` | `get_stream_that_is_refused_for_now_is_opened_later`, `get_stream_that_ends_at_once_is_not_opened_in_a_loop`, `get_stream_that_ends_is_opened_again_when_and_where_the_server_said` |
-//! | U5 its messages reach the client | `messages_on_the_get_stream_reach_the_client`, `request_taken_without_an_answer_is_one_error_at_its_deadline` |
+//! | U5 its messages reach the client | `messages_on_the_get_stream_reach_the_client`, `request_taken_without_an_answer_is_one_error_at_its_deadline`, `answer_may_come_on_a_get_stream_whose_head_was_still_to_come` |
+//! | U5 under a credential that was accepted; §2 | `get_stream_that_is_turned_down_is_opened_under_the_next_credential` |
 //! | U6 an end without an answer says whether it may have run; §6 | `connection_lost_before_the_head_is_one_error`, `connection_lost_within_the_body_is_one_error`, `connection_lost_after_the_answer_is_no_error` |
 //! | U6 resumed once, where an event was named; `retry`; E5 | `stream_that_ends_early_is_resumed_after_its_last_event`, `stream_that_breaks_again_after_news_is_resumed_again`, `stream_that_ends_again_without_news_is_one_error`, `server_that_does_not_resume_is_one_error`, `server_that_never_says_whether_it_resumes_is_one_error`, `stream_is_resumed_when_the_server_said`, `stream_of_a_cancelled_call_is_not_resumed` |
 //! | U8 cancel, keep draining, drop the late answer; E8 | `late_answer_of_a_cancelled_call_is_dropped_and_its_stream_drained`, `late_error_of_a_cancelled_call_is_dropped_and_its_stream_drained`, `late_answer_is_never_taken_for_that_of_a_new_call_under_the_same_id`, `streams_are_kept_until_the_session_is_deleted` |

@@ -276,3 +276,47 @@ async fn get_stream_of_a_former_handshake_is_given_up() {
     stage.still_works().await;
     stage.end().await;
 }
+
+/// SECURITY §2: the credential that opens the stream is the last one the upstream accepted; the same one again would be
+/// turned down again.
+#[tokio::test]
+async fn get_stream_that_is_turned_down_is_opened_under_the_next_credential() {
+    let mut stage = Stage::open(|got| {
+        let is_new = got.header("authorization").is_some_and(|sent| sent == "Bearer new");
+        (is_get(got) && !is_new).then(|| vec![reply(401, &[("www-authenticate", "Bearer")], "no")])
+    })
+    .await;
+    gets(&stage, 1).await;
+    settle(&mut stage).await;
+    pass(Duration::from_secs(3600)).await;
+    settle(&mut stage).await;
+    gets(&stage, 1).await;
+    let ping = json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}).to_string();
+    assert_eq!(stage.client.post_text(ping, &[("authorization", "Bearer new")]).await.status, 202);
+    stage.client.answer(1).await;
+    let all = gets(&stage, 2).await;
+    assert_eq!(all[1].header("authorization").as_deref(), Some("Bearer new"));
+    stage.end().await;
+}
+
+/// Java sends no head before the first event, so the stream may be open without a sign of it.
+#[tokio::test]
+async fn answer_may_come_on_a_get_stream_whose_head_was_still_to_come() {
+    let gate = Gate::default();
+    let opened = gate.clone();
+    let mut stage = Stage::open(move |got| match () {
+        () if is_get(got) => {
+            Some(vec![Step::Wait(opened.clone()), stream_head(), chunk(event(&answer("101"))), Step::Hold])
+        }
+        () if got.calls("rude") => Some(vec![reply(202, &[], "")]),
+        () => None,
+    })
+    .await;
+    gets(&stage, 1).await;
+    let id = stage.begin().await;
+    settle(&mut stage).await;
+    gate.open();
+    let messages = stage.client.until_answer(id).await;
+    assert!(messages.len() == 1 && messages[0]["result"].is_object(), "{messages:?}");
+    stage.end().await;
+}
