@@ -40,8 +40,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Bytes of posted messages that one session may have waiting, or on their way to an upstream that does not take them.
 const MAX_INBOUND: usize = 16 << 20;
 /// A client whose connection ends after it took nothing for this long had stopped reading: the kernel's own limit
-/// (`TCP_USER_TIMEOUT`, 45 s) may come before ours.
-const STOPPED_READING: Duration = Duration::from_secs(40);
+/// (`TCP_USER_TIMEOUT`, 45 s) comes before ours, and counts from the last byte that was acknowledged, not taken.
+const STOPPED_READING: Duration = Duration::from_secs(20);
 /// How much of that may go into cancelling calls, so that time is left for DELETE.
 const CANCELS: Duration = Duration::from_secs(2);
 
