@@ -201,7 +201,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         "max-in-flight",
         "COUNT",
         Some("64"),
-        "Requests of one session with the server at once; as many more wait",
+        "Requests of one session with the server at once; others wait (--max-waiting)",
     ),
     option(LIMITS, "max-waiting", "COUNT", Some("64"), "Messages of one session that may wait for their turn"),
     option(LIMITS, "max-body", "BYTES", Some("4MiB"), "Largest message a client may post"),
