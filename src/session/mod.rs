@@ -7,6 +7,7 @@
 mod budget;
 mod calls;
 mod credential;
+mod ending;
 mod evidence;
 mod inbound;
 mod outbound;

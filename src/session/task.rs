@@ -14,47 +14,39 @@ use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::BoxFuture;
 use futures_util::stream::{Abortable, FuturesUnordered, SelectAll};
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use http::HeaderMap;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, Sleep, timeout};
+use tokio::time::{Instant, Sleep};
 
 use super::budget::{Budget, Hold};
 use super::calls::{CallState, Calls, Serial, ServerRequests};
 use super::credential::{Credential, Credentials};
+use super::ending::Ending;
 use super::evidence::Evidence;
 use super::outbox::Outbox;
 use super::places::Place;
 use super::timers::{Deferred, Listening};
-use super::{Closer, Context, Delivery, Payload, Refusal, SessionId, Verdict, event};
+use super::{Closer, Context, Delivery, Refusal, SessionId, Verdict, event};
 use crate::drain::{Phase, Watch};
-use crate::mcp::{MessageKind, RequestId, RpcError, code, error_response};
+use crate::mcp::{RequestId, RpcError, code, error_response};
 use crate::upstream::{Answer, Fault, Item, Link, Replies};
 
-/// How long the end of a session waits for the client to take what it is owed.
-const LAST_WORDS: Duration = Duration::from_secs(3);
-/// How long it waits for the upstream to hear of it, all in all.
-const FAREWELL: Duration = Duration::from_secs(5);
 /// Bytes of posted messages that one session may have waiting, or on their way to an upstream that does not take them.
 const MAX_INBOUND: usize = 16 << 20;
-/// A client whose connection ends after it took nothing for this long had stopped reading: the kernel's own limit
-/// (`TCP_USER_TIMEOUT`, 45 s) comes before ours, and counts from the last byte that was acknowledged, not taken.
-const STOPPED_READING: Duration = Duration::from_secs(20);
-/// How much of that may go into cancelling calls, so that time is left for DELETE.
-const CANCELS: Duration = Duration::from_secs(2);
 
 /// One session.
 pub(super) struct Task {
     pub(super) context: Arc<Context>,
     /// Held, not read: it is given back with the session.
     _place: Place,
-    id: SessionId,
-    inbox: mpsc::Receiver<Delivery>,
+    pub(super) id: SessionId,
+    pub(super) inbox: mpsc::Receiver<Delivery>,
     pub(super) outbox: Outbox,
     pub(super) evidence: Evidence,
-    closer: Closer,
+    pub(super) closer: Closer,
     /// Whatever is asked is refused.
     pub(super) refusal: Option<Refusal>,
     drain: Watch,
@@ -183,56 +175,6 @@ impl Stream for Tagged {
     }
 }
 
-/// Why a session is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// The client's connection ended.
-    ClientGone,
-    /// The client stopped reading.
-    SlowConsumer,
-    /// The process stops.
-    Drained,
-    /// The session was there to be refused, and that is done.
-    Refused,
-    /// Nothing was ever posted.
-    Unused,
-    /// A bug of ours.
-    Panicked,
-}
-
-impl Ending {
-    /// `session.end.reason`
-    fn reason(self) -> &'static str {
-        match self {
-            Ending::ClientGone => "client_disconnect",
-            Ending::SlowConsumer => "slow_consumer",
-            Ending::Drained => "drain",
-            Ending::Refused => "refused",
-            Ending::Unused => "never_posted",
-            Ending::Panicked => "panic",
-        }
-    }
-
-    /// What pending calls are told.
-    fn last_words(self) -> RpcError {
-        match self {
-            Ending::Panicked => RpcError::new(
-                code::INTERNAL_ERROR,
-                "proxy_failure",
-                "the proxy failed in this session; the call may have run",
-            ),
-            Ending::Drained => RpcError::new(
-                code::SESSION,
-                "proxy_draining",
-                "the proxy is shutting down; the call may have run, reconnect and try again",
-            ),
-            Ending::ClientGone | Ending::SlowConsumer | Ending::Refused | Ending::Unused => {
-                RpcError::new(code::SESSION, "session_closed", "the session was closed; the call may have run")
-            }
-        }
-    }
-}
-
 impl Task {
     pub(super) fn new(
         context: Arc<Context>,
@@ -344,85 +286,6 @@ impl Task {
         }
     }
 
-    /// The one exit: answers what is owed, ends the stream, takes leave of the upstream, closes the account.
-    async fn finish(mut self, ending: Ending) {
-        self.context.registry.remove(&self.id);
-        self.answer_what_is_owed(ending);
-        let gone = ending == Ending::SlowConsumer || timeout(LAST_WORDS, self.outbox.drained()).await.is_err();
-        self.evidence.lost(self.outbox.len() as u64);
-        if gone {
-            self.closer.close();
-        }
-        if timeout(FAREWELL, self.leave_upstream()).await.is_err() {
-            tracing::debug!("upstream did not hear of the end of a session in time");
-        }
-        let bytes_out = self.outbox.bytes_taken();
-        self.evidence.close(ending.reason(), bytes_out).await;
-    }
-
-    fn answer_what_is_owed(&mut self, ending: Ending) {
-        self.inbox.close();
-        let mut owed = self.calls.owed_ids();
-        owed.extend(std::mem::take(&mut self.waiting).into_iter().filter_map(|outgoing| match outgoing.kind {
-            OutgoingKind::Initialize(id) | OutgoingKind::Request(id) => Some(id),
-            _ => None,
-        }));
-        while let Ok(delivery) = self.inbox.try_recv() {
-            match &delivery.payload {
-                Payload::Message(message) => {
-                    if let MessageKind::Request { id, .. } = message.kind() {
-                        owed.push(id.clone());
-                    }
-                }
-                Payload::UnreadableRequest(id, _) => owed.push(id.clone()),
-                Payload::UnreadableResponse(..) => {}
-            }
-        }
-        owed.extend(self.deferred.ids());
-        if let Some(parked) = self.parked.take() {
-            self.outbox.push(parked);
-        }
-        let error = ending.last_words();
-        for id in owed {
-            self.evidence.made_error();
-            self.outbox.push(event(&error_response(&id, &error)));
-        }
-        self.outbox.finish();
-    }
-
-    /// Cancels what runs and deletes the upstream session. The exchanges are kept until then: Java takes a broken
-    /// response stream for the end of the session.
-    async fn leave_upstream(&mut self) {
-        if self.handshake == Handshake::Asked {
-            self.await_session_id().await;
-        }
-        if !self.link.has_session() {
-            return;
-        }
-        let headers = self.credentials.headers();
-        let cancels = self.calls.running().map(|id| self.link.post(cancelled_notification(id), &headers));
-        let _ = timeout(CANCELS, join_all(cancels)).await;
-        if let Some(delete) = self.link.delete(&headers) {
-            match delete.await {
-                Ok(answer) => tracing::debug!(status = answer.status.as_u16(), "upstream session deleted"),
-                Err(fault) => tracing::debug!(%fault, "upstream session not deleted"),
-            }
-        }
-    }
-
-    /// A session that is made upstream while its client leaves must be deleted too, so its id has to be awaited.
-    async fn await_session_id(&mut self) {
-        while let Some((errand, answer)) = self.heads.next().await {
-            if let (Errand::Call { serial, credential, headers }, Ok(answer)) = (errand, answer)
-                && self.calls.get_mut(serial).is_some_and(|call| call.is_initialize)
-            {
-                self.link.adopt(&answer);
-                self.credentials.accept(&credential, &headers);
-                return;
-            }
-        }
-    }
-
     /// Gives `message` to the client, or parks it until there is room; no answer is read meanwhile.
     pub(super) fn deliver(&mut self, message: &Bytes) {
         if let Err(event) = self.outbox.try_push(event(message)) {
@@ -434,14 +297,6 @@ impl Task {
     fn unpark(&mut self) {
         // Another session may have taken the room meanwhile.
         self.parked = self.parked.take().and_then(|event| self.outbox.try_push(event).err());
-    }
-
-    /// What it means that the client's connection ended.
-    fn client_ending(&self) -> Ending {
-        match self.outbox.stalled_since() {
-            Some(since) if since.elapsed() >= STOPPED_READING => Ending::SlowConsumer,
-            _ => Ending::ClientGone,
-        }
     }
 
     /// The error in place of a message that is larger than the client can take, if it is.
@@ -475,12 +330,4 @@ impl Task {
             self.answer_error(&call.id, error);
         }
     }
-}
-
-/// Tells the upstream that nobody waits for `id` any more.
-pub(super) fn cancelled_notification(id: &RequestId) -> Bytes {
-    let id = id.as_json();
-    Bytes::from(format!(
-        r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},"reason":"the client is gone"}}}}"#
-    ))
 }

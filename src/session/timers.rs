@@ -10,7 +10,8 @@ use tokio::time::{Instant, timeout};
 
 use super::calls::{CallState, Serial};
 use super::credential::Credential;
-use super::task::{Errand, Handshake, Source, Task, cancelled_notification};
+use super::ending::cancelled_notification;
+use super::task::{Errand, Handshake, Source, Task};
 use crate::mcp::{RequestId, RpcError, code};
 use crate::upstream::{Answer, End, Fault, Replies};
 
