@@ -36,8 +36,8 @@ pub enum StartError {
     #[error("cannot use the state directory: {0}")]
     StateDir(std::io::Error),
     /// The client for the upstream cannot be made.
-    #[error("cannot make the client for the upstream: {0}")]
-    Upstream(reqwest::Error),
+    #[error("cannot set up TLS for the upstream: {0}")]
+    Upstream(String),
 }
 
 /// A proxy that has its address and has not begun to serve.

@@ -111,7 +111,12 @@ pub fn read_file(path: &Path, raw: &mut Raw) -> Vec<Problem> {
     };
     let table: toml::Table = match text.parse() {
         Ok(table) => table,
-        Err(error) => return vec![Problem(format!("{file} is not TOML: {}", error.to_string().trim_end()))],
+        // Without the line itself, which error messages quote: it may hold a credential.
+        Err(error) => {
+            let line =
+                error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.lines().count().max(1));
+            return vec![Problem(format!("{file} is not TOML: line {line}: {}", error.message()))];
+        }
     };
     let mut problems = Vec::new();
     for (key, value) in table {
@@ -308,6 +313,16 @@ mod tests {
         assert_eq!(config.upstream.url.as_str(), "http://flag/mcp");
         assert_eq!(config.session.keep_alive, Duration::from_secs(20));
         assert_eq!(config.session.max_sessions, 5);
+    }
+
+    #[test]
+    fn broken_file_is_told_by_its_line_and_without_its_words() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("sunset.toml");
+        std::fs::write(&path, "upstream = \"http://a/mcp\"\nupstream-header = \"Authorization: hunter2\n")
+            .expect("written");
+        let problem = read_file(&path, &mut Raw::new()).remove(0).to_string();
+        assert!(problem.contains("line 2") && !problem.contains("hunter2"), "{problem}");
     }
 
     #[test]

@@ -219,7 +219,13 @@ pub static OPTIONS: &[OptionSpec] = &[
         Some("1MiB"),
         "Events one session keeps for its client before the server has to wait",
     ),
-    option(LIMITS, "memory", "BYTES", Some("512MiB"), "Messages all sessions together may keep, in either direction"),
+    option(
+        LIMITS,
+        "memory",
+        "BYTES",
+        Some("512MiB"),
+        "Bytes of messages that wait for all clients together, and as many for the server",
+    ),
     option(LIMITS, "keep-alive", "DURATION", Some("15s"), "Silence on a stream after which a comment keeps it alive"),
     many(
         LIMITS,
@@ -239,7 +245,13 @@ pub static OPTIONS: &[OptionSpec] = &[
     option(LIMITS, "first-byte-timeout", "DURATION", Some("10s"), "Time for the first byte of a new connection"),
     option(LIMITS, "header-timeout", "DURATION", Some("10s"), "Time for a request's headers, from their first byte"),
     option(LIMITS, "body-timeout", "DURATION", Some("30s"), "Time for a request's body"),
-    option(LIMITS, "idle-timeout", "DURATION", Some("120s"), "Time between two requests on one connection"),
+    option(
+        LIMITS,
+        "idle-timeout",
+        "DURATION",
+        Some("120s"),
+        "Time between two requests on one connection; longer than a balancer in front keeps one",
+    ),
     option(
         LIMITS,
         "drain",

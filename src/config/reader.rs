@@ -34,7 +34,12 @@ impl<'a> Reader<'a> {
                 Err(problem) => {
                     let at = origin(name, &given.origin);
                     let is_secret = options::find(name).is_some_and(|option| option.is_secret);
-                    let shown = if is_secret { "the value".to_owned() } else { format!("{text:?}") };
+                    // A URL may hold a password, and a key in its query.
+                    let shown = if is_secret || text.contains(['@', '?']) {
+                        "the value".to_owned()
+                    } else {
+                        format!("{text:?}")
+                    };
                     self.problems.push(Problem(format!("{at}: {shown} {problem}")));
                 }
             }
@@ -64,14 +69,26 @@ impl<'a> Reader<'a> {
 
     pub(super) fn session(&mut self) -> session::Config {
         let count = |reader: &mut Self, name| reader.value(name, units::count).unwrap_or_default();
+        let memory = self.value("memory", units::bytes).unwrap_or_default();
+        let outbox_bytes = self.value("outbox", units::bytes).unwrap_or_default();
+        let max_body = self.value("max-body", units::bytes).unwrap_or_default();
+        let least = upstream::MAX_MESSAGE.saturating_mul(2).max(outbox_bytes).max(max_body);
+        if memory < least {
+            self.problem(format!(
+                "--memory must be {} MiB at least: messages of the server may have {} MiB, and --outbox and --max-body \
+                 must fit in",
+                least.div_ceil(1 << 20),
+                upstream::MAX_MESSAGE >> 20
+            ));
+        }
         session::Config {
             max_sessions: count(self, "max-sessions"),
             max_per_principal: self.optional("max-sessions-per-principal", units::count),
             max_per_address: self.optional("max-sessions-per-address", units::count),
             max_in_flight: count(self, "max-in-flight"),
             max_waiting: count(self, "max-waiting"),
-            outbox_bytes: self.value("outbox", units::bytes).unwrap_or_default(),
-            memory: self.value("memory", units::bytes).unwrap_or_default(),
+            outbox_bytes,
+            memory,
             max_message_to_client: self.optional("max-message-to-client", units::bytes),
             keep_alive: self.interval("keep-alive"),
             stall: self.interval("stall"),

@@ -43,7 +43,20 @@ fn http_url(text: &str) -> Read<Url> {
     url.ok_or_else(|| "is not an http:// or https:// URL, such as http://127.0.0.1:3001/mcp".to_owned())
 }
 
+/// Of any scheme: desktop applications and extensions have origins of their own. Never `null`, which is everybody's.
 pub(super) fn origin(text: &str) -> Read<String> {
+    if let Some((scheme, host)) = text.split_once("://")
+        && !matches!(scheme, "http" | "https")
+    {
+        let is_scheme = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte);
+        let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+        let fits = !scheme.is_empty() && scheme.bytes().all(is_scheme) && !host.is_empty() && host.bytes().all(is_host);
+        return if fits {
+            Ok(text.to_owned())
+        } else {
+            Err("is not an origin, such as https://app.example.com".to_owned())
+        };
+    }
     let url = http_url(text)?;
     let origin = url.origin().ascii_serialization();
     if origin == text.trim_end_matches('/') {
@@ -81,7 +94,7 @@ pub(super) fn upstream_header(text: &str) -> Read<(HeaderName, HeaderValue)> {
     }
     let value = match value.trim().strip_prefix('@') {
         Some(path) => {
-            let bytes = file(path)?;
+            let bytes = file(path).map_err(|problem| format!("names the file {path}, which {problem}"))?;
             String::from_utf8(bytes).map_err(|_| format!("reads {path}, which is not text"))?.trim().to_owned()
         }
         None => value.trim().to_owned(),
@@ -183,6 +196,21 @@ mod tests {
         assert_eq!(duration("15").unwrap_err(), "needs a unit, such as 15s");
         for bad in ["", "-1s", "soon", "1 parsec"] {
             assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn origins_may_be_of_any_scheme_but_null_is_none() {
+        for good in
+            ["https://app.example.com", "http://localhost:6274", "chrome-extension://abcdef", "app://obsidian.md"]
+        {
+            assert_eq!(origin(good).as_deref(), Ok(good));
+        }
+        assert!(
+            origin("https://app.example.com/path").is_err_and(|problem| problem.contains("https://app.example.com"))
+        );
+        for bad in ["null", "*", "app://", "://x", "a b://c", "app://a/b"] {
+            assert!(origin(bad).is_err(), "{bad}");
         }
     }
 

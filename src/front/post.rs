@@ -117,6 +117,7 @@ impl<'a> Reader<'a> {
                     scanner.feed(&held);
                     scanner.feed(&data);
                     drop((held, data));
+                    self.hold.release();
                     return self.drain(scanner, refused).await;
                 }
                 Err(refused) => {

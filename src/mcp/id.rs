@@ -11,10 +11,16 @@ use serde_json::value::RawValue;
 pub struct RequestId(Box<str>);
 
 impl RequestId {
-    /// Reads an id; `None` unless it is a string or a number (MCP forbids `null`).
+    /// Longest id, in bytes of its JSON form. Ids are remembered when messages are long gone.
+    pub const MAX_LEN: usize = 256;
+
+    /// Reads an id; `None` unless it is a string or a number (MCP forbids `null`) of at most [`RequestId::MAX_LEN`].
     #[must_use]
     pub fn from_raw(raw: &RawValue) -> Option<Self> {
         let text = raw.get();
+        if text.len() > Self::MAX_LEN {
+            return None;
+        }
         match text.as_bytes().first()? {
             b'"' if text.contains('\\') => {
                 let plain: String = serde_json::from_str(text).ok()?;
@@ -50,6 +56,12 @@ mod tests {
 
     fn id(json: &str) -> Option<RequestId> {
         RequestId::from_raw(serde_json::from_str(json).expect("json"))
+    }
+
+    #[test]
+    fn id_is_of_bounded_length() {
+        assert!(id(&format!("\"{}\"", "x".repeat(RequestId::MAX_LEN - 2))).is_some());
+        assert!(id(&format!("\"{}\"", "x".repeat(RequestId::MAX_LEN - 1))).is_none());
     }
 
     #[test]

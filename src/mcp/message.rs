@@ -128,9 +128,10 @@ impl Message {
         let id = match envelope.id {
             None => None,
             Some(raw) if raw.get() == "null" && envelope.method.is_none() => None,
-            Some(raw) => {
-                Some(RequestId::from_raw(raw).ok_or(Malformed::NotRpc("\"id\" must be a string or a number"))?)
-            }
+            Some(raw) => Some(
+                RequestId::from_raw(raw)
+                    .ok_or(Malformed::NotRpc("\"id\" must be a string or a number, of 256 bytes at most"))?,
+            ),
         };
         let answers = envelope.result.is_some() || envelope.has_error;
         let kind = match (envelope.method, id) {

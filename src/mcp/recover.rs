@@ -8,8 +8,6 @@ use serde_json::value::RawValue;
 
 use super::RequestId;
 
-/// Longest id that is worth recovering, in bytes.
-const LONGEST_ID: usize = 256;
 /// Longest top-level key that matters (`method`), in bytes.
 const LONGEST_KEY: usize = 6;
 
@@ -128,7 +126,7 @@ impl IdScanner {
     }
 
     fn collect(&mut self, byte: u8) {
-        if self.place == Place::IdValue && self.value.len() <= LONGEST_ID {
+        if self.place == Place::IdValue && self.value.len() <= RequestId::MAX_LEN {
             self.value.push(byte);
         }
     }

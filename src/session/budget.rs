@@ -21,6 +21,10 @@ struct Account {
     freed: Notify,
 }
 
+/// Bytes that are always to be had: whoever sends small messages must not suffer from those who send large ones. Their
+/// number is bounded elsewhere, by connections and queues.
+const SMALL: usize = 16 << 10;
+
 /// Bytes taken from a budget, given back on drop.
 #[derive(Debug)]
 pub struct Hold {
@@ -84,20 +88,28 @@ impl Budget {
 }
 
 impl Hold {
-    /// Takes `bytes` more, if they are to be had.
+    /// Takes `bytes` more, if they are to be had; the first few always are.
     #[must_use]
     pub fn grow(&mut self, bytes: usize) -> bool {
-        let grown = self.budget.take(bytes);
-        if grown {
-            self.bytes += bytes;
+        let is_small = self.bytes.saturating_add(bytes) <= SMALL;
+        if is_small {
+            self.budget.take_anyway(bytes);
+        } else if !self.budget.take(bytes) {
+            return false;
         }
-        grown
+        self.bytes += bytes;
+        true
+    }
+
+    /// Gives everything back.
+    pub fn release(&mut self) {
+        self.budget.give(std::mem::take(&mut self.bytes));
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.budget.give(self.bytes);
+        self.release();
     }
 }
 
@@ -109,12 +121,13 @@ mod tests {
 
     #[test]
     fn budget_is_shared_and_given_back() {
-        let budget = Budget::new(10);
+        let budget = Budget::new(100 << 10);
         let (mut one, mut other) = (budget.hold(), budget.clone().hold());
-        assert!(one.grow(6) && !other.grow(5) && other.grow(4));
+        assert!(one.grow(60 << 10) && !other.grow(50 << 10) && other.grow(40 << 10));
         assert!(budget.is_spent());
+        assert!(budget.hold().grow(SMALL), "small ones are always taken");
         drop(one);
-        assert!(other.grow(6));
+        assert!(other.grow(60 << 10));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::AbortHandle;
+use http::HeaderValue;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -37,9 +37,9 @@ pub(super) struct Call {
     /// Ends the exchange: the wait for the head of the answer, then its reading.
     pub(super) reading: Option<AbortHandle>,
     /// When a stream that broke is asked for again, and after which event.
-    pub(super) resume: Option<(Instant, Bytes)>,
+    pub(super) resume: Option<(Instant, HeaderValue)>,
     /// The event after which it was asked for last: without a newer one there is no use in asking again.
-    pub(super) resumed_after: Option<Bytes>,
+    pub(super) resumed_after: Option<HeaderValue>,
 }
 
 /// What a client is owed for a request.
@@ -144,12 +144,19 @@ impl Calls {
     }
 
     /// A call whose stream is to be asked for now, and after which event.
-    pub(super) fn take_resume(&mut self, now: Instant) -> Option<(Serial, Bytes)> {
+    pub(super) fn take_resume(&mut self, now: Instant) -> Option<(Serial, HeaderValue)> {
         let is_due = |call: &Call| call.resume.as_ref().is_some_and(|(at, _)| *at <= now);
         let (serial, call) = self.by_serial.iter_mut().find(|(_, call)| is_due(call))?;
         let (_, last_id) = call.resume.take()?;
         call.resumed_after = Some(last_id.clone());
         Some((*serial, last_id))
+    }
+
+    /// Gives an exchange more time.
+    pub(super) fn postpone(&mut self, serial: Serial, until: Instant) {
+        if let Some(call) = self.by_serial.get_mut(&serial) {
+            call.deadline = until;
+        }
     }
 
     /// An exchange whose time is over.

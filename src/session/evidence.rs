@@ -35,6 +35,7 @@ pub struct Evidence {
     /// The session's label in the log.
     label: String,
     client: Client,
+    connection: Connection,
     since: Instant,
     engagement: Engagement,
     requests: u64,
@@ -87,14 +88,14 @@ impl Books {
 }
 
 impl Evidence {
-    /// Opens the account: writes `legacy.connect`.
-    pub async fn open(books: Books, label: String, client: Client, connection: Connection) -> Self {
+    /// Opens the account; nothing is written yet.
+    #[must_use]
+    pub fn open(books: Books, label: String, client: Client, connection: Connection) -> Self {
         books.metrics.sessions_opened.inc();
         books.metrics.sessions_active.inc();
-        let record = Connect { client: books.client(&label, &client), connection };
-        books.log.write(Record::Connect(record)).await;
         Evidence {
             books,
+            connection,
             label,
             client,
             since: Instant::now(),
@@ -105,6 +106,19 @@ impl Evidence {
             undelivered: 0,
             last_use: None,
             reported: None,
+        }
+    }
+
+    /// Writes `legacy.connect`, and that the client is turned away, if it is. The session's own task does so, and not
+    /// the request that opened it: a log that hangs must not hold up the endpoint event, and a client that leaves
+    /// meanwhile must not take the record with it.
+    pub async fn connected(&self, refused: Option<&'static str>) {
+        let record =
+            Connect { client: self.books.client(&self.label, &self.client), connection: self.connection.clone() };
+        self.books.log.write(Record::Connect(record)).await;
+        if let Some(reason) = refused {
+            let status = http::StatusCode::OK.as_u16();
+            self.books.refuse(&self.label, &self.client, self.connection.clone(), reason, status).await;
         }
     }
 

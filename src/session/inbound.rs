@@ -83,7 +83,7 @@ impl Task {
             // message must not run twice (WIRE, POST 3).
             accept(delivery.verdict);
         } else if let Some(rejection) = self.rejection(&delivery) {
-            self.deferred.defer(id, Instant::now());
+            self.defer(id);
             reject(delivery.verdict, rejection);
         } else if method == "server/discover" {
             // Newer clients probe with it before `initialize`; this answer makes them fall back (WIRE, Stream 9).
@@ -105,6 +105,9 @@ impl Task {
     }
 
     fn on_notification(&mut self, method: &str, message: &Message, delivery: Delivery) {
+        if !self.has_room_beside_requests() {
+            return answer(delivery.verdict, Verdict::Busy);
+        }
         let kind = match method {
             "notifications/initialized" => OutgoingKind::Initialized,
             "notifications/progress" => OutgoingKind::Loose,
@@ -116,7 +119,7 @@ impl Task {
             }
             _ => OutgoingKind::Ordered,
         };
-        self.enqueue_unless_full(kind, message.bytes().clone(), delivery);
+        self.enqueue_unless_refused(kind, message.bytes().clone(), delivery);
     }
 
     /// The client gives a request up. Returns whether the upstream has to hear of it.
@@ -143,22 +146,22 @@ impl Task {
     }
 
     async fn on_response_of_client(&mut self, id: Option<&RequestId>, message: &Message, delivery: Delivery) {
+        if !self.has_room_beside_requests() {
+            return answer(delivery.verdict, Verdict::Busy);
+        }
         let Some((theirs, method)) = id.and_then(|id| self.server_requests.close(id)) else {
             tracing::debug!(session = self.evidence.label(), "the client answered a request that nobody asked");
             return accept(delivery.verdict);
         };
         self.evidence.answered(&method).await;
-        self.enqueue_unless_full(OutgoingKind::Ordered, message.with_id(&theirs), delivery);
+        self.enqueue_unless_refused(OutgoingKind::Ordered, message.with_id(&theirs), delivery);
     }
 
-    /// Messages without an id can only be refused by HTTP, and are only refused when the queue is full.
-    fn enqueue_unless_full(&mut self, kind: OutgoingKind, body: Bytes, delivery: Delivery) {
+    fn enqueue_unless_refused(&mut self, kind: OutgoingKind, body: Bytes, delivery: Delivery) {
         if self.refusal.is_some() {
             accept(delivery.verdict);
         } else if let Some(rejection) = self.rejection(&delivery) {
             reject(delivery.verdict, rejection);
-        } else if !self.has_room() {
-            answer(delivery.verdict, Verdict::Busy);
         } else {
             self.enqueue(kind, body, delivery);
         }
@@ -175,9 +178,15 @@ impl Task {
         self.waiting.push_back(Outgoing { kind, body, headers, credential, holds: (share, hold), verdict });
     }
 
-    /// Whether another message may wait.
+    /// Whether another request may wait.
     fn has_room(&self) -> bool {
-        self.waiting.len() < self.context.config.max_waiting
+        self.waiting.iter().filter(|waiting| waiting.kind.is_request()).count() < self.context.config.max_waiting
+    }
+
+    /// Whether another notification or answer may wait. They have room of their own: a 503, the only way to turn one
+    /// away, ends the Python client's writer.
+    fn has_room_beside_requests(&self) -> bool {
+        self.waiting.iter().filter(|waiting| !waiting.kind.is_request()).count() < self.context.config.max_waiting
     }
 
     /// The session holds as many bytes of posted messages as it may.
@@ -301,7 +310,7 @@ impl Task {
         if let Some(call) = self.calls.get_mut(serial) {
             call.reading = Some(exchange);
         }
-        async move { sending.await.unwrap_or_else(|_| Err(Fault::Broken("given up".to_owned()))) }.boxed()
+        async move { sending.await.unwrap_or_else(|_| Err(Fault::GivenUp)) }.boxed()
     }
 
     /// The exchange of a message that has no call to bound it.

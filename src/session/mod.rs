@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dashmap::DashMap;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue};
 use tokio::sync::{mpsc, oneshot};
 
 pub use budget::{Budget, Hold};
@@ -52,7 +52,8 @@ pub struct Config {
     pub max_waiting: usize,
     /// Bound of the outbox in bytes.
     pub outbox_bytes: usize,
-    /// Bytes that all sessions together may hold: events not taken by clients, messages not taken by the upstream.
+    /// Bytes that all sessions together may hold of events not taken by clients, and as many of messages not taken by
+    /// the upstream.
     pub memory: usize,
     /// Larger messages become errors: bytes.
     pub max_message_to_client: Option<usize>,
@@ -128,7 +129,10 @@ struct Context {
     /// All sessions that can be posted to.
     registry: DashMap<SessionId, Handle>,
     places: Arc<Places>,
-    budget: Budget,
+    /// For what clients have not taken.
+    outgoing: Budget,
+    /// For what the upstream has not taken: apart, so that neither side can starve the other.
+    incoming: Budget,
 }
 
 /// The registry of sessions. Clones are the same registry.
@@ -272,14 +276,15 @@ impl Sessions {
     pub fn new(config: Config, transport: Arc<dyn Transport>, books: Books, tasks: Tasks, drain: Watch) -> Self {
         let registry = DashMap::new();
         let places = Arc::default();
-        let budget = Budget::new(config.memory);
-        Sessions { context: Arc::new(Context { config, transport, books, tasks, drain, registry, places, budget }) }
+        let (outgoing, incoming) = (Budget::new(config.memory), Budget::new(config.memory));
+        let context = Context { config, transport, books, tasks, drain, registry, places, outgoing, incoming };
+        Sessions { context: Arc::new(context) }
     }
 
     /// A hold on memory for what a client posts.
     #[must_use]
     pub fn hold(&self) -> Hold {
-        self.context.budget.hold()
+        self.context.incoming.hold()
     }
 
     /// Opens a session, writes `legacy.connect`, and gives the stream, whose first event names `endpoint(id)`. `None` when
@@ -300,14 +305,9 @@ impl Sessions {
             }
         };
         let id = SessionId::random();
-        let evidence =
-            Evidence::open(context.books.clone(), label.clone(), guest.client.clone(), guest.connection.clone()).await;
-        if let Some(refusal) = &refusal {
-            let status = StatusCode::OK.as_u16();
-            context.books.refuse(&label, &guest.client, guest.connection, refusal.reason, status).await;
-        }
+        let evidence = Evidence::open(context.books.clone(), label, guest.client, guest.connection);
         let keep_alive = guest.bears_comments.then_some(context.config.keep_alive);
-        let (outbox, stream) = outbox::outbox(context.config.outbox_bytes, context.budget.clone(), keep_alive);
+        let (outbox, stream) = outbox::outbox(context.config.outbox_bytes, context.outgoing.clone(), keep_alive);
         let unused = if guest.is_probe { context.config.probe } else { context.config.unused };
         outbox.push(crate::sse::endpoint_event(&endpoint(id.as_str())));
         let (sender, inbox) = mpsc::channel(context.config.max_waiting);

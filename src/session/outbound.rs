@@ -18,7 +18,11 @@ use crate::upstream::{Answer, End, Fault, Item, Replies};
 impl Task {
     /// The head of an answer is in, or will not come.
     pub(super) fn on_head(&mut self, errand: Errand, answer: Result<Answer, Fault>) {
-        if answer.as_ref().map_or(true, |answer| answer.status.is_server_error()) {
+        let is_failure = match &answer {
+            Ok(answer) => answer.status.is_server_error(),
+            Err(fault) => *fault != Fault::GivenUp,
+        };
+        if is_failure {
             self.context.books.metrics.upstream_failures.inc();
         }
         match errand {
@@ -86,7 +90,7 @@ impl Task {
             if call.is_initialize {
                 self.handshake = Handshake::None;
             }
-            self.deferred.defer(call.id, Instant::now());
+            self.defer(call.id);
         }
         reject(Some(verdict), rejection);
     }
@@ -154,6 +158,8 @@ impl Task {
             }
         };
         let Some(call) = self.calls.get_mut(serial).filter(|call| call.state == CallState::Owed) else { return };
+        // It may have come on another stream, before the head of its own.
+        accept(call.verdict.take());
         let (id, is_initialize) = (call.id.clone(), call.is_initialize);
         if is_initialize {
             self.on_initialize_answer(message);
@@ -233,7 +239,8 @@ impl Task {
     /// A stream that ended early is asked for again after its last event, once, if it named one (WIRE, Toward the
     /// upstream 6; MCP 2025-03-26, transports §Resumability and Redelivery). Returns whether it will be.
     fn resume_later(&mut self, serial: Serial, end: &End) -> bool {
-        let broke = matches!(end.fault, None | Some(Fault::Broken(_)));
+        // Only event streams name events; garbage in one says nothing about what is to come.
+        let broke = matches!(end.fault, None | Some(Fault::Broken(_) | Fault::NotRpc { .. }));
         let Some(last_id) = end.last_id.as_ref().filter(|_| broke && self.link.has_session()) else { return false };
         let Some(call) = self.calls.get_mut(serial) else { return false };
         if call.state != CallState::Owed || call.resumed_after.as_ref() == Some(last_id) {

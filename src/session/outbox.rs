@@ -22,6 +22,13 @@ use tokio::time::{Instant, Sleep};
 use super::budget::Budget;
 use crate::sse;
 
+/// Bytes of events made here that may wait for a client before it is listened to no more.
+const MAX_OWN: usize = 256 << 10;
+/// Bytes that a client which has nothing else to take may always be sent.
+const SMALL: usize = 16 << 10;
+/// Bytes that hyper is given at once.
+const PIECE: usize = 64 << 10;
+
 /// The session's end of the queue.
 #[derive(Debug)]
 pub(super) struct Outbox {
@@ -49,9 +56,11 @@ struct KeepAlive {
 
 #[derive(Debug)]
 struct Shared {
-    queue: VecDeque<Bytes>,
+    queue: VecDeque<Event>,
     /// Bytes in `queue`.
     bytes: usize,
+    /// Those of them that were made here.
+    own_bytes: usize,
     /// Bytes ever taken by the stream.
     taken: u64,
     /// When the stream last took something or found nothing to take.
@@ -68,6 +77,12 @@ struct Shared {
     budget: Budget,
 }
 
+#[derive(Debug)]
+struct Event {
+    bytes: Bytes,
+    is_own: bool,
+}
+
 impl Drop for Shared {
     fn drop(&mut self) {
         self.budget.give(self.bytes);
@@ -81,6 +96,7 @@ pub(super) fn outbox(bound: usize, budget: Budget, keep_alive: Option<Duration>)
     let shared = Arc::new(Mutex::new(Shared {
         queue: VecDeque::new(),
         bytes: 0,
+        own_bytes: 0,
         taken: 0,
         last_poll: now,
         finished: false,
@@ -97,25 +113,58 @@ pub(super) fn outbox(bound: usize, budget: Budget, keep_alive: Option<Duration>)
     (Outbox { shared: Arc::clone(&shared), bound, budget }, EventStream { shared, keep_alive })
 }
 
+impl Shared {
+    /// The next bytes to send. A large event goes in pieces: hyper does not come back before it has written what it got,
+    /// and a client that takes a large event slowly does take it.
+    fn next_piece(&mut self) -> Option<Bytes> {
+        let front = self.queue.front_mut()?;
+        let piece = front.bytes.split_to(front.bytes.len().min(PIECE));
+        let (is_own, is_over) = (front.is_own, front.bytes.is_empty());
+        if is_over {
+            self.queue.pop_front();
+        }
+        self.bytes -= piece.len();
+        if is_own {
+            self.own_bytes -= piece.len();
+        }
+        self.taken += piece.len() as u64;
+        self.budget.give(piece.len());
+        Some(piece)
+    }
+}
+
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     // Every section below is a few assignments; a panic in one leaves nothing half done.
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Outbox {
-    /// Queues `event` whatever the bound says; for events made here, whose number is bounded otherwise.
+    /// Queues `event`, which was made here, whatever the bound says; see [`Outbox::has_room_for_own`].
     pub(super) fn push(&self, event: Bytes) {
         self.budget.take_anyway(event.len());
-        self.put(event);
+        self.put(Event { bytes: event, is_own: true });
     }
 
-    fn put(&self, event: Bytes) {
+    /// Whether more may be asked that is answered here. A client that asks and asks and takes nothing is not listened to.
+    pub(super) fn has_room_for_own(&self) -> bool {
+        lock(&self.shared).own_bytes < MAX_OWN
+    }
+
+    /// Waits for that. Cancel safe.
+    pub(super) async fn room_for_own(&self) {
+        self.wait_for(|shared| shared.own_bytes < MAX_OWN).await;
+    }
+
+    fn put(&self, event: Event) {
         let mut shared = lock(&self.shared);
         if shared.queue.is_empty() {
             // The stream had nothing to take until now: a stall is counted from here.
             shared.last_poll = Instant::now();
         }
-        shared.bytes += event.len();
+        shared.bytes += event.bytes.len();
+        if event.is_own {
+            shared.own_bytes += event.bytes.len();
+        }
         shared.queue.push_back(event);
         if let Some(reader) = shared.reader.take() {
             drop(shared);
@@ -134,22 +183,34 @@ impl Outbox {
                 return Err(event);
             }
         }
-        if !self.budget.take(event.len()) {
+        // A small one for a client that waits for it must get through, however much others hold.
+        if event.len() <= SMALL && lock(&self.shared).queue.is_empty() {
+            self.budget.take_anyway(event.len());
+        } else if !self.budget.take(event.len()) {
             return Err(event);
         }
-        self.put(event);
+        self.put(Event { bytes: event, is_own: false });
         Ok(())
     }
 
     /// Waits until `bytes` fit, here and in the bound of all. Cancel safe.
     pub(super) async fn room_for(&self, bytes: usize) {
         self.wait_for(|shared| shared.queue.is_empty() || shared.bytes + bytes <= self.bound).await;
-        self.budget.room(bytes).await;
+        if bytes <= SMALL {
+            // Either the client takes what it has, or others do.
+            tokio::select! {
+                () = self.wait_for(|shared| shared.queue.is_empty()) => {}
+                () = self.budget.room(bytes) => {}
+            }
+        } else {
+            self.budget.room(bytes).await;
+        }
     }
 
-    /// Whether all outboxes together are full: nothing may be read that would have to be kept.
-    pub(super) fn is_budget_spent(&self) -> bool {
-        self.budget.is_spent()
+    /// Whether nothing may be read that would have to be kept: all outboxes together are full, and the client has
+    /// something to take.
+    pub(super) fn is_spent(&self) -> bool {
+        self.budget.is_spent() && !lock(&self.shared).queue.is_empty()
     }
 
     /// Waits until the client is gone. Cancel safe.
@@ -211,7 +272,7 @@ impl EventStream {
     fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let mut shared = lock(&self.shared);
         shared.last_poll = Instant::now();
-        let Some(event) = shared.queue.pop_front() else {
+        let Some(event) = shared.next_piece() else {
             if shared.finished {
                 return Poll::Ready(None);
             }
@@ -220,9 +281,6 @@ impl EventStream {
             }
             return Poll::Pending;
         };
-        shared.bytes -= event.len();
-        shared.taken += event.len() as u64;
-        shared.budget.give(event.len());
         if let Some(writer) = shared.writer.take() {
             drop(shared);
             writer.wake();
@@ -317,18 +375,38 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_outboxes_together_have_a_bound_too() {
-        let budget = Budget::new(10);
-        let (one, mut stream_of_one) = outbox(100, budget.clone(), None);
-        let (other, stream_of_other) = outbox(100, budget.clone(), None);
-        one.try_push(Bytes::from_static(b"12345678")).expect("room");
-        let refused = other.try_push(Bytes::from_static(b"abc")).expect_err("the first holds it all");
+    async fn all_outboxes_together_have_a_bound_too_but_small_events_always_pass() {
+        let budget = Budget::new(10 * SMALL);
+        let event = |smalls: usize| Bytes::from(vec![b'x'; smalls * SMALL]);
+        let (one, mut stream_of_one) = outbox(100 * SMALL, budget.clone(), None);
+        let (other, stream_of_other) = outbox(100 * SMALL, budget.clone(), None);
+        one.try_push(event(8)).expect("room");
+        let refused = other.try_push(event(3)).expect_err("the first holds it all");
         assert!(other.room_for(refused.len()).now_or_never().is_none());
-        next(&mut stream_of_one).await;
+        one.try_push(event(2)).expect("room");
+        assert!(one.is_spent() && !other.is_spent(), "who owes nothing may still be sent a little");
+        other.try_push(event(1)).expect("a small one");
+        while one.len() > 0 {
+            next(&mut stream_of_one).await;
+        }
         other.room_for(refused.len()).await;
         other.try_push(refused).expect("room");
         drop((other, stream_of_other));
-        one.try_push(Bytes::from_static(b"1234567890")).expect("what was left in a queue is given back");
+        one.try_push(event(10)).expect("what was left in a queue is given back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_event_goes_in_pieces_of_which_each_is_progress() {
+        let budget = Budget::new(10 * PIECE);
+        let (outbox, mut stream) = outbox(10 * PIECE, budget.clone(), Some(Duration::from_secs(15)));
+        outbox.try_push(Bytes::from(vec![b'x'; 3 * PIECE])).expect("room");
+        for left in [2, 1, 0] {
+            tokio::time::sleep(Duration::from_secs(50)).await;
+            assert_eq!(next(&mut stream).await.map(|piece| piece.len()), Some(PIECE), "and no comment in between");
+            assert_eq!(outbox.len(), usize::from(left > 0));
+            assert!(outbox.stalled_since().is_none_or(|since| since.elapsed().is_zero()));
+        }
+        assert!(budget.take(10 * PIECE), "all is given back");
     }
 
     #[tokio::test]

@@ -19,6 +19,8 @@ const SITE: u32 = 64;
 #[derive(Debug, Default)]
 pub(super) struct Places {
     open: AtomicUsize,
+    /// Sessions that are there to be refused.
+    refused: AtomicUsize,
     shares: DashMap<Sharer, usize>,
 }
 
@@ -38,6 +40,7 @@ enum Sharer {
 pub(super) struct Place {
     places: Arc<Places>,
     shares: Vec<Sharer>,
+    is_refused: bool,
 }
 
 /// What a guest gets.
@@ -55,12 +58,9 @@ impl Places {
     pub(super) fn take(self: &Arc<Self>, guest: &Guest, config: &Config) -> Seat {
         let max = config.max_sessions;
         let open = self.open.fetch_add(1, Ordering::Relaxed);
-        let mut place = Place { places: Arc::clone(self), shares: Vec::new() };
-        if open >= max + (max / 10).max(16) {
-            return Seat::None;
-        }
+        let mut place = Place { places: Arc::clone(self), shares: Vec::new(), is_refused: false };
         if open >= max {
-            return Seat::Refused(place, refusal(&format!("the proxy serves its limit of {max} legacy sessions")));
+            return place.refuse(config, &format!("the proxy serves its limit of {max} legacy sessions"));
         }
         let limits = [
             (sharing_principal(guest), config.max_per_principal, "one client"),
@@ -69,10 +69,7 @@ impl Places {
         for (sharer, max, whose) in limits {
             let (Some(sharer), Some(max)) = (sharer, max) else { continue };
             if !self.take_share(&sharer, max) {
-                return Seat::Refused(
-                    place,
-                    refusal(&format!("the proxy serves its limit of {max} sessions of {whose}")),
-                );
+                return place.refuse(config, &format!("the proxy serves its limit of {max} sessions of {whose}"));
             }
             place.shares.push(sharer);
         }
@@ -89,9 +86,21 @@ impl Places {
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.places.open.fetch_sub(1, Ordering::Relaxed);
+impl Place {
+    /// Gives the place back and takes one among the refused, who have a limit of their own.
+    fn refuse(mut self, config: &Config, problem: &str) -> Seat {
+        self.give_back();
+        self.is_refused = true;
+        let max = (config.max_sessions / 10).max(16);
+        if self.places.refused.fetch_add(1, Ordering::Relaxed) >= max {
+            return Seat::None;
+        }
+        Seat::Refused(self, refusal(problem))
+    }
+
+    fn give_back(&mut self) {
+        let count = if self.is_refused { &self.places.refused } else { &self.places.open };
+        count.fetch_sub(1, Ordering::Relaxed);
         for sharer in self.shares.drain(..) {
             if let Entry::Occupied(mut count) = self.places.shares.entry(sharer) {
                 *count.get_mut() -= 1;
@@ -100,6 +109,12 @@ impl Drop for Place {
                 }
             }
         }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.give_back();
     }
 }
 
@@ -138,7 +153,7 @@ mod tests {
         let sharer = Sharer::Named("a".into());
         assert!(places.take_share(&sharer, 1) && !places.take_share(&sharer, 1));
         places.open.fetch_add(1, Ordering::Relaxed);
-        drop(Place { places: Arc::clone(&places), shares: vec![sharer.clone()] });
+        drop(Place { places: Arc::clone(&places), shares: vec![sharer.clone()], is_refused: false });
         assert!(places.shares.is_empty());
         assert!(places.take_share(&sharer, 1));
     }

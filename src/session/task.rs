@@ -125,6 +125,12 @@ pub(super) enum OutgoingKind {
     Loose,
 }
 
+impl OutgoingKind {
+    pub(super) fn is_request(&self) -> bool {
+        matches!(self, OutgoingKind::Initialize(_) | OutgoingKind::Request(_))
+    }
+}
+
 /// See [`Task::barrier`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Barrier {
@@ -221,6 +227,7 @@ impl Task {
     /// Runs the session to its end. A panic ends this session only: the state outlives it, so that what is owed can be
     /// answered (DESIGN rule 7).
     pub(super) async fn live(mut self) {
+        self.evidence.connected(self.refusal.as_ref().map(|refusal| refusal.reason)).await;
         let ending = if let Ok(ending) = AssertUnwindSafe(self.run()).catch_unwind().await {
             ending
         } else {
@@ -239,13 +246,14 @@ impl Task {
             self.set_timer();
             let parked = self.parked.as_ref().map_or(0, Bytes::len);
             let next_phase = if self.phase < Phase::Closing { Phase::Closing } else { Phase::Over };
-            let spent = self.outbox.is_budget_spent();
+            let (spent, listens) = (self.outbox.is_spent(), self.outbox.has_room_for_own());
             tokio::select! {
                 biased;
                 () = self.outbox.client_gone() => return self.client_ending(),
                 () = self.drain.reached(next_phase), if self.phase < Phase::Over => self.phase = next_phase,
                 Some((errand, answer)) = self.heads.next() => self.on_head(errand, answer),
-                Some(delivery) = self.inbox.recv() => self.on_delivery(delivery).await,
+                Some(delivery) = self.inbox.recv(), if listens => self.on_delivery(delivery).await,
+                () = self.outbox.room_for_own(), if !listens => {}
                 () = self.outbox.room_for(parked), if self.parked.is_some() => self.unpark(),
                 () = self.outbox.room_for(1), if spent && self.parked.is_none() => {}
                 Some((source, item)) = self.bodies.next(), if !spent && self.parked.is_none() => {

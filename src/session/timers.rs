@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{AbortHandle, Aborted, abortable};
+use http::HeaderValue;
 use tokio::time::{Instant, timeout};
 
 use super::calls::{CallState, Serial};
@@ -19,7 +19,7 @@ use crate::upstream::{Answer, End, Fault, Replies};
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 /// How long a request that was answered 401 waits to be posted again.
 const DEFERRED: Duration = Duration::from_secs(30);
-/// How many ids are remembered whose late repetition must not run.
+/// How many requests may wait to be posted again, and of how many more the late repetition must not run.
 const REMEMBERED: usize = 64;
 /// How long a session that is there to be refused stays.
 const REFUSED: Duration = Duration::from_secs(60);
@@ -40,13 +40,13 @@ pub(super) enum Listening {
     /// Not opened: the handshake is not done, or the server has none.
     Off,
     /// The head is awaited, without a limit: Java sends none until the first event.
-    Opening { past: Past, last_id: Option<Bytes>, credential: Credential, asking: AbortHandle },
+    Opening { past: Past, last_id: Option<HeaderValue>, credential: Credential, asking: AbortHandle },
     /// It is being read.
     Open { past: Past, since: Instant, reading: AbortHandle },
     /// It will be opened again.
-    Closed { past: Past, until: Instant, last_id: Option<Bytes> },
+    Closed { past: Past, until: Instant, last_id: Option<HeaderValue> },
     /// It will be opened under another credential than this one, which was turned down.
-    Barred { past: Past, last_id: Option<Bytes>, credential: Credential },
+    Barred { past: Past, last_id: Option<HeaderValue>, credential: Credential },
 }
 
 /// What came of opening the GET stream so far.
@@ -73,10 +73,22 @@ pub(super) struct Deferred {
 }
 
 impl Deferred {
-    /// `id` is owed an error unless it is posted again in time.
-    pub(super) fn defer(&mut self, id: RequestId, now: Instant) {
+    /// `id` is owed an error unless it is posted again in time. With too many of them the oldest has to get its error now,
+    /// and is given back.
+    #[must_use]
+    fn defer(&mut self, id: RequestId, now: Instant) -> Option<RequestId> {
         self.forget(&id);
         self.owed.push_back((id, now + DEFERRED));
+        if self.owed.len() > REMEMBERED { self.owed.pop_front().map(|(oldest, _)| self.remember(oldest)) } else { None }
+    }
+
+    /// `id` gets its error: what is posted under it from now on must not run.
+    fn remember(&mut self, id: RequestId) -> RequestId {
+        if self.answered.len() == REMEMBERED {
+            self.answered.pop_front();
+        }
+        self.answered.push_back(id.clone());
+        id
     }
 
     /// `id` was posted again, or cancelled.
@@ -102,11 +114,7 @@ impl Deferred {
             return None;
         }
         let (id, _) = self.owed.pop_front()?;
-        if self.answered.len() == REMEMBERED {
-            self.answered.pop_front();
-        }
-        self.answered.push_back(id.clone());
-        Some(id)
+        Some(self.remember(id))
     }
 }
 
@@ -138,6 +146,12 @@ impl Task {
         .unwrap_or_else(|| Instant::now() + NEVER)
     }
 
+    /// Whether the answer of a call is there and not read for want of room.
+    fn is_not_read(&mut self, serial: Serial) -> bool {
+        let is_reading = self.calls.get_mut(serial).is_some_and(|call| call.status.is_some());
+        is_reading && (self.parked.is_some() || self.outbox.is_spent())
+    }
+
     pub(super) fn refused_until(&self) -> Instant {
         self.since + REFUSED
     }
@@ -151,6 +165,11 @@ impl Task {
         }
         while let Some(serial) = self.calls.overdue(now) {
             let silence = self.context.config.call_silence;
+            if self.is_not_read(serial) {
+                // It is us who are silent: the client takes nothing, or all clients together hold too much.
+                self.calls.postpone(serial, now + silence);
+                continue;
+            }
             let owed = self.calls.get_mut(serial).filter(|call| call.state == CallState::Owed && !call.is_initialize);
             if let Some(id) = owed.map(|call| call.id.clone()) {
                 self.say(cancelled_notification(&id));
@@ -161,8 +180,7 @@ impl Task {
             self.resume(serial, &last_id);
         }
         while let Some(id) = self.deferred.take_due(now) {
-            let text = "the upstream rejected the credential, and the request was not sent again with another";
-            self.answer_error(&id, &RpcError::new(code::UNAUTHORIZED, "unauthorized", text));
+            self.answer_unauthorized(&id);
         }
         if let Listening::Closed { past, until, last_id } = &self.listening
             && *until <= now
@@ -170,6 +188,18 @@ impl Task {
             let (past, last_id) = (*past, last_id.clone());
             self.listen(past, last_id);
         }
+    }
+
+    /// The POST of `id` was answered 401: an error follows unless it is posted again.
+    pub(super) fn defer(&mut self, id: RequestId) {
+        if let Some(oldest) = self.deferred.defer(id, Instant::now()) {
+            self.answer_unauthorized(&oldest);
+        }
+    }
+
+    fn answer_unauthorized(&mut self, id: &RequestId) {
+        let text = "the upstream rejected the credential, and the request was not sent again with another";
+        self.answer_error(id, &RpcError::new(code::UNAUTHORIZED, "unauthorized", text));
     }
 
     /// Opens the GET stream, once: the client's `initialized` was accepted. Servers without sessions have none.
@@ -180,7 +210,7 @@ impl Task {
     }
 
     /// Asks for the rest of a call's stream.
-    fn resume(&mut self, serial: Serial, last_id: &Bytes) {
+    fn resume(&mut self, serial: Serial, last_id: &HeaderValue) {
         let Some(call) = self.calls.get_mut(serial) else { return };
         if call.state != CallState::Owed {
             self.calls.remove(serial);
@@ -203,14 +233,14 @@ impl Task {
         }
     }
 
-    fn listen(&mut self, past: Past, last_id: Option<Bytes>) {
+    fn listen(&mut self, past: Past, last_id: Option<HeaderValue>) {
         let headers = self.credentials.headers();
         let (sending, credential) = (self.link.listen(&headers, last_id.as_ref()), Credential::of(&headers));
         let (sending, asking) = abortable(sending);
         // The head of a stream that was given up is nobody's: above all not that of the next one.
         let head = sending.map(|answer| match answer {
             Ok(answer) => (Errand::Listen, answer),
-            Err(Aborted) => (Errand::Own, Err(Fault::Broken("given up".to_owned()))),
+            Err(Aborted) => (Errand::Own, Err(Fault::GivenUp)),
         });
         self.heads.push(head.boxed());
         self.listening = Listening::Opening { past, last_id, credential, asking };
@@ -265,7 +295,7 @@ impl Task {
         self.listen_later(past, end.retry, end.last_id);
     }
 
-    fn listen_later(&mut self, past: Past, retry: Option<Duration>, last_id: Option<Bytes>) {
+    fn listen_later(&mut self, past: Past, retry: Option<Duration>, last_id: Option<HeaderValue>) {
         let backoff = SHORTEST_BACKOFF.saturating_mul(1 << past.attempt.min(5)).min(LONGEST_BACKOFF);
         // A short `retry` is no leave to spin on a server that ends the stream at once.
         let wait = retry.unwrap_or_default().max(backoff).min(LONGEST_BACKOFF) + self.jitter();

@@ -207,7 +207,8 @@ impl Decoder {
                 });
             }
             b"event" => self.kind = Some(value).filter(|kind| !kind.is_empty()),
-            b"id" if !value.contains(&0) => self.last_id = Some(value),
+            // An empty id takes back the one before: there is nothing to go on from.
+            b"id" if !value.contains(&0) => self.last_id = Some(value).filter(|id| !id.is_empty()),
             b"retry" => self.retry = milliseconds(&value).or(self.retry),
             name if name.first() == Some(&b'{') => self.stray = Some(line),
             _ => {}

@@ -101,8 +101,10 @@ impl Log {
         };
         let mut bytes = serde_json::to_vec(&line).expect("records are made of strings and numbers");
         bytes.push(b'\n');
-        if shared.queue.send_timeout(Command::Line(bytes), PATIENCE).await.is_err() {
-            shared.health.lose_one();
+        // Dropped before the record is handed over, it counts as lost too: its number is gone.
+        let loss = Loss(&shared.health);
+        if shared.queue.send_timeout(Command::Line(bytes), PATIENCE).await.is_ok() {
+            std::mem::forget(loss);
         }
     }
 
@@ -132,6 +134,15 @@ impl Log {
     #[must_use]
     pub fn boot_id(&self) -> &str {
         &self.shared.boot
+    }
+}
+
+/// Counts a lost record when it is dropped.
+struct Loss<'a>(&'a Health);
+
+impl Drop for Loss<'_> {
+    fn drop(&mut self) {
+        self.0.lose_one();
     }
 }
 

@@ -25,7 +25,7 @@ pub enum Fault {
         status: u16,
     },
     /// The answer is no JSON-RPC message. Its status and the start of its text are the diagnosis.
-    #[error("upstream answered HTTP {status}: {text}")]
+    #[error("upstream answered HTTP {status}: {text}{}", may_have_run(*status))]
     NotRpc {
         /// The status.
         status: u16,
@@ -44,11 +44,19 @@ pub enum Fault {
     #[error("upstream compressed its answer ({0}) although only identity was accepted; the call may have run")]
     Encoded(String),
     /// A redirect that is not followed.
-    #[error("upstream redirects to {0}; set --upstream to the final URL")]
+    #[error("upstream redirects to {0}; set --upstream to the final URL (nothing ran)")]
     Redirect(String),
+    /// Nobody here waits for the answer any more.
+    #[error("the exchange was given up; the call may have run")]
+    GivenUp,
     /// Nothing came for too long.
     #[error("upstream was silent for {} s; the call may have run", .0.as_secs())]
     Silent(Duration),
+}
+
+/// A 4xx turns a request away; behind any other status it may have been carried out.
+fn may_have_run(status: u16) -> &'static str {
+    if (400..500).contains(&status) { "" } else { "; the call may have run" }
 }
 
 impl Fault {
@@ -75,6 +83,7 @@ impl Fault {
             Fault::TooLarge { .. } => "upstream_message_too_large",
             Fault::Encoded(_) => "upstream_encoding",
             Fault::Redirect(_) => "upstream_redirect",
+            Fault::GivenUp => "given_up",
             Fault::Silent(_) => "upstream_timeout",
         }
     }

@@ -72,12 +72,17 @@ const USER_TIMEOUT: Duration = Duration::from_secs(45);
 /// Probes on idle connections.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
+/// HTTP/2: bytes that the server may send ahead on one stream, and on all.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 30;
+
 /// Reaches the upstream by reqwest.
 #[derive(Debug, Clone)]
 pub struct HttpTransport {
     client: reqwest::Client,
     /// What is added to every request.
     headers: Arc<HeaderMap>,
+    configured: Arc<Url>,
     /// The configured URL, with the path of a redirect that was followed.
     url: Arc<RwLock<Url>>,
 }
@@ -86,8 +91,8 @@ impl HttpTransport {
     /// Makes the client; no connection is opened.
     ///
     /// # Errors
-    /// When the TLS roots of the system cannot be used.
-    pub fn new(config: &Config) -> Result<Self, reqwest::Error> {
+    /// What keeps TLS from being set up: a key that does not fit its certificate, no authorities on this system.
+    pub fn new(config: &Config) -> Result<Self, String> {
         // Fails only if a provider was installed before, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut client = reqwest::Client::builder()
@@ -95,7 +100,6 @@ impl HttpTransport {
             .retry(reqwest::retry::never())
             .no_proxy()
             .referer(false)
-            .tls_certs_merge(config.authorities.iter().cloned())
             .connect_timeout(config.connect_timeout)
             .pool_idle_timeout(POOL_IDLE)
             .tcp_nodelay(true)
@@ -103,15 +107,33 @@ impl HttpTransport {
             .tcp_user_timeout(USER_TIMEOUT);
         client = match config.version {
             HttpVersion::Http1 => client.http1_only(),
-            HttpVersion::Http2 => client.http2_prior_knowledge(),
+            // All streams share one connection and its window: what clients that do not read leave unread must not
+            // fill it.
+            HttpVersion::Http2 => client
+                .http2_prior_knowledge()
+                .http2_initial_stream_window_size(STREAM_WINDOW)
+                .http2_initial_connection_window_size(CONNECTION_WINDOW),
+        };
+        // Without TLS nobody has to vouch: images without any authorities are common.
+        client = if config.url.scheme() == "https" {
+            client.tls_certs_merge(config.authorities.iter().cloned())
+        } else {
+            client.tls_certs_only([])
         };
         if let Some(identity) = &config.identity {
             client = client.identity(identity.clone());
         }
         let host = config.host.iter().map(|host| (header::HOST, host.clone()));
         let headers = config.headers.iter().cloned().chain(host).collect();
-        let url = Arc::new(RwLock::new(config.url.clone()));
-        Ok(HttpTransport { client: client.build()?, headers: Arc::new(headers), url })
+        let (configured, url) = (Arc::new(config.url.clone()), Arc::new(RwLock::new(config.url.clone())));
+        let client = client.build().map_err(|error| root_cause(&error))?;
+        Ok(HttpTransport { client, headers: Arc::new(headers), configured, url })
+    }
+
+    fn remember(&self, url: &Url) {
+        if self.url() != *url {
+            *self.url.write().unwrap_or_else(PoisonError::into_inner) = url.clone();
+        }
     }
 
     fn url(&self) -> Url {
@@ -119,11 +141,15 @@ impl HttpTransport {
     }
 
     /// Sends, and follows one 307 or 308 on the configured origin: Starlette answers `/mcp/` so, behind TLS with a
-    /// `Location` of the wrong scheme. The way is remembered.
+    /// `Location` of the wrong scheme. A way that proved good is remembered, until it proves bad.
     async fn exchange(self, exchange: Exchange) -> Result<Answer, Fault> {
         let url = self.url();
         let answer = self.once(url.clone(), &exchange).await?;
         if !answer.status.is_redirection() {
+            if answer.status.is_server_error() || answer.status == StatusCode::NOT_FOUND {
+                // A redirect to a page about maintenance ends with the maintenance.
+                self.remember(&self.configured);
+            }
             return Ok(answer);
         }
         let location = answer.headers.get(header::LOCATION);
@@ -137,7 +163,9 @@ impl HttpTransport {
                 if answer.status.is_redirection() {
                     return Err(Fault::Redirect(origin(&target)));
                 }
-                *self.url.write().unwrap_or_else(PoisonError::into_inner) = moved;
+                if answer.status.is_success() {
+                    self.remember(&moved);
+                }
                 Ok(answer)
             }
             Some(target) => Err(Fault::Redirect(origin(&target))),
@@ -149,8 +177,11 @@ impl HttpTransport {
         let mut request = reqwest::Request::new(exchange.method.clone(), url);
         let headers = request.headers_mut();
         *headers = exchange.headers.clone();
+        for name in self.headers.keys() {
+            headers.remove(name);
+        }
         for (name, value) in &*self.headers {
-            headers.insert(name.clone(), value.clone());
+            headers.append(name.clone(), value.clone());
         }
         if !exchange.body.is_empty() {
             *request.body_mut() = Some(exchange.body.clone().into());

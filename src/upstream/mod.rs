@@ -14,6 +14,6 @@ mod transport;
 pub use fault::Fault;
 pub use forward::{Hop, forwarded_headers, is_looping};
 pub use http::{Config, HttpTransport, HttpVersion, is_reserved};
-pub use replies::{End, Item, Replies};
+pub use replies::{End, Item, MAX_MESSAGE, Replies};
 pub use session_era::Link;
 pub use transport::{Answer, Body, Exchange, Sending, Transport};

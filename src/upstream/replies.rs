@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use ::http::{StatusCode, header};
+use ::http::{HeaderValue, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 
@@ -18,7 +18,7 @@ use crate::mcp::{self, Malformed, Message, MessageKind};
 use crate::sse::{Decoder, Event};
 
 /// Largest event and largest body that is held, in bytes.
-const CAP: usize = 16 << 20;
+pub const MAX_MESSAGE: usize = 16 << 20;
 
 /// What a server's answer yields, in order; [`Item::End`] comes last and always.
 #[derive(Debug)]
@@ -36,8 +36,8 @@ pub enum Item {
 pub struct End {
     /// What went wrong, which matters if there was no answer; `None` when the stream simply ended.
     pub fault: Option<Fault>,
-    /// The id of the last event, where a stream could be resumed.
-    pub last_id: Option<Bytes>,
+    /// The id of the last event, where a stream could be resumed; one that no header can carry is of no use.
+    pub last_id: Option<HeaderValue>,
     /// How long the server wants its clients to wait before that.
     pub retry: Option<Duration>,
 }
@@ -66,8 +66,11 @@ impl Replies {
     /// Starts to read an answer.
     #[must_use]
     pub fn of(answer: Answer) -> Self {
-        let form =
-            if answer.is_event_stream() { Form::Events(Decoder::new(CAP)) } else { Form::Document(BytesMut::new()) };
+        let form = if answer.is_event_stream() {
+            Form::Events(Decoder::new(MAX_MESSAGE))
+        } else {
+            Form::Document(BytesMut::new())
+        };
         let text_of = |name| answer.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let retry_after = text_of(header::RETRY_AFTER);
         let encoding = text_of(header::CONTENT_ENCODING).filter(|encoding| !encoding.eq_ignore_ascii_case("identity"));
@@ -88,7 +91,9 @@ impl Replies {
 
     fn take(&mut self, chunk: &Bytes) {
         match &mut self.form {
-            Form::Document(held) if held.len() + chunk.len() > CAP => self.end(Some(Fault::TooLarge { cap: CAP })),
+            Form::Document(held) if held.len() + chunk.len() > MAX_MESSAGE => {
+                self.end(Some(Fault::TooLarge { cap: MAX_MESSAGE }));
+            }
             Form::Document(held) => held.extend_from_slice(chunk),
             Form::Events(decoder) => {
                 decoder.feed(chunk);
@@ -114,7 +119,7 @@ impl Replies {
                 self.end(fault);
             }
             Form::Events(decoder) => {
-                let (last_id, retry) = (decoder.last_id().cloned(), decoder.retry());
+                let (last_id, retry) = (last_id(&decoder), decoder.retry());
                 let stray = decoder.into_stray().and_then(|stray| mcp::parse(&stray).ok()).into_iter().flatten();
                 self.ready.extend(stray.filter(is_answer).map(Item::Message));
                 let fault = self.garbage.take().map(|text| self.not_rpc(text));
@@ -141,12 +146,16 @@ impl Replies {
 
     fn end(&mut self, fault: Option<Fault>) {
         let (last_id, retry) = match &self.form {
-            Form::Events(decoder) => (decoder.last_id().cloned(), decoder.retry()),
+            Form::Events(decoder) => (last_id(decoder), decoder.retry()),
             Form::Document(_) => (None, None),
         };
         self.ended = true;
         self.ready.push_back(Item::End(End { fault, last_id, retry }));
     }
+}
+
+fn last_id(decoder: &Decoder) -> Option<HeaderValue> {
+    HeaderValue::from_bytes(decoder.last_id()?).ok()
 }
 
 fn is_answer(message: &Message) -> bool {
@@ -190,7 +199,7 @@ impl Stream for Replies {
 
 #[cfg(test)]
 mod tests {
-    use ::http::{HeaderMap, HeaderValue};
+    use ::http::HeaderMap;
     use futures_util::{FutureExt as _, StreamExt as _, stream};
 
     use super::*;

@@ -64,13 +64,13 @@ impl Link {
         self.transport.send(Exchange { method: Method::POST, headers, body })
     }
 
-    /// Opens the GET stream, or resumes a stream after `last_event_id`.
+    /// Opens the GET stream, after `last_event_id` if it was open before.
     #[must_use]
-    pub fn listen(&self, headers: &HeaderMap, last_event_id: Option<&Bytes>) -> Sending {
+    pub fn listen(&self, headers: &HeaderMap, last_event_id: Option<&HeaderValue>) -> Sending {
         let mut headers = self.headers(headers);
         headers.insert(header::ACCEPT, EVENT_STREAM);
-        if let Some(id) = last_event_id.and_then(|id| HeaderValue::from_bytes(id).ok()) {
-            headers.insert(mcp::LAST_EVENT_ID, id);
+        if let Some(id) = last_event_id {
+            headers.insert(mcp::LAST_EVENT_ID, id.clone());
         }
         self.transport.send(Exchange { method: Method::GET, headers, body: Bytes::new() })
     }

@@ -138,3 +138,17 @@ async fn environment_is_read_and_flags_win() {
     let output = within("the end", command.output()).await.expect("an end");
     assert!(!String::from_utf8_lossy(&output.stderr).contains("nonsense"));
 }
+
+#[tokio::test]
+async fn plain_upstream_needs_no_authorities() {
+    let mut command = binary();
+    command.args(["serve", "--upstream", "http://127.0.0.1:9/mcp", "--listen", "127.0.0.1:0", "--drain-delay", "0s"]);
+    // As in an image without any certificates.
+    command.env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", "/nonexistent");
+    let mut child = command.spawn().expect("the binary");
+    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let line = within("the first line", lines.next_line()).await.expect("readable").expect("a line");
+    assert!(line.contains("accepting connections"), "{line}");
+    signal(&child, "TERM").await;
+    within("the end", child.wait()).await.expect("a status");
+}

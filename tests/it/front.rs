@@ -266,6 +266,19 @@ async fn limits_for_one_client_and_one_address_leave_the_others_alone() {
 }
 
 #[tokio::test]
+async fn refused_guests_take_no_place_of_others() {
+    let (_upstream, proxy) = both(&[("max-sessions", "3"), ("max-sessions-per-principal", "1")]).await;
+    let mut greedy = Vec::new();
+    for _ in 0..8 {
+        greedy.push(LegacyClient::connect(&proxy, &[("authorization", "Bearer a")]).await);
+    }
+    let mut other = LegacyClient::connect(&proxy, &[("authorization", "Bearer b")]).await;
+    assert!(other.initialize().await["result"].is_object());
+    drop((greedy, other));
+    proxy.stop().await;
+}
+
+#[tokio::test]
 async fn stream_on_which_nothing_is_posted_costs_the_upstream_nothing() {
     let (upstream, proxy) = both(&[]).await;
     let probes = [proxy.client().await, proxy.client().await];

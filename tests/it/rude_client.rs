@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Behaviour, FakeUpstream, Proxy, RawClient, pass, post};
+use crate::support::{Behaviour, FLOOD, FakeUpstream, Proxy, RawClient, pass, post};
 
 const SSE: Behaviour = Behaviour { sessions: true, sse: true, token: None };
 
@@ -147,6 +147,9 @@ async fn posted_bytes_that_the_upstream_does_not_take_are_bounded() {
     for id in 5..8 {
         assert_eq!(client.answer(id).await["error"]["data"]["reason"], "too_many_in_flight", "{id}");
     }
+    // What is small passes all the same: a 503 would end a Python client.
+    client.post(json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 3}})).await;
+    upstream.wait_for("the cancellation", |seen| seen.body["params"]["requestId"] == 3).await;
     upstream.wait_for("what was taken", |seen| seen.body["id"] == 4).await;
     assert!(upstream.seen().iter().all(|seen| seen.body["id"].as_u64().unwrap_or(0) < 5));
     drop(client);
@@ -156,19 +159,26 @@ async fn posted_bytes_that_the_upstream_does_not_take_are_bounded() {
 #[tokio::test]
 async fn posts_beyond_the_memory_of_the_proxy_are_refused_and_taken_again_later() {
     let upstream = FakeUpstream::start(Behaviour { sse: false, ..SSE }).await;
-    let proxy = Proxy::start(upstream.url(), &[("memory", "1MiB")]);
-    let (mut greedy, mut modest) = (proxy.client().await, proxy.client().await);
-    greedy.initialize().await;
+    let proxy = Proxy::start(upstream.url(), &[("memory", "32MiB")]);
+    let (mut greedy, mut modest) = (Vec::new(), proxy.client().await);
     modest.initialize().await;
-    greedy.call(1, "hang", json!({"pad": "x".repeat(900 << 10)})).await;
-    upstream.wait_for("the large one", |seen| seen.body["id"] == 1).await;
-    modest.call(2, "echo", json!({"text": "y".repeat(200 << 10)})).await;
+    for _ in 0..3 {
+        let mut client = proxy.client().await;
+        client.initialize().await;
+        for id in 1..4 {
+            client.call(id, "hang", json!({"pad": "x".repeat(3900 << 10)})).await;
+        }
+        greedy.push(client);
+    }
+    let large = json!({"text": "y".repeat(3 << 20)});
+    modest.call(2, "echo", large.clone()).await;
     assert_eq!(modest.answer(2).await["error"]["data"]["reason"], "proxy_memory");
-    greedy.post(json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}})).await;
-    drop(greedy);
-    proxy.logged("legacy.end", 1).await;
-    modest.call(3, "echo", json!({"text": "y".repeat(200 << 10)})).await;
+    modest.call(3, "echo", json!({"text": "small ones always pass"})).await;
     assert!(modest.answer(3).await["result"].is_object());
+    drop(greedy);
+    proxy.logged("legacy.end", 3).await;
+    modest.call(4, "echo", large).await;
+    assert!(modest.answer(4).await["result"].is_object());
     drop(modest);
     proxy.stop().await;
 }
@@ -178,7 +188,7 @@ async fn odd_ids_are_refused_and_valid_ones_keep_their_form() {
     let (upstream, proxy) = both(&[]).await;
     let mut client = proxy.client().await;
     client.initialize().await;
-    for id in ["null", "{}", "[1]", "true", "nope", "\"a"] {
+    for id in ["null", "{}", "[1]", "true", "nope", "\"a", &*format!("\"{}\"", "x".repeat(300))] {
         let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/list"}}"#);
         assert_eq!(client.post_text(text, &[]).await.status, 400, "{id}");
     }
@@ -411,5 +421,79 @@ async fn header_bytes_that_are_not_ascii_and_doubled_credentials_are_refused() {
         assert!(client.text().starts_with("HTTP/1.1 400"), "{}", client.text());
     }
     assert!(upstream.seen().is_empty());
+    proxy.stop().await;
+}
+
+/// Each holds a place among those that may be posted again.
+#[tokio::test]
+async fn flood_of_requests_under_a_rejected_credential_gets_one_error_each() {
+    let upstream = FakeUpstream::start(Behaviour { token: Some("good"), ..SSE }).await;
+    let proxy = Proxy::start(upstream.url(), &[]);
+    let mut client = proxy.client().await;
+    let ask = |id: usize| json!({"jsonrpc": "2.0", "id": id, "method": "initialize", "params": {}}).to_string();
+    for id in 0..100 {
+        assert_eq!(client.post_text(ask(id), &[("authorization", "Bearer bad")]).await.status, 401);
+    }
+    // Of 64 the client may still change its mind; the others are told now.
+    for id in 0..36 {
+        assert_eq!(client.message().await["id"], id);
+    }
+    pass(Duration::from_secs(31)).await;
+    for id in 36..100 {
+        assert_eq!(client.message().await["id"], id);
+    }
+    drop(client);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn client_that_waits_gets_what_is_small_while_others_hold_all_memory() {
+    let upstream = FakeUpstream::start(SSE).await;
+    let proxy = Proxy::start(upstream.url(), &[("memory", "32MiB"), ("outbox", "20MiB")]);
+    let mut stalled = Vec::new();
+    for _ in 0..2 {
+        let mut client = proxy.client().await;
+        client.initialize().await;
+        client.call("flood", "flood", json!({})).await;
+        stalled.push(client);
+    }
+    let mut client = proxy.client().await;
+    client.initialize().await;
+    let mut before = usize::MAX;
+    while std::mem::replace(&mut before, upstream.flooded()) != upstream.flooded() {
+        for _ in 0..20 {
+            client.call(1, "echo", json!({"text": "small"})).await;
+            assert!(client.answer(1).await["result"].is_object());
+        }
+    }
+    assert!(before < 2 * FLOOD * (64 << 10), "the floods are stuck");
+    client.call(2, "progress", json!({})).await;
+    assert!(client.until_answer(2).await.len() > 1);
+    drop((stalled, client));
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn slow_client_is_not_told_that_the_upstream_was_silent() {
+    let upstream = FakeUpstream::start(SSE).await;
+    let proxy = Proxy::start(upstream.url(), &[("call-timeout", "20s"), ("stall", "10m")]);
+    let (mut client, mut other) = (proxy.client().await, proxy.client().await);
+    client.initialize().await;
+    other.initialize().await;
+    client.call(1, "flood", json!({})).await;
+    for _ in 0..4 {
+        let mut before = usize::MAX;
+        while std::mem::replace(&mut before, upstream.flooded()) != upstream.flooded() {
+            for _ in 0..20 {
+                other.call(1, "echo", json!({"text": "x"})).await;
+                other.answer(1).await;
+            }
+        }
+        pass(Duration::from_secs(21)).await;
+    }
+    let messages = client.until_answer(1).await;
+    assert_eq!(messages.len(), FLOOD + 1);
+    assert!(messages[FLOOD]["result"].is_object(), "{}", messages[FLOOD]);
+    drop((client, other));
     proxy.stop().await;
 }

@@ -10,7 +10,7 @@
 //! | rule | tests |
 //! |---|---|
 //! | U1 exact `Accept`, `Content-Type`, `Accept-Encoding`, `Host`, query kept; E1 | `media_types_encoding_and_host_are_exact` |
-//! | U1 307 and 308 once, path only, remembered; E13 | `redirect_307_is_followed_once_on_the_configured_origin`, `redirect_307_loop_is_one_error`, `redirect_keeps_body_headers_and_session`, `redirect_to_nowhere_is_one_error` |
+//! | U1 307 and 308 once, path only, remembered; E13 | `redirect_307_is_followed_once_on_the_configured_origin`, `redirect_307_loop_is_one_error`, `redirect_keeps_body_headers_and_session`, `redirect_to_nowhere_is_one_error`, `redirect_is_remembered_only_as_long_as_it_leads_somewhere` |
 //! | U1 other redirects never; E13 | `redirect_that_changes_the_method_is_refused_by_name` |
 //! | U1 never decompressed; §5 | `compressed_answer_is_refused_by_name` |
 //! | U1 idle connections, replays only when nothing was sent; E19 | `kept_alive_connection_that_closed_meanwhile_is_not_used`, `kept_alive_connection_that_closes_under_a_request_is_no_replay`, `refused_connection_is_one_error_that_says_nothing_was_sent` |
@@ -32,7 +32,7 @@
 //! | U5 its messages reach the client | `messages_on_the_get_stream_reach_the_client`, `request_taken_without_an_answer_is_one_error_at_its_deadline`, `answer_may_come_on_a_get_stream_whose_head_was_still_to_come` |
 //! | U5 under a credential that was accepted; §2 | `get_stream_that_is_turned_down_is_opened_under_the_next_credential` |
 //! | U6 an end without an answer says whether it may have run; §6 | `connection_lost_before_the_head_is_one_error`, `connection_lost_within_the_body_is_one_error`, `connection_lost_after_the_answer_is_no_error` |
-//! | U6 resumed once, where an event was named; `retry`; E5 | `stream_that_ends_early_is_resumed_after_its_last_event`, `stream_that_breaks_again_after_news_is_resumed_again`, `stream_that_ends_again_without_news_is_one_error`, `server_that_does_not_resume_is_one_error`, `server_that_never_says_whether_it_resumes_is_one_error`, `stream_is_resumed_when_the_server_said`, `stream_of_a_cancelled_call_is_not_resumed` |
+//! | U6 resumed once, where an event was named; `retry`; E5 | `stream_that_ends_early_is_resumed_after_its_last_event`, `stream_that_breaks_again_after_news_is_resumed_again`, `stream_that_ends_again_without_news_is_one_error`, `server_that_does_not_resume_is_one_error`, `server_that_never_says_whether_it_resumes_is_one_error`, `stream_is_resumed_when_the_server_said`, `stream_of_a_cancelled_call_is_not_resumed`, `stream_without_an_id_to_go_on_from_is_not_resumed`, `stream_with_garbage_in_it_is_resumed` |
 //! | U8 cancel, keep draining, drop the late answer; E8 | `late_answer_of_a_cancelled_call_is_dropped_and_its_stream_drained`, `late_error_of_a_cancelled_call_is_dropped_and_its_stream_drained`, `late_answer_is_never_taken_for_that_of_a_new_call_under_the_same_id`, `streams_are_kept_until_the_session_is_deleted` |
 //! | U8 DELETE, any status; E10 | `delete_may_be_answered_with_anything`, `delete_without_any_answer_is_given_up`, `session_that_is_given_up_is_deleted` |
 //! | U9 a server's ping is answered here; E18 | `ping_of_the_server_is_answered_here` |

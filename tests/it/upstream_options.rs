@@ -51,7 +51,8 @@ async fn refused(upstream: &FakeUpstream, options: &[(&'static str, &str)]) -> V
 async fn headers_of_the_operator_go_with_every_request_instead_of_the_clients() {
     let upstream = FakeUpstream::start(SSE).await;
     let (_folder, paths) = files(&[("key", "from a file\n")]);
-    let header = format!("X-Functions-Key: @{}\nx-api-key: the operator's, with a comma", paths[0]);
+    let header =
+        format!("X-Functions-Key: @{}\nx-api-key: the operator's, with a comma\nx-twice: 1\nx-twice: 2", paths[0]);
     let values: Vec<&str> = header.split('\n').collect();
     let proxy = Proxy::start_with(upstream.url(), |raw: &mut Raw| {
         let values = values.iter().map(|value| (*value).to_owned()).collect();
@@ -66,6 +67,7 @@ async fn headers_of_the_operator_go_with_every_request_instead_of_the_clients() 
     assert!(seen.len() >= 4, "{seen:?}");
     for seen in seen {
         assert_eq!(seen.headers["x-functions-key"], "from a file", "{seen:?}");
+        assert_eq!(seen.headers.get_all("x-twice").iter().collect::<Vec<_>>(), ["1", "2"]);
         let keys: Vec<_> = seen.headers.get_all("x-api-key").iter().collect();
         assert_eq!(keys, ["the operator's, with a comma"]);
         assert_eq!(seen.headers["x-other"], "kept");
@@ -125,6 +127,31 @@ async fn http_2_is_spoken_when_the_operator_says_so() {
     assert!(upstream.seen().iter().all(|seen| seen.version == Version::HTTP_11));
 }
 
+/// All streams share one connection, and what stalled clients leave unread must not fill it.
+#[tokio::test]
+async fn http_2_connection_is_not_stopped_by_clients_that_do_not_read() {
+    let upstream = FakeUpstream::start_over(Way { tls: None, http2: true }, SSE).await;
+    let proxy = Proxy::start(upstream.url(), &[("upstream-http", "2")]);
+    let mut stalled = Vec::new();
+    for _ in 0..6 {
+        let mut client = proxy.client().await;
+        client.initialize().await;
+        client.call("flood", "flood", json!({})).await;
+        stalled.push(client);
+    }
+    let mut client = proxy.client().await;
+    client.initialize().await;
+    let mut before = usize::MAX;
+    while std::mem::replace(&mut before, upstream.flooded()) != upstream.flooded() {
+        for _ in 0..20 {
+            client.call(1, "echo", json!({"text": "x".repeat(1 << 20)})).await;
+            assert!(client.answer(1).await["result"].is_object());
+        }
+    }
+    drop((stalled, client));
+    proxy.stop().await;
+}
+
 #[test]
 fn mistakes_in_these_options_are_told_without_quoting_a_secret() {
     let problems = |name: &'static str, value: &str| -> String {
@@ -139,7 +166,9 @@ fn mistakes_in_these_options_are_told_without_quoting_a_secret() {
         ("upstream-header", "Host: hunter2", "names host, which the proxy sets itself"),
         ("upstream-header", "Mcp-Session-Id: hunter2", "names mcp-session-id"),
         ("upstream-header", "X-Key: hunter2\u{1}", "no header can have"),
-        ("upstream-header", "X-Key: @/nowhere/hunter2", "cannot be read"),
+        ("upstream-header", "X-Key: @/nowhere/key", "names the file /nowhere/key, which cannot be read"),
+        ("upstream", "http://user:hunter2@127.0.0.1/mcp", "must not hold a user"),
+        ("memory", "1MiB", "must be 32 MiB at least"),
         ("upstream-host", "http://a/b", "is not a host"),
         ("upstream-http", "3", "is neither 1.1 nor 2"),
         ("upstream-ca", &paths[0], "holds no certificate"),

@@ -145,3 +145,29 @@ async fn stream_of_a_cancelled_call_is_not_resumed() {
     }
     assert_eq!(stage.end().await.count(resumes), 0);
 }
+
+/// An empty id takes back the one before, and one that no header can carry is of no use: a GET without an id would be
+/// the session's second listening stream.
+#[tokio::test]
+async fn stream_without_an_id_to_go_on_from_is_not_resumed() {
+    for line in ["id:\n", "id: \n", "id: a\u{1}b\n"] {
+        let mut stage = Stage::open(move |got| {
+            let end = chunk(format!("{line}{}", event(NOTE)));
+            got.calls("rude").then(|| half(vec![end, last_chunk()]))
+        })
+        .await;
+        stage.upstream.wait_for("the GET stream", |got| got.method == "GET").await;
+        let messages = stage.ask_for_all().await;
+        assert_eq!(messages.last().expect("an error")["error"]["data"]["reason"], "upstream_no_answer", "{line:?}");
+        assert_eq!(stage.end().await.count(|got| got.method == "GET"), 1, "{line:?}");
+    }
+}
+
+/// Garbage says nothing about what is to come.
+#[tokio::test]
+async fn stream_with_garbage_in_it_is_resumed() {
+    let end = vec![chunk("data: {\"nonsense\": 1}\n\n"), last_chunk()];
+    let mut stage = halved(end, || vec![stream_head(), chunk(event(&answer("101"))), last_chunk()]).await;
+    assert!(stage.ask_for_all().await[1]["result"].is_object());
+    stage.end().await;
+}

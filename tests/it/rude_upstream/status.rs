@@ -240,6 +240,35 @@ async fn redirect_307_is_followed_once_on_the_configured_origin() {
     }
 }
 
+/// A page about maintenance must not become the upstream, and a way that was good may end.
+#[tokio::test]
+async fn redirect_is_remembered_only_as_long_as_it_leads_somewhere() {
+    let turn = std::sync::atomic::AtomicUsize::new(0);
+    let mut stage = Stage::open(move |got| {
+        let number = got.calls("rude").then(|| turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed))?;
+        match (number, got.target.as_str()) {
+            (0, _) => Some(vec![moved("/maintenance")]),
+            (_, "/maintenance?code=c") => Some(vec![reply(503, &[], "back soon")]),
+            (2, _) => Some(vec![moved("/other")]),
+            (4, "/other?code=c") => Some(vec![reply(404, &[], "gone")]),
+            _ => None,
+        }
+    })
+    .await;
+    assert!(stage.ask().await["error"]["message"].as_str().expect("a text").contains("back soon"));
+    // The configured way, then another that is good, then not any more.
+    assert!(stage.ask().await["result"].is_object());
+    assert!(stage.ask().await["error"].is_object());
+    assert!(stage.ask().await["result"].is_object());
+    let upstream = stage.end().await;
+    let targets: Vec<String> =
+        upstream.got().into_iter().filter(|got| got.calls("rude")).map(|got| got.target).collect();
+    assert_eq!(
+        targets,
+        ["/mcp?code=c", "/maintenance?code=c", "/mcp?code=c", "/other?code=c", "/other?code=c", "/mcp?code=c"]
+    );
+}
+
 /// Two hops, or a way that leads in circles.
 #[tokio::test]
 async fn redirect_307_loop_is_one_error() {

@@ -1,4 +1,4 @@
-//! A bug in one session ends that session only, and what it owes is answered.
+//! The registry of sessions without sockets: an upstream with a bug, a client that never polls its stream.
 
 use std::sync::Arc;
 
@@ -73,8 +73,8 @@ async fn next(stream: &mut EventStream) -> Option<String> {
     Some(String::from_utf8(frame.into_data().expect("data").to_vec()).expect("utf-8"))
 }
 
-async fn post(sessions: &Sessions, id: &str, text: &'static str) -> Verdict {
-    let payloads = mcp::parse(&Bytes::from_static(text.as_bytes())).expect("a message");
+async fn post(sessions: &Sessions, id: &str, text: &str) -> Verdict {
+    let payloads = mcp::parse(&Bytes::copy_from_slice(text.as_bytes())).expect("a message");
     let payloads = payloads.into_iter().map(Payload::Message).collect();
     let headers = HeaderMap::new();
     let credential = Credential::of(&headers);
@@ -84,26 +84,40 @@ async fn post(sessions: &Sessions, id: &str, text: &'static str) -> Verdict {
 const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}"#;
 const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 
-#[tokio::test]
-async fn panic_ends_one_session_and_answers_what_it_owes() {
+/// Sessions before the buggy upstream.
+struct Stage {
+    sessions: Sessions,
+    tasks: Tasks,
+    books: Books,
+    path: std::path::PathBuf,
+    _folder: tempfile::TempDir,
+    _drain: Drain,
+}
+
+fn stage() -> Stage {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("traffic.log");
     let log = Log::open(Target::File(path.clone()), "test".into()).expect("a log");
     let pseudonyms = Arc::new(Pseudonyms::ephemeral(AddressForm::Hmac));
-    let books = Books { log: log.clone(), pseudonyms, metrics: Arc::new(Metrics::default()) };
-    let (tasks, (_drain, watch)) = (Tasks::default(), Drain::new());
+    let books = Books { log, pseudonyms, metrics: Arc::new(Metrics::default()) };
+    let (tasks, (drain, watch)) = (Tasks::default(), Drain::new());
     let sessions = Sessions::new(Config::default(), Arc::new(Buggy), books.clone(), tasks.clone(), watch);
+    Stage { sessions, tasks, books, path, _folder: folder, _drain: drain }
+}
 
-    let (healthy, mut its_stream) = open(&sessions).await;
-    let (broken, mut stream) = open(&sessions).await;
+#[tokio::test]
+async fn panic_ends_one_session_and_answers_what_it_owes() {
+    let Stage { sessions, tasks, books, path, .. } = &stage();
+    let (healthy, mut its_stream) = open(sessions).await;
+    let (broken, mut stream) = open(sessions).await;
     for id in [&healthy, &broken] {
-        post(&sessions, id, INITIALIZE).await;
-        post(&sessions, id, INITIALIZED).await;
+        post(sessions, id, INITIALIZE).await;
+        post(sessions, id, INITIALIZED).await;
     }
     next(&mut stream).await.expect("the handshake");
     next(&mut its_stream).await.expect("the handshake");
-    post(&sessions, &broken, r#"{"jsonrpc":"2.0","id":"owed","method":"tools/list"}"#).await;
-    post(&sessions, &broken, r#"{"jsonrpc":"2.0","id":"bug","method":"tools/call"}"#).await;
+    post(sessions, &broken, r#"{"jsonrpc":"2.0","id":"owed","method":"tools/list"}"#).await;
+    post(sessions, &broken, r#"{"jsonrpc":"2.0","id":"bug","method":"tools/call"}"#).await;
 
     let mut answers = [next(&mut stream).await.expect("an error"), next(&mut stream).await.expect("an error")];
     answers.sort();
@@ -112,14 +126,30 @@ async fn panic_ends_one_session_and_answers_what_it_owes() {
     assert_eq!(next(&mut stream).await, None, "then the stream ends");
     assert_eq!(books.metrics.panics.get(), 1);
 
-    assert_eq!(post(&sessions, &healthy, r#"{"jsonrpc":"2.0","id":0,"method":"ping"}"#).await, Verdict::Accepted);
+    assert_eq!(post(sessions, &healthy, r#"{"jsonrpc":"2.0","id":0,"method":"ping"}"#).await, Verdict::Accepted);
     assert!(next(&mut its_stream).await.expect("an answer").contains("\"id\":0"), "the other session goes on");
     drop((stream, its_stream));
     within("all tasks", tasks.ended()).await;
     assert!(sessions.is_empty());
-    log.flush().await;
+    books.log.flush().await;
     let text = std::fs::read_to_string(path).expect("the log");
     let ends: Vec<&str> = text.lines().filter(|line| line.contains("legacy.end")).collect();
     assert_eq!(ends.len(), 2);
     assert!(ends[0].contains("\"panic\"") && ends[1].contains("\"client_disconnect\""), "{ends:?}");
+}
+
+/// What is answered here costs memory until the client takes it, and a client that takes nothing can ask for ever.
+#[tokio::test(start_paused = true)]
+async fn client_that_asks_and_takes_nothing_is_listened_to_no_more() {
+    let Stage { sessions, tasks, .. } = &stage();
+    let (id, stream) = open(sessions).await;
+    let ping = format!(r#"{{"jsonrpc":"2.0","id":"{}","method":"ping"}}"#, "x".repeat(200));
+    let mut taken = 0;
+    while post(sessions, &id, &ping).await == Verdict::Accepted {
+        taken += 1;
+        assert!(taken < 5_000, "a megabyte of answers that nobody takes");
+    }
+    assert!(taken > 100, "it was listened to at first: {taken}");
+    drop(stream);
+    within("all tasks", tasks.ended()).await;
 }
