@@ -1,6 +1,6 @@
 """A FastMCP server (Python SDK) with all that the conversations in ../clients ask for:
 
-    python python_server.py --transport sse|streamable-http [--stateless] [--json]
+    python python_server.py --transport sse|streamableHttp [--stateless] [--json]
 
 Promises: exactly one line on stdout, ``LISTENING http://127.0.0.1:PORT``, once connections are accepted (SSE at /sse
 and /messages/, Streamable HTTP at /mcp), on a port that the kernel chose; the same server behind either transport;
@@ -97,6 +97,11 @@ def add_plain_tools(server: FastMCP) -> None:
         """What arrived, in a form that shows every changed byte without sending it back."""
         data = message.encode()
         return f"{len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}"
+
+    @server.tool(name="long-text", structured_output=False)
+    def long_text(length: int) -> str:
+        """As long a result as wanted, without a request of that length."""
+        return hashlib.sha256(b"seed").hexdigest() * (length // 64)
 
     @server.tool(name="get-structured-content")
     def structured(location: str) -> Weather:
@@ -274,7 +279,7 @@ def exit_with_stdin() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--transport", choices=["sse", "streamable-http"], required=True)
+    parser.add_argument("--transport", choices=["sse", "streamableHttp"], required=True)
     parser.add_argument("--stateless", action="store_true", help="no sessions (Streamable HTTP only)")
     parser.add_argument("--json", action="store_true", help="answer with JSON, not SSE (Streamable HTTP only)")
     args = parser.parse_args()

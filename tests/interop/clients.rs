@@ -1,0 +1,162 @@
+//! The legacy clients, and how a conversation of one is run.
+
+use std::process::{Command, Stdio};
+
+use crate::packages::{fixtures, node, python};
+
+/// Over which transport a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Sse,
+    StreamableHttp,
+}
+
+/// What runs a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Program {
+    /// `clients/conversation.mjs` with this name of `clients/sdk.mjs`.
+    Node(&'static str),
+    /// `clients/conversation.py` in the environment of this version.
+    Python(&'static str),
+}
+
+/// What stands in for a client where a conversation over Streamable HTTP is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direct {
+    Itself,
+    /// Another mode of the same version.
+    SameVersion(Program),
+    /// A newer version of the same SDK, as this one is too old to have Streamable HTTP: it words things its own way.
+    Newer(Program),
+}
+
+/// An official client in one version.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Client {
+    /// As people call it.
+    pub(crate) title: &'static str,
+    pub(crate) program: Program,
+    /// What speaks Streamable HTTP where it is to be compared with a conversation without the proxy.
+    pub(crate) direct: Direct,
+    /// Whether it asks for `server/discover` before it says `initialize`.
+    pub(crate) probes: bool,
+    /// The name it gives itself, as the traffic log has it.
+    pub(crate) name: &'static str,
+    /// Its `client.family` in the traffic log.
+    pub(crate) family: &'static str,
+}
+
+/// Every client that takes part.
+pub(crate) static CLIENTS: [Client; 8] = [
+    Client {
+        title: "TypeScript SDK 1.8.0",
+        program: Program::Node("typescript-1.8.0"),
+        // 1.8.0 has no Streamable HTTP.
+        direct: Direct::Newer(Program::Node("typescript-1.32.2")),
+        probes: false,
+        name: "interop-ts",
+        family: "typescript-sdk",
+    },
+    Client {
+        title: "TypeScript SDK 1.32.2",
+        program: Program::Node("typescript-1.32.2"),
+        direct: Direct::Itself,
+        probes: false,
+        name: "interop-ts",
+        family: "typescript-sdk",
+    },
+    Client {
+        title: "TypeScript client 2.4.0",
+        program: Program::Node("typescript-2.4.0"),
+        direct: Direct::Itself,
+        probes: false,
+        name: "interop-ts",
+        family: "typescript-sdk",
+    },
+    Client {
+        title: "TypeScript client 2.4.0 (auto)",
+        program: Program::Node("typescript-2.4.0-auto"),
+        // Directly, the probe would find the servers' newer era: another conversation than the one to compare with.
+        direct: Direct::SameVersion(Program::Node("typescript-2.4.0")),
+        probes: true,
+        name: "interop-ts",
+        family: "typescript-sdk",
+    },
+    Client {
+        title: "mcp-remote 0.15.1",
+        program: Program::Node("mcp-remote-0.15.1"),
+        direct: Direct::Itself,
+        probes: false,
+        name: "interop-ts",
+        family: "mcp-remote",
+    },
+    Client {
+        title: "Python SDK 1.9.0",
+        program: Program::Python("1.9.0"),
+        direct: Direct::Itself,
+        probes: false,
+        name: "interop-py",
+        family: "python-sdk",
+    },
+    Client {
+        title: "Python SDK 1.30.0",
+        program: Program::Python("1.30.0"),
+        direct: Direct::Itself,
+        probes: false,
+        name: "interop-py",
+        family: "python-sdk",
+    },
+    Client {
+        title: "Python SDK 2.3.0",
+        program: Program::Python("2.3.0"),
+        direct: Direct::Itself,
+        probes: true,
+        name: "interop-py",
+        family: "python-sdk",
+    },
+];
+
+impl Client {
+    /// The program of its direct conversation.
+    pub(crate) fn direct_program(&self) -> Program {
+        match self.direct {
+            Direct::Itself => self.program,
+            Direct::SameVersion(program) | Direct::Newer(program) => program,
+        }
+    }
+}
+
+/// Whether a conversation is a whole one, or only what the server's profile says that it lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    Whole,
+    Lacking,
+}
+
+/// Runs a conversation with the server of the profile `server` and gives the lines it printed.
+pub(crate) fn converse(program: Program, transport: Transport, url: &str, server: &str, extent: Extent) -> Vec<String> {
+    let kind = match transport {
+        Transport::Sse => "sse",
+        Transport::StreamableHttp => "http",
+    };
+    let mut command = match program {
+        Program::Node(client) => {
+            let mut command = Command::new("node");
+            command.arg(fixtures().join("clients/conversation.mjs")).arg(client);
+            command
+        }
+        Program::Python(version) => {
+            let mut command = Command::new(python(version));
+            command.arg(fixtures().join("clients/conversation.py"));
+            command
+        }
+    };
+    command.args([kind, url, server]).env("INTEROP_PACKAGES", node()).stdin(Stdio::null());
+    if extent == Extent::Lacking {
+        command.arg("lacking");
+    }
+    let output = command.output().expect("a client");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program:?} with {server} ended with {}: {errors}", output.status);
+    String::from_utf8(output.stdout).expect("utf-8").lines().map(str::to_owned).collect()
+}
