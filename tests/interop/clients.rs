@@ -18,14 +18,17 @@ pub(crate) enum Program {
     Node(&'static str),
     /// `clients/conversation.py` in the environment of this version.
     Python(&'static str),
+    /// The same, told not to ask for `server/discover`.
+    PythonWithoutProbe(&'static str),
 }
 
 /// What stands in for a client where a conversation over Streamable HTTP is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direct {
     Itself,
-    /// Another mode of the same version.
-    SameVersion(Program),
+    /// The same version without its probe, which would find the newer era of a server that has both: another
+    /// conversation than the one to compare with.
+    WithoutProbe(Program),
     /// A newer version of the same SDK, as this one is too old to have Streamable HTTP: it words things its own way.
     Newer(Program),
 }
@@ -76,8 +79,7 @@ pub(crate) static CLIENTS: [Client; 8] = [
     Client {
         title: "TypeScript client 2.4.0 (auto)",
         program: Program::Node("typescript-2.4.0-auto"),
-        // Directly, the probe would find the servers' newer era: another conversation than the one to compare with.
-        direct: Direct::SameVersion(Program::Node("typescript-2.4.0")),
+        direct: Direct::WithoutProbe(Program::Node("typescript-2.4.0")),
         probes: true,
         name: "interop-ts",
         family: "typescript-sdk",
@@ -109,7 +111,7 @@ pub(crate) static CLIENTS: [Client; 8] = [
     Client {
         title: "Python SDK 2.3.0",
         program: Program::Python("2.3.0"),
-        direct: Direct::Itself,
+        direct: Direct::WithoutProbe(Program::PythonWithoutProbe("2.3.0")),
         probes: true,
         name: "interop-py",
         family: "python-sdk",
@@ -121,7 +123,7 @@ impl Client {
     pub(crate) fn direct_program(&self) -> Program {
         match self.direct {
             Direct::Itself => self.program,
-            Direct::SameVersion(program) | Direct::Newer(program) => program,
+            Direct::WithoutProbe(program) | Direct::Newer(program) => program,
         }
     }
 }
@@ -145,9 +147,10 @@ pub(crate) fn converse(program: Program, transport: Transport, url: &str, server
             command.arg(fixtures().join("clients/conversation.mjs")).arg(client);
             command
         }
-        Program::Python(version) => {
+        Program::Python(version) | Program::PythonWithoutProbe(version) => {
+            let mode = if program == Program::Python(version) { "default" } else { "without-probe" };
             let mut command = Command::new(python(version));
-            command.arg(fixtures().join("clients/conversation.py"));
+            command.arg(fixtures().join("clients/conversation.py")).arg(mode);
             command
         }
     };

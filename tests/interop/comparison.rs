@@ -62,7 +62,11 @@ fn find_out(server: &'static Server) -> Findings {
     let mut conversations = Vec::new();
     for client in &CLIENTS {
         let control = if let Some(native) = &native {
-            converse(client.program, Transport::Sse, &native.sse_url(), server.profile, Extent::Whole)
+            let program = match client.direct {
+                Direct::WithoutProbe(program) if server.native == Native::HttpSseOfBothEras => program,
+                _ => client.program,
+            };
+            converse(program, Transport::Sse, &native.sse_url(), server.profile, Extent::Whole)
         } else {
             let program = client.direct_program();
             let straight =
@@ -85,7 +89,7 @@ fn stale(server: &Server, upgraded: &Running) -> Vec<String> {
 }
 
 fn compare(server: &Server, client: &Client, control: &[String], through: &[String]) -> Vec<(String, Verdict)> {
-    let must_be_same_line = server.native == Native::HttpSse || !matches!(client.direct, Direct::Newer(_));
+    let must_be_same_line = server.native != Native::None || !matches!(client.direct, Direct::Newer(_));
     let control: BTreeMap<String, &String> = control.iter().map(|line| (text(line, "step"), line)).collect();
     let verdict = |step: &str, line: &String| {
         if value(line).get("skipped").is_some() {

@@ -17,11 +17,14 @@ mod comparison;
 mod packages;
 mod processes;
 mod servers;
+mod table;
 
 use clients::Client;
 use comparison::{Verdict, findings};
 use serde_json::Value;
-use servers::{EVERYTHING, PYTHON_1, Server};
+use servers::{
+    EVERYTHING, FASTMCP, PYTHON_1, PYTHON_1_JSON, PYTHON_1_STATELESS, PYTHON_2, SERVERS, Server, TYPESCRIPT_2,
+};
 
 /// No client sees a difference, nothing is skipped in silence, and the log tells who it was and what it did.
 fn assert_no_difference(server: &'static Server, least_steps: usize) {
@@ -60,7 +63,8 @@ fn assert_log_tells(log: &[Value], client: &Client) {
     assert_eq!(identified.len(), 1, "{}: {log:#?}", client.title);
     let identify = identified[0];
     assert_eq!(identify["mcp.client.name"], client.name);
-    assert_eq!(identify["identity"], format!("name:{}", client.name));
+    let via = if client.family == "mcp-remote" { " via mcp-remote" } else { "" };
+    assert_eq!(identify["identity"], format!("name:{}{via}", client.name));
     assert_eq!(identify["client.family"], client.family);
     assert_eq!(events("legacy.use")[0]["mcp.method.name"], "tools/call");
     assert_eq!(events("legacy.connect").len(), events("legacy.end").len(), "every session ends");
@@ -80,6 +84,41 @@ fn clients_see_no_difference_with_server_everything() {
 }
 
 #[test]
-fn clients_see_no_difference_with_a_python_server() {
+fn clients_see_no_difference_with_a_python_1_server() {
     assert_no_difference(&PYTHON_1, 29);
+}
+
+#[test]
+fn clients_see_no_difference_with_a_stateless_python_1_server() {
+    assert_no_difference(&PYTHON_1_STATELESS, 23);
+}
+
+#[test]
+fn clients_see_no_difference_with_a_python_1_server_that_answers_with_json() {
+    assert_no_difference(&PYTHON_1_JSON, 24);
+}
+
+#[test]
+fn clients_see_no_difference_with_a_python_2_server() {
+    assert_no_difference(&PYTHON_2, 29);
+}
+
+#[test]
+fn clients_see_no_difference_with_a_fastmcp_server() {
+    assert_no_difference(&FASTMCP, 29);
+}
+
+#[test]
+fn clients_see_no_difference_with_a_typescript_2_server() {
+    assert_no_difference(&TYPESCRIPT_2, 23);
+}
+
+#[test]
+fn readme_tells_what_was_found() {
+    // From the other end than the tests above, so that two threads do not wait for each other's conversations.
+    let mut found: Vec<_> = SERVERS.iter().rev().map(|server| (*server, findings(server))).collect();
+    found.reverse();
+    let table = table::render(&found);
+    std::fs::write(packages::home().join("table.md"), &table).expect("a file for the table");
+    table::assert_readme_holds(&table);
 }

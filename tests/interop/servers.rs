@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::packages::{fixtures, node, python};
+use crate::packages::{fixtures, python};
 use crate::processes::ServerProcess;
 
 /// What the proxy's conversations are compared with.
@@ -10,6 +10,9 @@ use crate::processes::ServerProcess;
 pub(crate) enum Native {
     /// The same server has HTTP+SSE of its own that can do the same: the same client over it must see the same bytes.
     HttpSse,
+    /// The same, but over HTTP+SSE the server speaks the era of 2026 too, to clients that probe for it. Streamable HTTP,
+    /// to which the proxy maps, has another way to it; so these clients are compared with themselves without the probe.
+    HttpSseOfBothEras,
     /// It has none, or one that can do more than this mode: the client's direct conversation over Streamable HTTP.
     None,
 }
@@ -20,6 +23,7 @@ enum Program {
     Everything,
     /// `servers/python_server.py` in the environment of this version, with these arguments.
     Python(&'static str, &'static [&'static str]),
+    TypeScript,
 }
 
 /// A real server in one mode.
@@ -51,8 +55,49 @@ pub(crate) static PYTHON_1: Server = Server {
     program: Program::Python("1.30.0", &[]),
 };
 
+pub(crate) static PYTHON_1_STATELESS: Server = Server {
+    profile: "python-1.30-stateless",
+    title: "Python 1.30 stateless",
+    about: "the same with `stateless_http=True`",
+    native: Native::None,
+    program: Program::Python("1.30.0", &["--stateless"]),
+};
+
+pub(crate) static PYTHON_1_JSON: Server = Server {
+    profile: "python-1.30-json",
+    title: "Python 1.30 JSON",
+    about: "the same with `json_response=True`",
+    native: Native::None,
+    program: Program::Python("1.30.0", &["--json"]),
+};
+
+pub(crate) static PYTHON_2: Server = Server {
+    profile: "python-2.3",
+    title: "Python 2.3",
+    about: "MCPServer of the Python `mcp` 2.3.0",
+    native: Native::HttpSseOfBothEras,
+    program: Program::Python("2.3.0", &[]),
+};
+
+pub(crate) static FASTMCP: Server = Server {
+    profile: "fastmcp-4.1",
+    title: "fastmcp 4.1",
+    about: "the Python `fastmcp` 4.1.2",
+    native: Native::HttpSseOfBothEras,
+    program: Program::Python("2.3.0", &["--library", "fastmcp"]),
+};
+
+pub(crate) static TYPESCRIPT_2: Server = Server {
+    profile: "typescript-2.4",
+    title: "TypeScript 2.4",
+    about: "`createMcpHandler` of `@modelcontextprotocol/server` 2.4.0, which is stateless",
+    native: Native::None,
+    program: Program::TypeScript,
+};
+
 /// Every server, in the order of the table's columns.
-pub(crate) static SERVERS: [&Server; 2] = [&EVERYTHING, &PYTHON_1];
+pub(crate) static SERVERS: [&Server; 7] =
+    [&EVERYTHING, &PYTHON_1, &PYTHON_1_STATELESS, &PYTHON_1_JSON, &PYTHON_2, &FASTMCP, &TYPESCRIPT_2];
 
 /// A server that runs; it ends when this is dropped.
 pub(crate) struct Running {
@@ -67,7 +112,7 @@ impl Server {
 
     /// Its HTTP+SSE flavour, if it has a comparable one.
     pub(crate) fn start_native(&self) -> Option<Running> {
-        (self.native == Native::HttpSse).then(|| self.start_with("sse"))
+        (self.native != Native::None).then(|| self.start_with("sse"))
     }
 
     fn start_with(&self, transport: &str) -> Running {
@@ -75,6 +120,11 @@ impl Server {
             Program::Everything => {
                 let mut command = Command::new("node");
                 command.arg(fixtures().join("servers/everything.mjs")).arg(transport);
+                command
+            }
+            Program::TypeScript => {
+                let mut command = Command::new("node");
+                command.arg(fixtures().join("servers/typescript.mjs"));
                 command
             }
             Program::Python(version, arguments) => {

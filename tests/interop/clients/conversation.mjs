@@ -130,14 +130,14 @@ async function logging() {
 
 async function sampling() {
     const result = answer(await call('trigger-sampling-request', { prompt: 'why?', maxTokens: 17 }));
-    return { asked: asked.sampling, ...result };
+    return { asked: asked.sampling, reached: asked.sampling.length === 1, ...result };
 }
 
 async function elicitation() {
     const accepted = answer(await call('trigger-elicitation-request'));
     answers.elicitation = { action: 'decline' };
     const declined = answer(await call('trigger-elicitation-request'));
-    return { asked: asked.elicitation, accepted, declined };
+    return { asked: asked.elicitation, reached: asked.elicitation.length === 2, accepted, declined };
 }
 
 /** server-everything caches the roots and fetches them anew when told of a change, which only its log shows. */
@@ -147,7 +147,7 @@ async function roots() {
     const from = received.length;
     await client.sendRootsListChanged();
     if (profile.roots_log) await arrival(isLog(new RegExp(profile.roots_log)), from);
-    return { before, after: answer(await call('get-roots-list')) };
+    return { before, reached: !before.isError, after: answer(await call('get-roots-list')) };
 }
 
 async function subscription() {
@@ -197,7 +197,8 @@ async function cancellation() {
     const proof = answer(await call(profile.cancel_proof.name, profile.cancel_proof.arguments));
     const after = await echo('still here');
     const rejected = 'error' in outcome && cancelled.size === 1;
-    return { outcome, rejected, proof, noLateResult: noLateResult(), after };
+    const reached = proof.text !== 'not cancelled';
+    return { outcome, rejected, proof, reached, noLateResult: noLateResult(), after };
 }
 
 async function parallelCalls() {

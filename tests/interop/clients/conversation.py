@@ -1,8 +1,8 @@
 """One whole conversation of a legacy client, as an official Python client holds it:
 
-    python conversation.py sse|http URL SERVER
+    python conversation.py default|without-probe sse|http URL SERVER
 
-The client is whatever SDK is installed. Promises: what conversation.mjs promises, step by step, in the same words. The
+The client is whatever SDK is installed; 2.x probes for the era of 2026 unless told otherwise. Promises: what conversation.mjs promises, step by step, in the same words. The
 exit code is 1 if there was no session, so that no step could be tried.
 
 The trap: the SDK POSTs one message at a time and its writer dies for ever of one refused POST, so that every step after
@@ -67,7 +67,7 @@ async def undisturbed(inbox: Inbox, run: Any) -> Any:
     return result
 
 
-async def converse(kind: str, url: str, profile: dict[str, Any]) -> int:
+async def converse(mode: str, kind: str, url: str, profile: dict[str, Any]) -> int:
     inbox, answers = Inbox(), Answers()
     talk: Conversation | None = None
     troubles: list[str] = []
@@ -75,7 +75,7 @@ async def converse(kind: str, url: str, profile: dict[str, Any]) -> int:
     # for connecting and for closing, and lifted in between, where every step has its own.
     try:
         with anyio.fail_after(DEADLINE_S) as whole:
-            async with connect(kind, url, inbox, answers) as session:
+            async with connect(mode, kind, url, inbox, answers) as session:
                 whole.deadline = math.inf
                 talk = Conversation(session, inbox, answers, profile)
                 client_lacks = session.lacks(profile["features"])
@@ -99,12 +99,12 @@ async def converse(kind: str, url: str, profile: dict[str, Any]) -> int:
 
 def main() -> None:
     profiles = json.loads(Path(__file__).with_name("profiles.json").read_text())
-    if len(sys.argv) != 4 or sys.argv[3] not in profiles["servers"]:
-        sys.exit("usage: python conversation.py sse|http URL SERVER")
-    _, kind, url, name = sys.argv
+    if len(sys.argv) != 5 or sys.argv[4] not in profiles["servers"]:
+        sys.exit("usage: python conversation.py default|without-probe sse|http URL SERVER")
+    _, mode, kind, url, name = sys.argv
     server = profiles["servers"][name]
     profile = {**profiles["tools"][server["tools"]], "lacks": server["lacks"]}
-    sys.exit(anyio.run(converse, kind, url, profile))
+    sys.exit(anyio.run(converse, mode, kind, url, profile))
 
 
 if __name__ == "__main__":

@@ -143,8 +143,9 @@ async def transport_to(kind: str, url: str, inbox: Inbox) -> AsyncIterator[tuple
 
 
 @asynccontextmanager
-async def connect(kind: str, url: str, inbox: Inbox, answers: Answers) -> AsyncIterator[Session]:
-    """A session over `kind` (`sse` or `http`) to `url`; all that the SDK can do is declared."""
+async def connect(mode: str, kind: str, url: str, inbox: Inbox, answers: Answers) -> AsyncIterator[Session]:
+    """A session over `kind` (`sse` or `http`) to `url`; all that the SDK can do is declared. In the mode `without-probe`
+    2.x does not ask for `server/discover`."""
     callbacks: dict[str, Callable[..., Awaitable[Any]]] = {
         "sampling_callback": answers.sample,
         "list_roots_callback": answers.list_roots,
@@ -155,10 +156,8 @@ async def connect(kind: str, url: str, inbox: Inbox, answers: Answers) -> AsyncI
     info = types.Implementation(name=NAME, version="1.0.0")
     transport = transport_to(kind, url, inbox)
     if Client is not None:
-        # Over SSE as it is by default. Over Streamable HTTP the probe would find the servers' newer era, which is
-        # another conversation than the one to compare with.
-        mode = "auto" if kind == "sse" else "legacy"
-        async with Client(transport, mode=mode, client_info=info, **callbacks) as client:
+        modes = {"without-probe": {"mode": "legacy"}, "default": {}}
+        async with Client(transport, client_info=info, **modes[mode], **callbacks) as client:
             yield Session(client)
         return
     async with (

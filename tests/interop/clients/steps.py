@@ -150,13 +150,15 @@ class Conversation:
 
     async def sampling(self) -> Any:
         result = await self.call("trigger-sampling-request", prompt="why?", maxTokens=17)
-        return {"asked": self.answers.asked_sampling, **result}
+        asked = self.answers.asked_sampling
+        return {"asked": asked, "reached": len(asked) == 1, **result}
 
     async def elicitation(self) -> Any:
         accepted = await self.call("trigger-elicitation-request")
         self.answers.elicitation = {"action": "decline"}
         declined = await self.call("trigger-elicitation-request")
-        return {"asked": self.answers.asked_elicitation, "accepted": accepted, "declined": declined}
+        asked = self.answers.asked_elicitation
+        return {"asked": asked, "reached": len(asked) == 2, "accepted": accepted, "declined": declined}
 
     async def roots(self) -> Any:
         """server-everything caches the roots and fetches them anew when told of a change, which only its log shows."""
@@ -166,7 +168,8 @@ class Conversation:
         await self.session.roots_changed()
         if self.profile["roots_log"]:
             await self.inbox.arrival(is_log(self.profile["roots_log"]), start)
-        return {"before": before, "after": await self.call("get-roots-list")}
+        reached = not before.get("isError", False)
+        return {"before": before, "reached": reached, "after": await self.call("get-roots-list")}
 
     async def subscription(self) -> Any:
         start = len(self.inbox.messages)
@@ -222,7 +225,13 @@ class Conversation:
         proof = await self.call(self.profile["cancel_proof"]["name"], **self.profile["cancel_proof"]["arguments"])
         after = await self.say("still here")
         rejected = given_up.cancelled_caught
-        return {"rejected": rejected, "proof": proof, "noLateResult": self.no_late_result(), "after": after}
+        return {
+            "rejected": rejected,
+            "proof": proof,
+            "reached": proof["text"] != "not cancelled",
+            "noLateResult": self.no_late_result(),
+            "after": after,
+        }
 
     async def parallel_calls(self) -> Any:
         words = [f"parallel {i} {sha256(str(i))}" for i in range(PARALLEL_CALLS)]
