@@ -2,7 +2,10 @@
 
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
+
 use crate::packages::{fixtures, node, python};
+use crate::rmcp_client;
 
 /// Over which transport a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub(crate) enum Program {
     Python(&'static str),
     /// The same, told not to ask for `server/discover`.
     PythonWithoutProbe(&'static str),
+    /// `rmcp_client`, in this process.
+    Rmcp,
 }
 
 /// What stands in for a client where a conversation over Streamable HTTP is needed.
@@ -29,7 +34,7 @@ pub(crate) enum Direct {
     /// The same version without its probe, which would find the newer era of a server that has both: another
     /// conversation than the one to compare with.
     WithoutProbe(Program),
-    /// A newer version of the same SDK, as this one is too old to have Streamable HTTP: it words things its own way.
+    /// A newer version of the same SDK, as this one is too old for Streamable HTTP: it words things its own way.
     Newer(Program),
 }
 
@@ -50,7 +55,7 @@ pub(crate) struct Client {
 }
 
 /// Every client that takes part.
-pub(crate) static CLIENTS: [Client; 8] = [
+pub(crate) static CLIENTS: [Client; 9] = [
     Client {
         title: "TypeScript SDK 1.8.0",
         program: Program::Node("typescript-1.8.0"),
@@ -95,7 +100,8 @@ pub(crate) static CLIENTS: [Client; 8] = [
     Client {
         title: "Python SDK 1.9.0",
         program: Program::Python("1.9.0"),
-        direct: Direct::Itself,
+        // 1.9.0 has Streamable HTTP, but cannot read the events without data that newer servers begin with.
+        direct: Direct::Newer(Program::Python("1.30.0")),
         probes: false,
         name: "interop-py",
         family: "python-sdk",
@@ -116,6 +122,15 @@ pub(crate) static CLIENTS: [Client; 8] = [
         name: "interop-py",
         family: "python-sdk",
     },
+    Client {
+        title: "rmcp 0.8.5",
+        program: Program::Rmcp,
+        direct: Direct::Itself,
+        probes: false,
+        name: "interop-rs",
+        // It names no user-agent, and the name that it gives is ours.
+        family: "other",
+    },
 ];
 
 impl Client {
@@ -135,6 +150,16 @@ pub(crate) enum Extent {
     Lacking,
 }
 
+/// What `clients/profiles.json` says about a server.
+fn profile(server: &str) -> Value {
+    let text = std::fs::read_to_string(fixtures().join("clients/profiles.json")).expect("the profiles");
+    let all: Value = serde_json::from_str(&text).expect("profiles in JSON");
+    let of_server = &all["servers"][server];
+    let mut profile = all["tools"][of_server["tools"].as_str().expect("a known server")].clone();
+    profile["lacks"] = of_server["lacks"].clone();
+    profile
+}
+
 /// Runs a conversation with the server of the profile `server` and gives the lines it printed.
 pub(crate) fn converse(program: Program, transport: Transport, url: &str, server: &str, extent: Extent) -> Vec<String> {
     let kind = match transport {
@@ -142,6 +167,7 @@ pub(crate) fn converse(program: Program, transport: Transport, url: &str, server
         Transport::StreamableHttp => "http",
     };
     let mut command = match program {
+        Program::Rmcp => return rmcp_client::converse(transport, url, &profile(server)),
         Program::Node(client) => {
             let mut command = Command::new("node");
             command.arg(fixtures().join("clients/conversation.mjs")).arg(client);

@@ -16,14 +16,17 @@ mod clients;
 mod comparison;
 mod packages;
 mod processes;
+mod rmcp_client;
+mod rmcp_server;
 mod servers;
+mod sha256;
 mod table;
 
 use clients::Client;
 use comparison::{Verdict, findings};
 use serde_json::Value;
 use servers::{
-    EVERYTHING, FASTMCP, PYTHON_1, PYTHON_1_JSON, PYTHON_1_STATELESS, PYTHON_2, SERVERS, Server, TYPESCRIPT_2,
+    EVERYTHING, FASTMCP, PYTHON_1, PYTHON_1_JSON, PYTHON_1_STATELESS, PYTHON_2, RMCP, SERVERS, Server, TYPESCRIPT_2,
 };
 
 /// No client sees a difference, nothing is skipped in silence, and the log tells who it was and what it did.
@@ -111,6 +114,11 @@ fn clients_see_no_difference_with_a_fastmcp_server() {
 #[test]
 fn clients_see_no_difference_with_a_typescript_2_server() {
     assert_no_difference(&TYPESCRIPT_2, 23);
+}
+
+#[test]
+fn clients_see_no_difference_with_an_rmcp_server() {
+    assert_no_difference(&RMCP, 29);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use crate::packages::{fixtures, python};
 use crate::processes::ServerProcess;
+use crate::rmcp_server::RmcpServer;
 
 /// What the proxy's conversations are compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,8 @@ enum Program {
     /// `servers/python_server.py` in the environment of this version, with these arguments.
     Python(&'static str, &'static [&'static str]),
     TypeScript,
+    /// In this process.
+    Rmcp,
 }
 
 /// A real server in one mode.
@@ -95,13 +98,22 @@ pub(crate) static TYPESCRIPT_2: Server = Server {
     program: Program::TypeScript,
 };
 
+pub(crate) static RMCP: Server = Server {
+    profile: "rmcp-3.9",
+    title: "rmcp 3.9",
+    about: "the Rust SDK 3.9.0",
+    native: Native::None,
+    program: Program::Rmcp,
+};
+
 /// Every server, in the order of the table's columns.
-pub(crate) static SERVERS: [&Server; 7] =
-    [&EVERYTHING, &PYTHON_1, &PYTHON_1_STATELESS, &PYTHON_1_JSON, &PYTHON_2, &FASTMCP, &TYPESCRIPT_2];
+pub(crate) static SERVERS: [&Server; 8] =
+    [&EVERYTHING, &PYTHON_1, &PYTHON_1_STATELESS, &PYTHON_1_JSON, &PYTHON_2, &FASTMCP, &TYPESCRIPT_2, &RMCP];
 
 /// A server that runs; it ends when this is dropped.
-pub(crate) struct Running {
-    process: ServerProcess,
+pub(crate) enum Running {
+    Process(ServerProcess),
+    Here(RmcpServer),
 }
 
 impl Server {
@@ -117,6 +129,7 @@ impl Server {
 
     fn start_with(&self, transport: &str) -> Running {
         let command = match self.program {
+            Program::Rmcp => return Running::Here(RmcpServer::start()),
             Program::Everything => {
                 let mut command = Command::new("node");
                 command.arg(fixtures().join("servers/everything.mjs")).arg(transport);
@@ -134,16 +147,24 @@ impl Server {
                 command
             }
         };
-        Running { process: ServerProcess::start(command) }
+        Running::Process(ServerProcess::start(command))
     }
 }
 
 impl Running {
+    /// `http://HOST:PORT`
+    fn base(&self) -> String {
+        match self {
+            Running::Process(process) => process.base.clone(),
+            Running::Here(server) => server.base(),
+        }
+    }
+
     pub(crate) fn sse_url(&self) -> String {
-        format!("{}/sse", self.process.base)
+        format!("{}/sse", self.base())
     }
 
     pub(crate) fn mcp_url(&self) -> String {
-        format!("{}/mcp", self.process.base)
+        format!("{}/mcp", self.base())
     }
 }

@@ -14,6 +14,9 @@ use crate::servers::{Native, Server};
 /// The lines between which the README holds the table.
 const MARKS: [&str; 2] = ["<!-- interop: written by tests/interop -->", "<!-- /interop -->"];
 
+/// Length of the README's lines.
+const LINE: usize = 120;
+
 /// The rows, each with the steps of the conversations that it stands for.
 const FEATURES: [(&str, &[&str]); 19] = [
     ("handshake, ping", &["initialize", "ping"]),
@@ -83,8 +86,8 @@ fn said(conversation: &Conversation, steps: &[&str]) -> Said {
     Said::Same
 }
 
-/// What the table leaves out: per feature and reason, the clients, or none if it is the servers' reason, and servers.
-type Notes = BTreeMap<(usize, String), (Vec<&'static str>, Vec<&'static str>)>;
+/// What the table leaves out: by feature and reason, for each client (none if the reason is the servers') the servers.
+type Notes = BTreeMap<(usize, String), Vec<(Option<&'static str>, Vec<&'static str>)>>;
 
 /// The table with all that belongs to it.
 pub(crate) fn render(found: &[(&'static Server, &'static Findings)]) -> String {
@@ -107,9 +110,11 @@ fn cell(row: usize, steps: &[&str], server: &'static Server, findings: &Findings
     let (mut same, mut compared) = (0, 0);
     for conversation in &findings.conversations {
         let mut note = |why: String, client: Option<&'static str>| {
-            let (clients, servers) = notes.entry((row, why)).or_default();
-            for (names, name) in [(clients, client), (servers, Some(server.title))] {
-                names.extend(name.filter(|name| !names.contains(name)));
+            let noted = notes.entry((row, why)).or_default();
+            match noted.iter_mut().find(|(known, _)| *known == client) {
+                Some((_, servers)) if servers.contains(&server.title) => {}
+                Some((_, servers)) => servers.push(server.title),
+                None => noted.push((client, vec![server.title])),
             }
         };
         match said(conversation, steps) {
@@ -124,30 +129,39 @@ fn cell(row: usize, steps: &[&str], server: &'static Server, findings: &Findings
 
 fn legend() -> String {
     format!(
-        "Clients that saw no difference / clients that could be compared, of {} in all; – where the server cannot do it:",
+        "Clients that saw no difference / clients that could be compared, of {}; – where the server cannot do it:",
         CLIENTS.len()
     )
 }
 
-/// What the cells do not count. Reasons of servers first told once, with all the features that share them.
+/// What the cells do not count; what is the same for several features or clients is told once.
 fn left_out(notes: &Notes, all_servers: usize) -> String {
     let mut lines: Vec<(String, Vec<&str>)> = Vec::new();
-    for ((row, why), (clients, servers)) in notes {
-        let whom = match (clients.is_empty(), servers.len() == all_servers) {
-            (true, _) => servers.join(", "),
-            (false, true) => clients.join(", "),
-            (false, false) => format!("{} with {}", clients.join(", "), servers.join(", ")),
-        };
-        let said = format!("{whom}: {why}");
-        let feature = FEATURES[*row].0;
-        match lines.iter_mut().find(|(known, _)| *known == said) {
-            Some((_, features)) => features.push(feature),
-            None => lines.push((said, vec![feature])),
+    for ((row, why), noted) in notes {
+        let mut by_servers: Vec<(&[&str], Vec<&str>)> = Vec::new();
+        for (client, servers) in noted {
+            match by_servers.iter_mut().find(|(known, _)| known == servers) {
+                Some((_, clients)) => clients.extend(client),
+                None => by_servers.push((servers, client.iter().copied().collect())),
+            }
+        }
+        for (servers, clients) in by_servers {
+            let whom = match (clients.is_empty(), servers.len() == all_servers) {
+                (true, _) => servers.join(", "),
+                (false, true) => clients.join(", "),
+                (false, false) => format!("{} with {}", clients.join(", "), servers.join(", ")),
+            };
+            let said = format!("{whom}: {why}");
+            let feature = FEATURES[*row].0;
+            match lines.iter_mut().find(|(known, _)| *known == said) {
+                Some((_, features)) => features.push(feature),
+                None => lines.push((said, vec![feature])),
+            }
         }
     }
-    let mut text = String::from("\nNot compared:\n");
+    let mut text = String::from("\nNot compared:\n\n");
     for (said, features) in lines {
-        let _ = writeln!(text, "- {} ({})", said, features.join("; "));
+        text.push_str(&wrapped(&format!("- **{}**: {said}.", features.join(", ")), "  "));
     }
     text
 }
@@ -158,13 +172,27 @@ fn about(found: &[(&'static Server, &'static Findings)]) -> String {
         servers.map(|server| format!("{} ({})", server.title, server.about)).collect::<Vec<_>>().join(", ")
     };
     let clients: Vec<_> = CLIENTS.iter().map(|client| client.title).collect();
-    format!(
-        "Clients: {}.\n\nServers with HTTP+SSE of their own, over which the same client saw the same bytes: {}.\n\n\
-         Servers compared with the client straight over Streamable HTTP: {}.\n",
-        clients.join(", "),
-        list(true),
-        list(false),
-    )
+    let paragraphs = [
+        format!("Clients: {}.", clients.join(", ")),
+        format!("Servers with HTTP+SSE of their own, over which the same client saw the same bytes: {}.", list(true)),
+        format!("Servers compared with the client straight over Streamable HTTP: {}.", list(false)),
+    ];
+    paragraphs.map(|paragraph| wrapped(&paragraph, "")).join("\n")
+}
+
+/// `text` in lines as long as the README's, all but the first indented.
+fn wrapped(text: &str, indent: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last().expect("a line");
+        if line.chars().count() + 1 + word.chars().count() > LINE {
+            lines.push(format!("{indent}{word}"));
+        } else {
+            let separator = if line.is_empty() { "" } else { " " };
+            *lines.last_mut().expect("a line") = format!("{line}{separator}{word}");
+        }
+    }
+    lines.join("\n") + "\n"
 }
 
 /// Fails if the README tells something else; with `UPDATE_README=1` it is made to tell this.

@@ -281,7 +281,7 @@ const steps = [
 function skipped(step, feature) {
     if (session.lacks[step]) return { skipped: session.lacks[step], whose: 'client' };
     if (profile.lacks[step]) return { skipped: profile.lacks[step], whose: 'server' };
-    if (feature && !profile.features.includes(feature)) return { skipped: `no tool ${feature}`, whose: 'server' };
+    if (feature && !profile.features.includes(feature)) return { skipped: 'it has no tool for that', whose: 'server' };
     return undefined;
 }
 

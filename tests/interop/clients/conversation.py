@@ -45,7 +45,7 @@ def skip(step: str, profile: dict[str, Any], client_lacks: dict[str, str]) -> bo
     elif step in profile["lacks"]:
         why = {"skipped": profile["lacks"][step], "whose": "server"}
     elif step in NEEDS and NEEDS[step] not in profile["features"]:
-        why = {"skipped": f"no tool {NEEDS[step]}", "whose": "server"}
+        why = {"skipped": "it has no tool for that", "whose": "server"}
     else:
         return False
     print(json.dumps({"step": step, **why}), flush=True)
