@@ -1,6 +1,7 @@
 //! The legacy clients, and how a conversation of one is run.
 
 use std::process::{Command, Stdio};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use serde_json::Value;
 
@@ -150,6 +151,27 @@ pub(crate) enum Extent {
     Lacking,
 }
 
+/// Leave to hold a conversation: two at a time, so that no deadline is missed for want of a processor.
+struct Turn;
+
+static TURNS: (Mutex<usize>, Condvar) = (Mutex::new(2), Condvar::new());
+
+impl Turn {
+    fn take() -> Self {
+        let free = TURNS.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = TURNS.1.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+        *free -= 1;
+        Turn
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *TURNS.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        TURNS.1.notify_one();
+    }
+}
+
 /// What `clients/profiles.json` says about a server.
 fn profile(server: &str) -> Value {
     let text = std::fs::read_to_string(fixtures().join("clients/profiles.json")).expect("the profiles");
@@ -162,6 +184,7 @@ fn profile(server: &str) -> Value {
 
 /// Runs a conversation with the server of the profile `server` and gives the lines it printed.
 pub(crate) fn converse(program: Program, transport: Transport, url: &str, server: &str, extent: Extent) -> Vec<String> {
+    let _turn = Turn::take();
     let kind = match transport {
         Transport::Sse => "sse",
         Transport::StreamableHttp => "http",

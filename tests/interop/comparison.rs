@@ -61,24 +61,37 @@ fn find_out(server: &'static Server) -> Findings {
     let mut direct: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut conversations = Vec::new();
     for client in &CLIENTS {
-        let control = if let Some(native) = &native {
+        let through_proxy = || {
+            let proxy = Proxy::start(&upgraded.mcp_url());
+            let lines = converse(client.program, Transport::Sse, &proxy.sse_url(), server.profile, Extent::Whole);
+            (lines, proxy.stop())
+        };
+        let (control, (through, log)) = if let Some(native) = &native {
             let program = match client.direct {
                 Direct::WithoutProbe(program) if server.native == Native::HttpSseOfBothEras => program,
                 _ => client.program,
             };
-            converse(program, Transport::Sse, &native.sse_url(), server.profile, Extent::Whole)
+            let native = || converse(program, Transport::Sse, &native.sse_url(), server.profile, Extent::Whole);
+            // Two processes, which know nothing of each other.
+            side_by_side(native, through_proxy)
         } else {
+            // One process, which takes one conversation at a time.
             let program = client.direct_program();
             let straight =
                 || converse(program, Transport::StreamableHttp, &upgraded.mcp_url(), server.profile, Extent::Whole);
-            direct.entry(format!("{program:?}")).or_insert_with(straight).clone()
+            (direct.entry(format!("{program:?}")).or_insert_with(straight).clone(), through_proxy())
         };
-        let proxy = Proxy::start(&upgraded.mcp_url());
-        let through = converse(client.program, Transport::Sse, &proxy.sse_url(), server.profile, Extent::Whole);
-        let log = proxy.stop();
         conversations.push(Conversation { client, steps: compare(server, client, &control, &through), log });
     }
     Findings { conversations, stale }
+}
+
+fn side_by_side<A: Send, B>(one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B) -> (A, B) {
+    std::thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other();
+        (one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), other)
+    })
 }
 
 /// Tries what the profile says that the server lacks, once, without the proxy.

@@ -18,7 +18,7 @@ const MARKS: [&str; 2] = ["<!-- interop: written by tests/interop -->", "<!-- /i
 const LINE: usize = 120;
 
 /// The rows, each with the steps of the conversations that it stands for.
-const FEATURES: [(&str, &[&str]); 19] = [
+const FEATURES: [(&str, &[&str]); 20] = [
     ("handshake, ping", &["initialize", "ping"]),
     ("lists", &["tools_list", "prompts_list", "resources_list", "resource_templates_list"]),
     ("calls, structured content", &["echo", "structured_content", "echo_after"]),
@@ -35,16 +35,8 @@ const FEATURES: [(&str, &[&str]); 19] = [
     ("resources, prompts, completion", &["resource_read", "prompt_get", "completion"]),
     ("cancellation", &["cancellation"]),
     ("50 calls at once", &["parallel_calls"]),
-    (
-        "errors",
-        &[
-            "error_unknown_tool",
-            "error_invalid_arguments",
-            "error_invalid_params",
-            "error_unknown_resource",
-            "error_unknown_method",
-        ],
-    ),
+    ("errors", &["error_unknown_tool", "error_invalid_arguments", "error_invalid_params", "error_unknown_resource"]),
+    ("unknown methods", &["error_unknown_method"]),
     ("credentials", &["headers"]),
     ("`list_changed`", &["tools_list_changed"]),
 ];
@@ -110,11 +102,11 @@ fn cell(row: usize, steps: &[&str], server: &'static Server, findings: &Findings
     let (mut same, mut compared) = (0, 0);
     for conversation in &findings.conversations {
         let mut note = |why: String, client: Option<&'static str>| {
-            let noted = notes.entry((row, why)).or_default();
-            match noted.iter_mut().find(|(known, _)| *known == client) {
+            let lines = notes.entry((row, why)).or_default();
+            match lines.iter_mut().find(|(known, _)| *known == client) {
                 Some((_, servers)) if servers.contains(&server.title) => {}
                 Some((_, servers)) => servers.push(server.title),
-                None => noted.push((client, vec![server.title])),
+                None => lines.push((client, vec![server.title])),
             }
         };
         match said(conversation, steps) {
