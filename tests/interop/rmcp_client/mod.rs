@@ -134,7 +134,7 @@ impl Conversation {
         }
         // server-everything asks with enumerations in forms that came later.
         if step == "elicitation" && !self.has("digest") {
-            return line("this SDK cannot read the schema that it sends", "client");
+            return line("this SDK cannot read the schema that the server sends", "client");
         }
         if let Some(why) = self.profile["lacks"][step].as_str() {
             return line(why, "server");
