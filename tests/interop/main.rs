@@ -1,9 +1,9 @@
 //! Real legacy clients against real upgraded servers, through the real binary.
 //!
-//! One test a server: every client holds one whole conversation with it through the proxy and one without, and where the
-//! control passes the proxy must not fail (`comparison.rs` says which control, and how alike they must be). One more test
-//! holds the README's table against what was found; `UPDATE_README=1` writes it. What the clients and servers need is
-//! installed here, from the pinned lists.
+//! One test a server: every client holds one whole conversation with it through the proxy and one without, and where
+//! the control passes the proxy must not fail (`comparison.rs` says which control, and how alike they must be). One
+//! more test holds the README's table against what was found; `UPDATE_README=1` writes it. What the clients and servers
+//! need is installed here, from the pinned lists.
 
 #![allow(
     clippy::indexing_slicing,

@@ -11,8 +11,8 @@ use crate::rmcp_server::RmcpServer;
 pub(crate) enum Native {
     /// The same server has HTTP+SSE of its own that can do the same: the same client over it must see the same bytes.
     HttpSse,
-    /// The same, but over HTTP+SSE the server speaks the era of 2026 too, to clients that probe for it. Streamable HTTP,
-    /// to which the proxy maps, has another way to it; so these clients are compared with themselves without the probe.
+    /// The same, but over HTTP+SSE the server speaks the era of 2026 too, to clients that probe for it, which is
+    /// another conversation; so these clients are compared with themselves without the probe.
     HttpSseOfBothEras,
     /// It has none, or one that can do more than this mode: the client's direct conversation over Streamable HTTP.
     None,

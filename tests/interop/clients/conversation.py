@@ -2,8 +2,9 @@
 
     python conversation.py default|without-probe sse|http URL SERVER
 
-The client is whatever SDK is installed; 2.x probes for the era of 2026 unless told otherwise. Promises: what conversation.mjs promises, step by step, in the same words. The
-exit code is 1 if there was no session, so that no step could be tried.
+The client is whatever SDK is installed; 2.x probes for the era of 2026 unless told otherwise. Promises: what
+conversation.mjs promises, step by step, in the same words. The exit code is 1 if there was no session, so that no step
+could be tried.
 
 The trap: the SDK POSTs one message at a time and its writer dies for ever of one refused POST, so that every step after
 that one fails too.

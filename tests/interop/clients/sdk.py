@@ -144,8 +144,10 @@ async def transport_to(kind: str, url: str, inbox: Inbox) -> AsyncIterator[tuple
 
 @asynccontextmanager
 async def connect(mode: str, kind: str, url: str, inbox: Inbox, answers: Answers) -> AsyncIterator[Session]:
-    """A session over `kind` (`sse` or `http`) to `url`; all that the SDK can do is declared. In the mode `without-probe`
-    2.x does not ask for `server/discover`."""
+    """A session over `kind` (`sse` or `http`) to `url`; all that the SDK can do is declared.
+
+    In the mode `without-probe` 2.x does not ask for `server/discover`.
+    """
     callbacks: dict[str, Callable[..., Awaitable[Any]]] = {
         "sampling_callback": answers.sample,
         "list_roots_callback": answers.list_roots,

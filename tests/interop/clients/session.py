@@ -1,5 +1,5 @@
-"""What conversation.py hears and says besides its steps: everything it received, what it answers when the server asks, and
-summaries that come out the same on every run.
+"""What conversation.py hears and says besides its steps: everything it received, what it answers when the server asks,
+and summaries that come out the same on every run.
 
 Promises: every message is noted as it left the transport, before the SDK looks at it, because the SDK hands on neither
 answers to cancelled calls nor the order of results and notifications, which the steps want to judge. All of it is plain

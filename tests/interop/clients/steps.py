@@ -1,7 +1,8 @@
 """What conversation.py does, step by step, and what each step saw.
 
-The traps: to cancel a call is to drop the wait for it, and with the SDK 1.x to send the notification too; and what Streamable HTTP sends on another stream than the answer (updates, list_changed, server-everything's log
-messages) may arrive after it, so these are awaited and never expected in an order.
+The traps: to cancel a call is to drop the wait for it, and with the SDK 1.x to send the notification too; and what
+Streamable HTTP sends on another stream than the answer (updates, list_changed, server-everything's log messages) may
+arrive after it, so these are awaited and never expected in an order.
 """
 
 from base64 import b64decode

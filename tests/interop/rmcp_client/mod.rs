@@ -1,7 +1,7 @@
 //! The Rust SDK's legacy client (rmcp 0.8, one of the last with HTTP+SSE), in this process.
 //!
-//! Promises: what `clients/conversation.mjs` promises, step by step, in the same words: a line a step, nothing in it that
-//! differs between two runs, a deadline for each.
+//! Promises: what `clients/conversation.mjs` promises, step by step, in the same words: a line a step, nothing in it
+//! that differs between two runs, a deadline for each.
 //!
 //! The trap: rmcp answers what it cannot parse with silence, hence the deadlines; and it has no HTTP headers of its own
 //! to set without the HTTP crate that it was built with.
@@ -85,8 +85,8 @@ async fn hold(over: Over, url: &str, profile: &Value) -> Vec<String> {
             Ok(Ok(detail)) => (passed(&detail), detail),
             Ok(Err(failure)) => (false, failure.detail),
             Err(_) if over == Over::StreamableHttp => {
-                // Over Streamable HTTP this client reads nothing while it waits for a JSON answer, so that a server that
-                // asks it something meanwhile has stopped it for good.
+                // Over Streamable HTTP this client reads nothing while it waits for a JSON answer: a server that asks
+                // it something meanwhile has stopped it for good.
                 conversation = Conversation::start(over, url, profile).await;
                 (false, json!({ "error": "no end in time" }))
             }

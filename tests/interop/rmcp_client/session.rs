@@ -1,8 +1,8 @@
 //! What the conversation hears and says besides its steps: everything it received, and what it answers when the server
 //! asks.
 //!
-//! Promise: every message is noted as it left the transport, before the SDK looks at it, because the SDK hands on neither
-//! answers to cancelled calls nor the order of results and notifications, which the steps want to judge.
+//! Promise: every message is noted as it left the transport, before the SDK looks at it, because the SDK hands on
+//! neither answers to cancelled calls nor the order of results and notifications, which the steps want to judge.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

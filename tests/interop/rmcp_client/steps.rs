@@ -1,7 +1,7 @@
 //! What the conversation does, step by step, and what each step saw.
 //!
-//! The trap: what Streamable HTTP sends on another stream than the answer (updates, `list_changed`, log messages of some
-//! servers) may arrive after it, so these are awaited and never expected in an order.
+//! The trap: what Streamable HTTP sends on another stream than the answer (updates, `list_changed`, log messages of
+//! some servers) may arrive after it, so these are awaited and never expected in an order.
 
 use rmcp_0_8::model::{
     CallToolRequest, CallToolRequestMethod, CallToolRequestParam, ClientRequest, Extensions, PingRequest,
@@ -261,7 +261,8 @@ impl Conversation {
         let prompt = json!({ "type": "ref/prompt", "name": "completable-prompt" });
         let template = json!({ "type": "ref/resource", "uri": self.known("template") });
         let department = json!({ "name": "department", "value": "E" });
-        let name = json!({ "ref": prompt, "argument": { "name": "name", "value": "" }, "context": { "arguments": { "department": "Sales" } } });
+        let context = json!({ "arguments": { "department": "Sales" } });
+        let name = json!({ "ref": prompt, "argument": { "name": "name", "value": "" }, "context": context });
         Ok(json!({
             "department": values(json!({ "ref": prompt, "argument": department })).await?,
             "name": values(name).await?,
@@ -284,9 +285,8 @@ impl Conversation {
         let proof = self.told(proof["name"].as_str().unwrap_or_default(), proof["arguments"].clone()).await?;
         let after = self.echo("still here").await?;
         let late = self.inbox.since(start).iter().any(|message| message["id"] == id && message.get("result").is_some());
-        Ok(
-            json!({ "reached": proof["text"] != "not cancelled", "proof": proof, "noLateResult": !late, "after": after }),
-        )
+        let reached = proof["text"] != "not cancelled";
+        Ok(json!({ "reached": reached, "proof": proof, "noLateResult": !late, "after": after }))
     }
 
     async fn parallel_calls(&self) -> Detail {

@@ -1,8 +1,8 @@
 //! A server of the Rust SDK (rmcp 3.9) with its Streamable HTTP service as it is by default, in this process.
 //!
-//! Promises: tools, prompts and answers named and worded as in `servers/python_server.py`, so that one conversation fits
-//! both; a port that the kernel chose; everything ends when this is dropped. Every session has a handler of its own, and
-//! what it remembers goes with it.
+//! Promises: tools, prompts and answers named and worded as in `servers/python_server.py`, so that one conversation
+//! fits both; a port that the kernel chose; everything ends when this is dropped. Every session has a handler of its
+//! own, and what it remembers goes with it.
 //!
 //! The trap: rmcp sends every notification but progress on the GET stream, so that they may come after the answer.
 

@@ -52,7 +52,8 @@ fn text(content: &str) -> Result<CallToolResult, ErrorData> {
 }
 
 pub(super) fn tool(name: &str, properties: &Value) -> Value {
-    json!({ "name": name, "description": format!("The tool {name}"), "inputSchema": { "type": "object", "properties": properties } })
+    let schema = json!({ "type": "object", "properties": properties });
+    json!({ "name": name, "description": format!("The tool {name}"), "inputSchema": schema })
 }
 
 pub(super) fn tools() -> Vec<Value> {

@@ -1,5 +1,5 @@
-"""The three Python server libraries behind one face: `mcp` 1.x (FastMCP), `mcp` 2.x (MCPServer) and `fastmcp`. Which `mcp` it is
-is found out from what is installed.
+"""The three Python server libraries behind one face: `mcp` 1.x (FastMCP), `mcp` 2.x (MCPServer) and `fastmcp`. Which
+`mcp` it is is found out from what is installed.
 
 Promises: what python_server.py registers means the same in all of them. The three agree on most decorators and on
 `Context`; only where they do not, there is a method here.
