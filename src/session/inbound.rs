@@ -86,10 +86,11 @@ impl Task {
             self.defer(id);
             reject(delivery.verdict, rejection);
         } else if method == "server/discover" {
-            // Newer clients probe with it before `initialize`; this answer makes them fall back (WIRE, Stream 9).
+            // Newer clients probe with it before `initialize`; this answer makes them fall back (WIRE, Stream 9). It is
+            // what they expect, and counts as no error.
             accept(delivery.verdict);
             let error = RpcError::new(code::METHOD_NOT_FOUND, "legacy_transport", "Method not found: server/discover");
-            self.answer_error(&id, &error);
+            self.outbox.push(event(&error_response(&id, &error)));
         } else if method == "ping" && self.handshake == Handshake::None {
             accept(delivery.verdict);
             self.outbox.push(event(&pong(&id)));

@@ -1,45 +1,50 @@
-// One whole conversation of a legacy client, as the TypeScript SDK holds it over HTTP+SSE:
+// One whole conversation of a legacy client, as an official TypeScript client holds it:
 //
-//     node conversation.mjs SSE_URL everything|python
+//     node conversation.mjs CLIENT sse|http URL SERVER [lacking]
 //
-// Promises: one JSON object a step on stdout, `{"step", "ok", "detail"}`, with details so plain that a native legacy
-// server and the proxy before the same server's Streamable HTTP flavour give the same bytes: no times, ids or ports.
-// A step that throws is `ok: false` with the normalised error, one whose detail says `false` to a check is so too, and
-// the conversation goes on; no step outlives its deadline; the exit code is 0 whenever the end was reached. What the
-// two servers do differently stands in profiles.json.
+// CLIENT is a name of sdk.mjs, SERVER one of profiles.json, which tells what the servers do differently; `http` is
+// Streamable HTTP, for a control without the proxy. Promises: one JSON object a step on stdout,
+// `{"step", "ok", "detail"}`, with details so plain that a native legacy server and the proxy before the same server's
+// Streamable HTTP flavour give the same bytes: no times, ids or ports. A step that throws is `ok: false` with the
+// normalised error, one whose detail says `false` to a check is so too, and the conversation goes on; no step outlives
+// its deadline; the exit code is 0 whenever the end was reached. What the client or the server cannot do is not tried
+// but told: `{"step", "skipped": why, "whose": "client"|"server"}`. With `lacking`, only what the profile says that the
+// server lacks is tried, and shortly, so that the profile cannot go stale.
 //
 // The trap: what Streamable HTTP sends on another stream than the answer (updates, list_changed, server-everything's
 // log messages) may arrive after it, so these are awaited and never expected in an order.
 
 import { readFileSync } from 'node:fs';
-import { require } from '../packages.mjs';
 import {
-    CANCEL_REASON, DEADLINE_MS, answer, answers, arrival, asked, brief, call, cancelled, canonical, client, connect,
-    echo, failure, isLog, listed, noLateResult, plain, received, sha256, troubles
+    CANCEL_REASON, DEADLINE_MS, answers, arrival, asked, cancelled, isLog, noLateResult, open, received, troubles
 } from './session.mjs';
-
-const { ErrorCode, McpError, ResultSchema } = require('@modelcontextprotocol/sdk/types.js');
+import { answer, brief, canonical, failure, listed, plain, sha256 } from './summaries.mjs';
 
 const MEBIBYTE = 1024 * 1024;
 const PARALLEL_CALLS = 50;
+/** Enough for a server that can; what a server lacks is told by the wait for it. */
+const LACKING_DEADLINE_MS = 2_000;
 /** Characters that line-based and careless readers trip over. */
 const ODD_TEXT =
     'line\u2028paragraph\u2029next\u0085bom\ufeffnul\u0000tab\tcrlf\r\n' +
     '"\\" \u00fc\u4e16\u{1f600}\u{1f469}\u200d\u{1f680}';
 const LATER_TOOL = 'added-by-interop-ts';
 
-const [url, profileName] = process.argv.slice(2);
-const profile = JSON.parse(readFileSync(new URL('profiles.json', import.meta.url), 'utf8'))[profileName];
-if (!url || !profile) {
-    console.error('usage: node conversation.mjs SSE_URL everything|python');
+const [kind, transport, url, server, only] = process.argv.slice(2);
+const { tools, servers } = JSON.parse(readFileSync(new URL('profiles.json', import.meta.url), 'utf8'));
+if (!servers[server]) {
+    console.error('usage: node conversation.mjs CLIENT sse|http URL SERVER [lacking]');
     process.exit(2);
 }
+const profile = { ...tools[servers[server].tools], lacks: servers[server].lacks };
+const session = await open(kind, transport, url);
+const { call, client, echo } = session;
 
 async function initialize() {
-    await connect(url);
+    await session.connect();
     const { result } = received.find(message => message.result?.protocolVersion);
     const { protocolVersion, capabilities, serverInfo, instructions } = result;
-    return { protocolVersion, capabilities, serverInfo, instructions: brief(instructions) };
+    return { protocolVersion, capabilities, serverInfo, instructions: instructions && brief(instructions) };
 }
 
 /** server-everything registers some tools only after `initialized`, and says so when it has. */
@@ -52,17 +57,35 @@ async function toolsList() {
     }
 }
 
-async function unicode() {
-    const back = await echo(ODD_TEXT);
-    return { back, equal: back === `Echo: ${ODD_TEXT}` };
-}
+/** A word that must come back as it was sent. */
+const echoed = word => async () => {
+    const back = await echo(word);
+    return { back, equal: back === `Echo: ${word}` };
+};
 
+/** The characters of a text as long as wanted, none of which repeats its neighbours' order. */
+const long = length => sha256('seed').repeat(length / 64);
+
+/** Both ways, and with a tool that tells what it got, so that two mistakes cannot undo each other. */
 async function oneMebibyte() {
-    const message = sha256('seed').repeat(MEBIBYTE / 64);
+    const message = long(MEBIBYTE);
     const back = await echo(message);
     const there = profile.features.includes('digest') && answer(await call('digest', { message })).text;
     const arrived = !there || there.includes(sha256(message));
     return { sent: message.length, back: back.length, arrived, equal: back === `Echo: ${message}` };
+}
+
+/** Close to what servers take: 4 MiB. Where there is no `digest`, the echo tells whether it arrived. */
+async function threeMebibyteRequest() {
+    const message = long(3 * MEBIBYTE);
+    if (!profile.features.includes('digest')) return { arrived: (await echo(message)) === `Echo: ${message}` };
+    const { text } = answer(await call('digest', { message }));
+    return { text, arrived: text.includes(sha256(message)) };
+}
+
+async function tenMebibyteResult() {
+    const [{ text }] = (await call('long-text', { length: 10 * MEBIBYTE })).content;
+    return { length: text.length, equal: text === long(10 * MEBIBYTE) };
 }
 
 async function progress() {
@@ -107,14 +130,14 @@ async function logging() {
 
 async function sampling() {
     const result = answer(await call('trigger-sampling-request', { prompt: 'why?', maxTokens: 17 }));
-    return { asked: asked.sampling, ...result };
+    return { asked: asked.sampling, reached: asked.sampling.length === 1, ...result };
 }
 
 async function elicitation() {
     const accepted = answer(await call('trigger-elicitation-request'));
     answers.elicitation = { action: 'decline' };
     const declined = answer(await call('trigger-elicitation-request'));
-    return { asked: asked.elicitation, accepted, declined };
+    return { asked: asked.elicitation, reached: asked.elicitation.length === 2, accepted, declined };
 }
 
 /** server-everything caches the roots and fetches them anew when told of a change, which only its log shows. */
@@ -124,7 +147,7 @@ async function roots() {
     const from = received.length;
     await client.sendRootsListChanged();
     if (profile.roots_log) await arrival(isLog(new RegExp(profile.roots_log)), from);
-    return { before, after: answer(await call('get-roots-list')) };
+    return { before, reached: !before.isError, after: answer(await call('get-roots-list')) };
 }
 
 async function subscription() {
@@ -174,7 +197,8 @@ async function cancellation() {
     const proof = answer(await call(profile.cancel_proof.name, profile.cancel_proof.arguments));
     const after = await echo('still here');
     const rejected = 'error' in outcome && cancelled.size === 1;
-    return { outcome, rejected, proof, noLateResult: noLateResult(), after };
+    const reached = proof.text !== 'not cancelled';
+    return { outcome, rejected, proof, reached, noLateResult: noLateResult(), after };
 }
 
 async function parallelCalls() {
@@ -205,9 +229,7 @@ const refused = attempt => async () => {
         const result = await attempt();
         return { refused: result.isError === true, ...(result.content && answer(result)) };
     } catch (error) {
-        // These two the SDK makes itself, when no answer came.
-        const homemade = [ErrorCode.RequestTimeout, ErrorCode.ConnectionClosed].includes(error.code);
-        if (!(error instanceof McpError) || homemade) throw error;
+        if (!session.isServersError(error)) throw error;
         return failure(error);
     }
 };
@@ -227,9 +249,11 @@ const steps = [
     ['prompts_list', async () => listed((await client.listPrompts()).prompts, 'name')],
     ['resources_list', async () => listed((await client.listResources()).resources, 'uri')],
     ['resource_templates_list', async () => listed((await client.listResourceTemplates()).resourceTemplates, 'name')],
-    ['echo', () => echo('hello')],
-    ['unicode', unicode],
+    ['echo', echoed('hello')],
+    ['unicode', echoed(ODD_TEXT)],
     ['one_mebibyte', oneMebibyte],
+    ['three_mebibyte_request', threeMebibyteRequest],
+    ['ten_mebibyte_result', tenMebibyteResult, 'long-text'],
     ['structured_content', async () => answer(await call('get-structured-content', { location: 'New York' }))],
     ['progress', progress],
     ['logging', logging],
@@ -246,18 +270,26 @@ const steps = [
     ['error_invalid_arguments', refused(() => call('echo', { message: { not: 'text' } }))],
     ['error_invalid_params', refused(() => client.getPrompt({ name: 'args-prompt', arguments: {} }))],
     ['error_unknown_resource', refused(() => client.readResource({ uri: profile.unknown_resource }))],
-    ['error_unknown_method', refused(() => client.request({ method: 'interop/unknown' }, ResultSchema))],
+    ['error_unknown_method', refused(session.unknownMethod)],
     ['headers', async () => answer(await call('headers')), 'headers'],
     ['tools_list_changed', toolsListChanged, 'add-tool'],
-    ['echo_after', () => echo('goodbye')],
+    ['echo_after', echoed('goodbye')],
     ['close', close]
 ];
 
+/** Why a step is not to be tried, if so. */
+function skipped(step, feature) {
+    if (session.lacks[step]) return { skipped: session.lacks[step], whose: 'client' };
+    if (profile.lacks[step]) return { skipped: profile.lacks[step], whose: 'server' };
+    if (feature && !profile.features.includes(feature)) return { skipped: 'it has no tool for that', whose: 'server' };
+    return undefined;
+}
+
 /** The detail of a step, or its error when the time is up. */
-async function inTime(run) {
+async function inTime(run, limit) {
     let timer;
     const late = new Promise((_, reject) => {
-        timer = setTimeout(() => reject(new Error(`no end within ${DEADLINE_MS} ms`)), DEADLINE_MS);
+        timer = setTimeout(() => reject(new Error(`no end within ${limit} ms`)), limit);
     });
     try {
         return await Promise.race([run(), late]);
@@ -266,18 +298,28 @@ async function inTime(run) {
     }
 }
 
+async function lineOf(step, run, limit) {
+    try {
+        const detail = await inTime(run, limit);
+        return { step, ok: !Object.values(detail).includes(false), detail };
+    } catch (error) {
+        return { step, ok: false, detail: failure(error) };
+    }
+}
+
 /** Nothing but ASCII on stdout, so that no reader splits a line at U+2028. */
 const ascii = text => text.replace(/[^ -~]/g, c => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
+const print = line => process.stdout.write(`${ascii(JSON.stringify(line))}\n`);
 
-for (const [step, run, feature] of steps) {
-    if (feature && !profile.features.includes(feature)) continue;
-    let line;
-    try {
-        const detail = await inTime(run);
-        line = { step, ok: !Object.values(detail).includes(false), detail };
-    } catch (error) {
-        line = { step, ok: false, detail: failure(error) };
+if (only === 'lacking') {
+    await inTime(session.connect, DEADLINE_MS);
+    for (const [step, run] of steps) {
+        if (step in profile.lacks) print(await lineOf(step, run, LACKING_DEADLINE_MS));
     }
-    process.stdout.write(`${ascii(JSON.stringify(line))}\n`);
+} else {
+    for (const [step, run, feature] of steps) {
+        const why = skipped(step, feature);
+        print(why ? { step, ...why } : await lineOf(step, run, DEADLINE_MS));
+    }
 }
 process.exit(0);

@@ -1,13 +1,10 @@
-"""One whole conversation of a legacy client, as the Python SDK holds it over HTTP+SSE:
+"""One whole conversation of a legacy client, as an official Python client holds it:
 
-    python conversation.py SSE_URL everything|python
+    python conversation.py default|without-probe sse|http URL SERVER
 
-Promises: what conversation.mjs promises, step by step: one JSON object a step on stdout, ``{"step", "ok", "detail"}``,
-with details so plain that a native legacy server and the proxy before the same server's Streamable HTTP flavour give
-the same bytes. A step that throws is ``ok: false`` with the normalised error, one whose detail says ``false`` to a
-check is so too, and the conversation goes on; no step outlives its deadline; the exit code is 0 whenever the end was
-reached (1: no event stream, so that no step could be tried). What the two servers do differently stands in
-profiles.json.
+The client is whatever SDK is installed; 2.x probes for the era of 2026 unless told otherwise. Promises: what
+conversation.mjs promises, step by step, in the same words. The exit code is 1 if there was no session, so that no step
+could be tried.
 
 The trap: the SDK POSTs one message at a time and its writer dies for ever of one refused POST, so that every step after
 that one fails too.
@@ -22,14 +19,16 @@ from typing import Any
 import anyio
 
 sys.dont_write_bytecode = True  # nothing of ours is to appear in the tree
-from session import DEADLINE_S, Answers, Inbox, connect, failure  # noqa: E402
+from sdk import connect  # noqa: E402
+from session import DEADLINE_S, Answers, Inbox, failure  # noqa: E402
 from steps import Conversation  # noqa: E402
 
 STEPS = """initialize ping tools_list prompts_list resources_list resource_templates_list echo unicode one_mebibyte
-    structured_content progress logging sampling elicitation roots subscription resource_read prompt_get completion
-    cancellation parallel_calls error_unknown_tool error_invalid_arguments error_invalid_params error_unknown_resource
-    error_unknown_method headers tools_list_changed echo_after""".split()
-NEEDS = {"headers": "headers", "tools_list_changed": "add-tool"}
+    three_mebibyte_request ten_mebibyte_result structured_content progress logging sampling elicitation roots
+    subscription resource_read prompt_get completion cancellation parallel_calls error_unknown_tool
+    error_invalid_arguments error_invalid_params error_unknown_resource error_unknown_method headers tools_list_changed
+    echo_after""".split()
+NEEDS = {"headers": "headers", "tools_list_changed": "add-tool", "ten_mebibyte_result": "long-text"}
 """Steps that take a feature of the profile."""
 
 
@@ -40,7 +39,36 @@ def report(step: str, ok: bool, detail: Any) -> None:
     print(json.dumps({"step": step, "ok": ok, "detail": detail}), flush=True)
 
 
-async def converse(url: str, profile: dict[str, Any]) -> int:
+def skip(step: str, profile: dict[str, Any], client_lacks: dict[str, str]) -> bool:
+    """Tells why a step is not tried, if so."""
+    if step in client_lacks:
+        why = {"skipped": client_lacks[step], "whose": "client"}
+    elif step in profile["lacks"]:
+        why = {"skipped": profile["lacks"][step], "whose": "server"}
+    elif step in NEEDS and NEEDS[step] not in profile["features"]:
+        why = {"skipped": "it has no tool for that", "whose": "server"}
+    else:
+        return False
+    print(json.dumps({"step": step, **why}), flush=True)
+    return True
+
+
+async def undisturbed(inbox: Inbox, run: Any) -> Any:
+    """What `run` gives; an error as soon as the transport reports one: what it could not read will not come again."""
+    start = len(inbox.messages)
+
+    async def watch() -> None:
+        seen = await inbox.arrival(lambda message: "trouble" in message, start)
+        raise RuntimeError(seen["trouble"])
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        result = await run()
+        tasks.cancel_scope.cancel()
+    return result
+
+
+async def converse(mode: str, kind: str, url: str, profile: dict[str, Any]) -> int:
     inbox, answers = Inbox(), Answers()
     talk: Conversation | None = None
     troubles: list[str] = []
@@ -48,15 +76,16 @@ async def converse(url: str, profile: dict[str, Any]) -> int:
     # for connecting and for closing, and lifted in between, where every step has its own.
     try:
         with anyio.fail_after(DEADLINE_S) as whole:
-            async with connect(url, inbox, answers) as session:
+            async with connect(mode, kind, url, inbox, answers) as session:
                 whole.deadline = math.inf
                 talk = Conversation(session, inbox, answers, profile)
+                client_lacks = session.lacks(profile["features"])
                 for step in STEPS:
-                    if step in NEEDS and NEEDS[step] not in profile["features"]:
+                    if skip(step, profile, client_lacks):
                         continue
                     try:
                         with anyio.fail_after(DEADLINE_S):
-                            detail = await getattr(talk, step)()
+                            detail = await undisturbed(inbox, getattr(talk, step))
                         report(step, True, detail)
                     except Exception as error:
                         report(step, False, failure(error))
@@ -71,9 +100,12 @@ async def converse(url: str, profile: dict[str, Any]) -> int:
 
 def main() -> None:
     profiles = json.loads(Path(__file__).with_name("profiles.json").read_text())
-    if len(sys.argv) != 3 or sys.argv[2] not in profiles:
-        sys.exit("usage: python conversation.py SSE_URL everything|python")
-    sys.exit(anyio.run(converse, sys.argv[1], profiles[sys.argv[2]]))
+    if len(sys.argv) != 5 or sys.argv[4] not in profiles["servers"]:
+        sys.exit("usage: python conversation.py default|without-probe sse|http URL SERVER")
+    _, mode, kind, url, name = sys.argv
+    server = profiles["servers"][name]
+    profile = {**profiles["tools"][server["tools"]], "lacks": server["lacks"]}
+    sys.exit(anyio.run(converse, mode, kind, url, profile))
 
 
 if __name__ == "__main__":

@@ -1,59 +1,17 @@
-// The legacy client of conversation.mjs: the TypeScript SDK's `Client` over `SSEClientTransport`, what it answers when
-// the server asks, everything it received, and summaries that come out the same on every run.
+// The session of conversation.mjs: one of the clients of sdk.mjs, what it answers when the server asks, everything it
+// received, and waiting for it.
 //
 // Promises: every message is noted as it left the transport, before the SDK looks at it, because the SDK drops some
 // that the steps want to judge: progress that comes together with its result, answers to cancelled calls.
 
-import { createHash } from 'node:crypto';
-import { require } from '../packages.mjs';
-
-const { Client } = require('@modelcontextprotocol/sdk/client/index.js');
-const { SSEClientTransport } = require('@modelcontextprotocol/sdk/client/sse.js');
-const types = require('@modelcontextprotocol/sdk/types.js');
+import { clients } from './sdk.mjs';
+import { canonical, plain, sha256 } from './summaries.mjs';
 
 /** How long one step may take. */
 export const DEADLINE_MS = 20_000;
 
-// ---- Summaries
-
-export const sha256 = data => createHash('sha256').update(data).digest('hex');
-
-/** JSON with sorted keys, so that equal values have equal text. */
-export const canonical = value =>
-    JSON.stringify(value, (_, inner) =>
-        inner && typeof inner === 'object' && !Array.isArray(inner)
-            ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)))
-            : inner
-    );
-
-/** Takes out what differs between two runs. */
-export const plain = text =>
-    text
-        .replace(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, '<id>')
-        .replace(/http:\/\/(127\.0\.0\.1|localhost):\d+[^\s"]*/g, '<url>')
-        .replace(/created at .*/g, 'created at <time>');
-
-/** Short texts to read, long ones by their digest. */
-export const brief = text =>
-    text.length <= 300 ? plain(text) : { length: text.length, sha256: sha256(plain(text)) };
-
-/** Names to read, and a digest by which any other change of the list is noticed. */
-export const listed = (items, key) => ({
-    names: items.map(item => item[key]).sort(),
-    sha256: sha256(canonical(items.toSorted((a, b) => (a[key] < b[key] ? -1 : 1))))
-});
-
-/** The result of a tool call. */
-export const answer = result => ({
-    ...(result.isError && { isError: true }),
-    text: brief(result.content.map(part => part.text).join('\n')),
-    ...(result.structuredContent && { structured: result.structuredContent })
-});
-
-export const failure = error => ({
-    ...(error.code !== undefined && { code: error.code }),
-    error: brief(error.message ?? String(error))
-});
+/** The name that the client gives itself. */
+export const NAME = 'interop-ts';
 
 // ---- What was seen, and waiting for it
 
@@ -67,6 +25,12 @@ export const cancelled = new Set();
 export const troubles = [];
 /** To be called when something arrives. */
 const waiting = new Set();
+
+function note(message) {
+    received.push(message);
+    for (const wake of waiting) wake();
+    waiting.clear();
+}
 
 /** The first message since `from` that fits; the deadline of the step ends the wait. */
 export async function arrival(fits, from = 0) {
@@ -83,7 +47,7 @@ export const isLog = pattern => message =>
 /** Only results count: Python answers a cancelled call natively, with the error "Request cancelled". */
 export const noLateResult = () => !received.some(message => cancelled.has(message.id) && message.result);
 
-// ---- The client and what it answers
+// ---- What the client answers
 
 /** What the client answers when asked; steps change it. */
 export const answers = {
@@ -93,48 +57,66 @@ export const answers = {
 /** What the server asked. */
 export const asked = { sampling: [], elicitation: [] };
 
-/** The client, all capabilities declared: server-everything hides the tools for the others. */
-export const client = new Client(
-    { name: 'interop-ts', version: '1.0.0' },
-    { capabilities: { sampling: {}, elicitation: { form: {} }, roots: { listChanged: true } } }
-);
-
-client.setRequestHandler(types.CreateMessageRequestSchema, ({ params }) => {
-    const prompt = params.messages[0].content.text;
+function sample({ params }) {
+    // 2025-11-25 allows a list of contents.
+    const prompt = [params.messages[0].content].flat()[0].text;
     asked.sampling.push({ prompt, system: params.systemPrompt, maxTokens: params.maxTokens });
     const content = { type: 'text', text: `Answer to: ${prompt}` };
     return { role: 'assistant', model: 'interop-model', stopReason: 'endTurn', content };
-});
-client.setRequestHandler(types.ElicitRequestSchema, ({ params }) => {
+}
+
+function elicit({ params }) {
     asked.elicitation.push({ message: params.message, schema: sha256(canonical(params.requestedSchema)) });
     return answers.elicitation;
-});
-client.setRequestHandler(types.ListRootsRequestSchema, () => ({ roots: answers.roots }));
-client.onerror = error => {
-    // Natively, progress and Python's "Request cancelled" do arrive for cancelled calls: no trouble.
-    if (!/unknown (token|message ID)/.test(error.message)) troubles.push(plain(error.message));
-};
+}
 
-/** Connects the client; what the transport carries is noted from the first message on. */
-export async function connect(url) {
-    const transport = new SSEClientTransport(new URL(url), {
-        requestInit: { headers: { Authorization: 'Bearer interop-token', 'X-Interop': 'yes' } }
-    });
-    transport.onmessage = message => {
-        received.push(message);
-        for (const wake of waiting) wake();
-        waiting.clear();
+// ---- The session
+
+/** The session of the client `kind`, over `transport` (`sse` or `http`) to `url`; not yet connected. */
+export async function open(kind, transportKind, url) {
+    const sdk = await clients[kind](NAME);
+    sdk.answerTo('sampling/createMessage', sample);
+    sdk.answerTo('elicitation/create', elicit);
+    sdk.answerTo('roots/list', () => ({ roots: answers.roots }));
+    sdk.client.onerror = error => {
+        // Natively, progress and Python's "Request cancelled" do arrive for cancelled calls: no trouble.
+        if (!/unknown (token|message ID)/.test(error.message)) troubles.push(plain(error.message));
     };
+    const transport = noted(await sdk.transport(transportKind, url));
+    /** A tool call; the deadline of the step ends it, not one of the SDK. */
+    const call = (name, args = {}, options = {}) =>
+        sdk.callTool({ name, arguments: args }, { timeout: 2 * DEADLINE_MS, ...options });
+    return {
+        client: sdk.client,
+        lacks: sdk.lacks,
+        isServersError: sdk.isServersError,
+        unknownMethod: sdk.unknownMethod,
+        connect: () => sdk.client.connect(transport, { timeout: 2 * DEADLINE_MS }),
+        call,
+        echo: async message => (await call('echo', { message })).content[0].text
+    };
+}
+
+/** The transport, with a copy of everything that it carries from the first message on. */
+function noted(transport) {
+    let handler;
+    const seen = new WeakSet();
+    // An accessor, because the SDK 1.8 overwrites the callback that it finds, while later ones take it into their own
+    // (hence `seen`), and the probe of 2.x puts one there for a while.
+    Object.defineProperty(transport, 'onmessage', {
+        get: () => handler,
+        set(given) {
+            handler = given && ((message, extra) => {
+                if (!seen.has(message)) note(message);
+                seen.add(message);
+                given(message, extra);
+            });
+        }
+    });
     const send = transport.send.bind(transport);
     transport.send = (message, options) => {
         if (message.params?.reason === CANCEL_REASON) cancelled.add(message.params.requestId);
         return send(message, options);
     };
-    await client.connect(transport, { timeout: 2 * DEADLINE_MS });
+    return transport;
 }
-
-/** A tool call; the deadline of the step ends it, not one of the SDK. */
-export const call = (name, args = {}, options = {}) =>
-    client.callTool({ name, arguments: args }, undefined, { timeout: 2 * DEADLINE_MS, ...options });
-
-export const echo = async message => (await call('echo', { message })).content[0].text;

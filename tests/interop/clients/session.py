@@ -1,26 +1,25 @@
-"""The legacy client of conversation.py: the Python SDK's ``ClientSession`` over ``sse_client``, what it answers when
-the server asks, everything it received, and summaries that come out the same on every run.
+"""What conversation.py hears and says besides its steps: everything it received, what it answers when the server asks,
+and summaries that come out the same on every run.
 
 Promises: every message is noted as it left the transport, before the SDK looks at it, because the SDK hands on neither
-answers to cancelled calls nor the order of results and notifications, which the steps want to judge.
+answers to cancelled calls nor the order of results and notifications, which the steps want to judge. All of it is plain
+JSON, as on the wire, whatever the SDK of the day makes of it.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import anyio
-from mcp import ClientSession, types
-from mcp.client.sse import sse_client
-from mcp.shared.exceptions import McpError
+from mcp import types
 
 DEADLINE_S = 20
 """How long one step may take."""
 
-HEADERS = {"Authorization": "Bearer interop-token", "X-Interop": "yes"}
+NAME = "interop-py"
+"""The name that the client gives itself."""
 
 # ---- Summaries
 
@@ -51,29 +50,29 @@ def brief(text: str) -> Any:
     return plain(text) if len(text) <= 300 else {"length": len(text), "sha256": sha256(plain(text))}
 
 
-def listed(items: list[Any], key: str) -> dict[str, Any]:
+def listed(items: list[dict[str, Any]], key: str) -> dict[str, Any]:
     """Names to read, and a digest by which any other change of the list is noticed."""
-    items = sorted((dump(item) for item in items), key=lambda item: item[key])
+    items = sorted(items, key=lambda item: item[key])
     return {"names": [item[key] for item in items], "sha256": sha256(canonical(items))}
 
 
-def answer(result: types.CallToolResult) -> dict[str, Any]:
+def answer(result: dict[str, Any]) -> dict[str, Any]:
     """The result of a tool call."""
-    summary: dict[str, Any] = {"text": brief("\n".join(part.text for part in result.content))}
-    if result.isError:
+    summary: dict[str, Any] = {"text": brief("\n".join(part["text"] for part in result["content"]))}
+    if result.get("isError"):
         summary["isError"] = True
-    if result.structuredContent:
-        summary["structured"] = result.structuredContent
+    if result.get("structuredContent"):
+        summary["structured"] = result["structuredContent"]
     return summary
 
 
 def failure(error: BaseException) -> dict[str, Any]:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    if isinstance(error, McpError):
+    if isinstance(getattr(error, "error", None), types.ErrorData):
         return {"code": error.error.code, "error": brief(error.error.message)}
     if isinstance(error, TimeoutError):
-        return {"error": f"no end within {DEADLINE_S} s"}
+        return {"error": "no end in time"}
     return {"error": brief(f"{type(error).__name__}: {error}")}
 
 
@@ -117,6 +116,9 @@ class NotingStream:
     async def __aexit__(self, *error: Any) -> None:
         await self._stream.__aexit__(*error)
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
     def __aiter__(self) -> "NotingStream":
         return self
 
@@ -136,45 +138,36 @@ def is_log(pattern: str) -> Callable[[dict[str, Any]], bool]:
     )
 
 
-# ---- The client and what it answers
+# ---- What the client answers
 
 
 class Answers:
     """What the client answers when asked (steps change it), and what it was asked."""
 
     def __init__(self) -> None:
-        self.roots = [types.Root(uri="file:///interop/one", name="one")]
-        self.elicitation = types.ElicitResult(action="accept", content={"name": "Ada", "check": True, "integer": 7})
+        self.roots = [{"uri": "file:///interop/one", "name": "one"}]
+        self.elicitation: dict[str, Any] = {
+            "action": "accept",
+            "content": {"name": "Ada", "check": True, "integer": 7},
+        }
         self.asked_sampling: list[Any] = []
         self.asked_elicitation: list[Any] = []
 
-    async def sample(self, _: Any, params: types.CreateMessageRequestParams) -> types.CreateMessageResult:
-        prompt = params.messages[0].content.text
-        self.asked_sampling.append({"prompt": prompt, "system": params.systemPrompt, "maxTokens": params.maxTokens})
-        content = types.TextContent(type="text", text=f"Answer to: {prompt}")
-        return types.CreateMessageResult(role="assistant", model="interop-model", stopReason="endTurn", content=content)
+    async def sample(self, _: Any, params: Any) -> types.CreateMessageResult:
+        asked = dump(params)
+        prompt = asked["messages"][0]["content"]["text"]
+        self.asked_sampling.append(
+            {"prompt": prompt, "system": asked.get("systemPrompt"), "maxTokens": asked["maxTokens"]}
+        )
+        content = {"type": "text", "text": f"Answer to: {prompt}"}
+        reply = {"role": "assistant", "content": content, "model": "interop-model", "stopReason": "endTurn"}
+        return types.CreateMessageResult.model_validate(reply)
 
-    async def elicit(self, _: Any, params: types.ElicitRequestParams) -> types.ElicitResult:
-        schema = sha256(canonical(params.requestedSchema))
-        self.asked_elicitation.append({"message": params.message, "schema": schema})
-        return self.elicitation
+    async def elicit(self, _: Any, params: Any) -> Any:
+        asked = dump(params)
+        schema = sha256(canonical(asked["requestedSchema"]))
+        self.asked_elicitation.append({"message": asked["message"], "schema": schema})
+        return types.ElicitResult.model_validate(self.elicitation)
 
     async def list_roots(self, _: Any) -> types.ListRootsResult:
-        return types.ListRootsResult(roots=self.roots)
-
-
-@asynccontextmanager
-async def connect(url: str, inbox: Inbox, answers: Answers) -> AsyncIterator[ClientSession]:
-    """A session, not yet initialized; all capabilities declared: server-everything hides the tools for the others."""
-    async with (
-        sse_client(url, headers=HEADERS) as (read, write),
-        ClientSession(
-            NotingStream(read, inbox),
-            write,
-            sampling_callback=answers.sample,
-            elicitation_callback=answers.elicit,
-            list_roots_callback=answers.list_roots,
-            client_info=types.Implementation(name="interop-py", version="1.0.0"),
-        ) as session,
-    ):
-        yield session
+        return types.ListRootsResult.model_validate({"roots": self.roots})

@@ -12,7 +12,7 @@
 
 import { Server } from 'node:net';
 import { pathToFileURL } from 'node:url';
-import { require } from '../packages.mjs';
+import { require } from '../packages/packages.mjs';
 
 const transport = process.argv[2];
 if (transport !== 'sse' && transport !== 'streamableHttp') {

@@ -1,6 +1,6 @@
-"""A FastMCP server (Python SDK) with all that the conversations in ../clients ask for:
+"""A server of one of the Python libraries, with all that the conversations in ../clients ask for:
 
-    python python_server.py --transport sse|streamable-http [--stateless] [--json]
+    python python_server.py --library mcp|fastmcp --transport sse|streamableHttp [--stateless] [--json]
 
 Promises: exactly one line on stdout, ``LISTENING http://127.0.0.1:PORT``, once connections are accepted (SSE at /sse
 and /messages/, Streamable HTTP at /mcp), on a port that the kernel chose; the same server behind either transport;
@@ -24,9 +24,10 @@ from weakref import WeakKeyDictionary
 import anyio
 import uvicorn
 from mcp import types
-from mcp.server.fastmcp import Context, FastMCP
-from mcp.server.lowlevel import NotificationOptions
 from pydantic import AnyUrl, BaseModel, Field
+
+sys.dont_write_bytecode = True  # nothing of ours is to appear in the tree
+from python_library import LIBRARIES, remembered  # noqa: E402
 
 LEVELS = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"]
 TEAMS = {
@@ -63,79 +64,78 @@ class SessionState:
         """Set when `wait-until-cancelled` was cancelled."""
 
 
-def build(json_response: bool, stateless: bool) -> FastMCP:
+def build(library: str, json_response: bool, stateless: bool) -> Any:
     """The server, not yet bound to a transport."""
-    server = FastMCP(
-        "interop-python",
-        instructions="A server for interop tests.",
-        json_response=json_response,
-        stateless_http=stateless,
-        log_level="WARNING",
-    )
+    lib = LIBRARIES[library]("interop-python", "A server for interop tests.", json_response, stateless)
     sessions: WeakKeyDictionary[Any, SessionState] = WeakKeyDictionary()
 
     def state(session: Any) -> SessionState:
-        return sessions.setdefault(session, SessionState())
+        return sessions.setdefault(remembered(session), SessionState())
 
-    add_plain_tools(server)
-    add_session_tools(server, state)
-    add_tools_that_ask_the_client(server)
-    add_resources_and_prompts(server)
-    add_low_level_handlers(server, state)
-    return server
+    add_plain_tools(lib)
+    add_session_tools(lib, state)
+    add_tools_that_ask_the_client(lib)
+    add_resources_and_prompts(lib)
+    add_session_handlers(lib, state)
+    return lib
 
 
-def add_plain_tools(server: FastMCP) -> None:
+def add_plain_tools(lib: Any) -> None:
     """Tools that need no more than their arguments and the request."""
 
-    @server.tool(structured_output=False)
+    @lib.tool()
     def echo(message: str) -> str:
         return f"Echo: {message}"
 
-    @server.tool(structured_output=False)
+    @lib.tool()
     def digest(message: str) -> str:
         """What arrived, in a form that shows every changed byte without sending it back."""
         data = message.encode()
         return f"{len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}"
 
-    @server.tool(name="get-structured-content")
+    @lib.tool("long-text")
+    def long_text(length: int) -> str:
+        """As long a result as wanted, without a request of that length."""
+        return hashlib.sha256(b"seed").hexdigest() * (length // 64)
+
+    @lib.server.tool(name="get-structured-content")
     def structured(location: str) -> Weather:
         return Weather(temperature=33, conditions=f"Cloudy in {location}", humidity=82)
 
-    @server.tool(structured_output=False)
-    def headers(ctx: Context) -> str:
+    @lib.tool()
+    def headers(ctx: lib.Context) -> str:
         """The two headers of this request that the clients set."""
         seen = ctx.request_context.request.headers
         return f"authorization: {seen.get('authorization')}, x-interop: {seen.get('x-interop')}"
 
-    @server.tool(name="trigger-long-running-operation", structured_output=False)
-    async def long_running(ctx: Context, duration: float = 10, steps: int = 5) -> str:
+    @lib.tool("trigger-long-running-operation")
+    async def long_running(ctx: lib.Context, duration: float = 10, steps: int = 5) -> str:
         for done in range(1, steps + 1):
             await anyio.sleep(duration / steps)  # the length of the operation, nobody is waited for
             await ctx.report_progress(done, steps)
         return f"Long running operation completed. Duration: {duration} seconds, Steps: {steps}."
 
 
-def add_session_tools(server: FastMCP, state: Any) -> None:
+def add_session_tools(lib: Any, state: Any) -> None:
     """Tools that send notifications or remember something of the session."""
 
-    @server.tool(structured_output=False)
-    async def log(ctx: Context) -> str:
+    @lib.tool()
+    async def log(ctx: lib.Context) -> str:
         """One message of every level that the client wants to hear."""
         wanted = LEVELS[LEVELS.index(state(ctx.session).level) :]
         for level in wanted:
             await ctx.session.send_log_message(level, f"{level} message", "interop", ctx.request_id)
         return f"logged {len(wanted)}"
 
-    @server.tool(name="touch-resource", structured_output=False)
-    async def touch(ctx: Context) -> str:
+    @lib.tool("touch-resource")
+    async def touch(ctx: lib.Context) -> str:
         if WATCHED not in state(ctx.session).subscribed:
             return "nobody to tell"
         await ctx.session.send_resource_updated(AnyUrl(WATCHED))
         return "told"
 
-    @server.tool(name="wait-until-cancelled", structured_output=False)
-    async def wait_until_cancelled(ctx: Context) -> str:
+    @lib.tool("wait-until-cancelled")
+    async def wait_until_cancelled(ctx: lib.Context) -> str:
         state(ctx.session).cancelled = anyio.Event()
         await ctx.report_progress(1, 2)
         try:
@@ -145,32 +145,32 @@ def add_session_tools(server: FastMCP, state: Any) -> None:
             raise
         return "never reached"
 
-    @server.tool(name="was-cancelled", structured_output=False)
-    async def was_cancelled(ctx: Context) -> str:
+    @lib.tool("was-cancelled")
+    async def was_cancelled(ctx: lib.Context) -> str:
         """Proof from the server's side; waits, as the cancellation may be on its way still."""
         with anyio.move_on_after(5):
             await state(ctx.session).cancelled.wait()
             return "cancelled"
         return "not cancelled"
 
-    @server.tool(name="add-tool", structured_output=False)
-    async def add_tool(name: str, ctx: Context) -> str:
-        server.add_tool(lambda: f"{name} speaking", name=name, description="Added later", structured_output=False)
+    @lib.tool("add-tool")
+    async def add_tool(name: str, ctx: lib.Context) -> str:
+        lib.add_tool(lambda: f"{name} speaking", name)
         await ctx.session.send_tool_list_changed()
         return f"added {name}"
 
-    @server.tool(name="remove-tool", structured_output=False)
-    async def remove_tool(name: str, ctx: Context) -> str:
-        server.remove_tool(name)
+    @lib.tool("remove-tool")
+    async def remove_tool(name: str, ctx: lib.Context) -> str:
+        lib.remove_tool(name)
         await ctx.session.send_tool_list_changed()
         return f"removed {name}"
 
 
-def add_tools_that_ask_the_client(server: FastMCP) -> None:
+def add_tools_that_ask_the_client(lib: Any) -> None:
     """Requests from the server: tied to the call that caused them, except roots/list, which the SDK never ties."""
 
-    @server.tool(name="trigger-sampling-request", structured_output=False)
-    async def sample(prompt: str, ctx: Context, maxTokens: int = 100) -> str:
+    @lib.tool("trigger-sampling-request")
+    async def sample(prompt: str, ctx: lib.Context, maxTokens: int = 100) -> str:
         content = types.TextContent(type="text", text=f"Resource sample context: {prompt}")
         result = await ctx.session.create_message(
             [types.SamplingMessage(role="user", content=content)],
@@ -178,47 +178,47 @@ def add_tools_that_ask_the_client(server: FastMCP) -> None:
             system_prompt="You are a helpful test server.",
             related_request_id=ctx.request_id,
         )
-        return f"LLM sampling result: {result.model_dump_json(exclude_none=True)}"
+        return f"LLM sampling result: {result.model_dump_json(by_alias=True, exclude_none=True)}"
 
-    @server.tool(name="trigger-elicitation-request", structured_output=False)
-    async def elicit(ctx: Context) -> str:
+    @lib.tool("trigger-elicitation-request")
+    async def elicit(ctx: lib.Context) -> str:
         answer = await ctx.elicit("Please provide inputs for the following fields:", Form)
         return f"{answer.action}: {answer.data.model_dump_json() if answer.action == 'accept' else None}"
 
-    @server.tool(name="get-roots-list", structured_output=False)
-    async def roots(ctx: Context) -> str:
+    @lib.tool("get-roots-list")
+    async def roots(ctx: lib.Context) -> str:
         known = (await ctx.session.list_roots()).roots
         return "\n".join(f"{root.name}: {root.uri}" for root in known)
 
 
-def add_resources_and_prompts(server: FastMCP) -> None:
+def add_resources_and_prompts(lib: Any) -> None:
     """Two resources, a template, two prompts and their completions."""
 
-    @server.resource("interop://text", mime_type="text/plain")
+    @lib.server.resource("interop://text", mime_type="text/plain")
     def text() -> str:
         return "A fixed text, with \u00fcmlauts and\ntwo lines.\n" * 40
 
-    @server.resource("interop://blob", mime_type="application/octet-stream")
+    @lib.server.resource("interop://blob", mime_type="application/octet-stream")
     def blob() -> bytes:
         return bytes(range(256)) * 2
 
-    @server.resource(WATCHED, mime_type="text/plain")
+    @lib.server.resource(WATCHED, mime_type="text/plain")
     def watched() -> str:
         return "Always the same, whatever touch-resource says."
 
-    @server.resource("interop://greeting/{name}", mime_type="text/plain")
+    @lib.server.resource("interop://greeting/{name}", mime_type="text/plain")
     def greeting(name: str) -> str:
         return f"Hello, {name}!"
 
-    @server.prompt(name="args-prompt", description="A prompt with two arguments, one required and one optional")
+    @lib.server.prompt(name="args-prompt", description="A prompt with two arguments, one required and one optional")
     def args_prompt(city: str, state: str | None = None) -> str:
         return f"What's weather in {city}{f', {state}' if state else ''}?"
 
-    @server.prompt(name="completable-prompt")
+    @lib.server.prompt(name="completable-prompt")
     def completable_prompt(department: str, name: str) -> str:
         return f"Please promote {name} to the head of the {department} team."
 
-    @server.completion()
+    @lib.completion()
     async def complete(ref: Any, argument: Any, context: Any) -> types.Completion:
         known = context.arguments if context and context.arguments else {}
         candidates = {
@@ -226,34 +226,24 @@ def add_resources_and_prompts(server: FastMCP) -> None:
             "name": TEAMS.get(known.get("department", ""), ["Ada", "Alan"]),
         }.get(argument.name, [])
         values = [value for value in candidates if value.startswith(argument.value)]
-        return types.Completion(values=values, total=len(values), hasMore=False)
+        return types.Completion.model_validate({"values": values, "total": len(values), "hasMore": False})
 
 
-def add_low_level_handlers(server: FastMCP, state: Any) -> None:
-    """What FastMCP has no decorator for; its low-level server has, and is reached in this one place."""
-    low_level = server._mcp_server
+def add_session_handlers(lib: Any, state: Any) -> None:
+    """What the client asks of its session."""
 
-    @low_level.set_logging_level()
-    async def set_level(level: types.LoggingLevel) -> None:
-        state(low_level.request_context.session).level = level
+    async def set_level(session: Any, params: Any) -> None:
+        state(session).level = params.level
 
-    @low_level.subscribe_resource()
-    async def subscribe(uri: AnyUrl) -> None:
-        state(low_level.request_context.session).subscribed.add(str(uri))
+    async def subscribe(session: Any, params: Any) -> None:
+        state(session).subscribed.add(str(params.uri))
 
-    @low_level.unsubscribe_resource()
-    async def unsubscribe(uri: AnyUrl) -> None:
-        state(low_level.request_context.session).subscribed.discard(str(uri))
+    async def unsubscribe(session: Any, params: Any) -> None:
+        state(session).subscribed.discard(str(params.uri))
 
-    original = low_level.create_initialization_options
-
-    def options(*_: Any, **__: Any) -> Any:
-        # The SDK never declares these two, even with the handlers in place.
-        made = original(NotificationOptions(tools_changed=True))
-        made.capabilities.resources.subscribe = True
-        return made
-
-    low_level.create_initialization_options = options
+    lib.on("logging/setLevel", set_level)
+    lib.on("resources/subscribe", subscribe)
+    lib.on("resources/unsubscribe", unsubscribe)
 
 
 class AnnouncingServer(uvicorn.Server):
@@ -274,13 +264,13 @@ def exit_with_stdin() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--transport", choices=["sse", "streamable-http"], required=True)
+    parser.add_argument("--library", choices=list(LIBRARIES), default="mcp")
+    parser.add_argument("--transport", choices=["sse", "streamableHttp"], required=True)
     parser.add_argument("--stateless", action="store_true", help="no sessions (Streamable HTTP only)")
     parser.add_argument("--json", action="store_true", help="answer with JSON, not SSE (Streamable HTTP only)")
     args = parser.parse_args()
 
-    server = build(args.json, args.stateless)
-    app = server.sse_app() if args.transport == "sse" else server.streamable_http_app()
+    app = build(args.library, args.json, args.stateless).app(args.transport)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     threading.Thread(target=exit_with_stdin, daemon=True).start()
