@@ -55,16 +55,19 @@ impl LegacyClient {
         self.stream.headers()
     }
 
-    /// The next event; `None` when the stream is over.
+    /// The next event; `None` when the stream is over. Comments are no events, and do not make the wait any longer.
     pub(crate) async fn event(&mut self) -> Option<Event> {
-        loop {
-            if let Some(event) = self.decoder.next_event().expect("small events") {
-                return Some(event);
+        within("an event", async {
+            loop {
+                if let Some(event) = self.decoder.next_event().expect("small events") {
+                    return Some(event);
+                }
+                let chunk = self.stream.chunk().await.ok().flatten()?;
+                self.raw.extend_from_slice(&chunk);
+                self.decoder.feed(&chunk);
             }
-            let chunk = within("an event", self.stream.chunk()).await.ok().flatten()?;
-            self.raw.extend_from_slice(&chunk);
-            self.decoder.feed(&chunk);
-        }
+        })
+        .await
     }
 
     /// Reads on until `text` stands in what came, with or without an event.

@@ -43,10 +43,13 @@ impl RawClient {
     }
 
     pub(crate) async fn read_until(&mut self, text: &str) {
-        while !self.text().contains(text) {
-            let read = within(text, self.stream.read_buf(&mut self.came)).await.expect("an open connection");
-            assert!(read > 0, "the connection ended before {text:?} came: {}", self.text());
-        }
+        within(text, async {
+            while !self.text().contains(text) {
+                let read = self.stream.read_buf(&mut self.came).await.expect("an open connection");
+                assert!(read > 0, "the connection ended before {text:?} came: {}", self.text());
+            }
+        })
+        .await;
     }
 
     /// Reads to the end of the connection, orderly or not, and gives everything that came.
