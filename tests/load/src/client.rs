@@ -1,0 +1,291 @@
+//! Clients that trust nothing: every answer must be there once, in order, and hold what was asked for.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use sse_sunset::sse::{Decoder, Event};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// No answer takes this long; a run that waits longer has lost one.
+const LOST: Duration = Duration::from_secs(60);
+/// Largest event a client takes.
+const LARGEST: usize = 64 << 20;
+
+/// How a target is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// HTTP+SSE.
+    Legacy,
+    /// Streamable HTTP.
+    Direct,
+}
+
+/// Whom the load goes to.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) address: String,
+    pub(crate) transport: Transport,
+}
+
+/// One session.
+pub(crate) struct Client {
+    target: Target,
+    poster: SendRequest<Full<Bytes>>,
+    /// Where messages are posted: with the session id of a legacy session.
+    path: String,
+    session: Option<http::HeaderValue>,
+    stream: Option<Events>,
+    next_id: u64,
+}
+
+/// A session that does nothing.
+pub(crate) struct IdleClient {
+    _stream: Option<Events>,
+}
+
+/// The events of a body.
+struct Events {
+    body: Incoming,
+    decoder: Decoder,
+}
+
+/// A message as far as it is checked.
+#[derive(Deserialize)]
+struct Message<'a> {
+    id: Option<u64>,
+    method: Option<&'a str>,
+    #[serde(borrow)]
+    params: Option<&'a RawValue>,
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Progress {
+    progress: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Content<'a> {
+    #[serde(borrow)]
+    content: Vec<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Text<'a> {
+    #[serde(borrow)]
+    text: &'a RawValue,
+}
+
+/// What a call is to do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Call<'a> {
+    pub(crate) tool: &'a str,
+    /// JSON of the text to be echoed, quotes included.
+    pub(crate) text: &'a str,
+    /// Notifications to come first.
+    pub(crate) count: u64,
+    pub(crate) megabytes: usize,
+}
+
+impl<'a> Call<'a> {
+    pub(crate) fn echo(text: &'a str) -> Self {
+        Call { tool: "echo", text, count: 0, megabytes: 0 }
+    }
+}
+
+async fn connect(address: &str) -> Result<SendRequest<Full<Bytes>>> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    Ok(sender)
+}
+
+impl Events {
+    fn of(answer: Response<Incoming>) -> Self {
+        Events { body: answer.into_body(), decoder: Decoder::new(LARGEST) }
+    }
+
+    async fn next(&mut self) -> Result<Event> {
+        loop {
+            if let Some(event) = self.decoder.next_event()? {
+                return Ok(event);
+            }
+            let frame = timeout(LOST, self.body.frame()).await.context("an answer is lost")?;
+            let frame = frame.context("the stream ended")??;
+            if let Ok(data) = frame.into_data() {
+                self.decoder.feed(&data);
+            }
+        }
+    }
+}
+
+impl Client {
+    /// Opens a session and does the handshake.
+    pub(crate) async fn open(target: &Target) -> Result<Self> {
+        let mut client = Client::connect(target).await?;
+        let hello = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2024-11-05","capabilities":{},"clientInfo":{"name":"load","version":"1"}}}"#;
+        match target.transport {
+            Transport::Legacy => {
+                client.post(hello.to_owned()).await?.into_body().collect().await?;
+                client.stream.as_mut().context("a stream")?.next().await?;
+            }
+            Transport::Direct => {
+                let answer = client.post(hello.to_owned()).await?;
+                client.session = answer.headers().get("mcp-session-id").cloned();
+                answer.into_body().collect().await?;
+            }
+        }
+        let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+        let answer = client.post(initialized.to_owned()).await?;
+        ensure!(answer.status() == 202, "initialized was answered {}", answer.status());
+        answer.into_body().collect().await?;
+        Ok(client)
+    }
+
+    /// Opens connections, and the stream where there is one.
+    pub(crate) async fn connect(target: &Target) -> Result<Self> {
+        let mut client = Client {
+            target: target.clone(),
+            poster: connect(&target.address).await?,
+            path: "/mcp".to_owned(),
+            session: None,
+            stream: None,
+            next_id: 1,
+        };
+        if target.transport == Transport::Legacy {
+            let mut opener = connect(&target.address).await?;
+            let request = client.request(Method::GET, "/sse").header("accept", "text/event-stream");
+            let answer = timeout(LOST, opener.send_request(request.body(Full::default())?)).await??;
+            ensure!(answer.status() == 200, "the stream was answered {}", answer.status());
+            let mut stream = Events::of(answer);
+            client.path = String::from_utf8(stream.next().await?.data.to_vec())?;
+            client.stream = Some(stream);
+        }
+        Ok(client)
+    }
+
+    fn request(&self, method: Method, path: &str) -> http::request::Builder {
+        Request::builder().method(method).uri(path).header("host", &self.target.address)
+    }
+
+    async fn post(&mut self, message: String) -> Result<Response<Incoming>> {
+        let mut request = self
+            .request(Method::POST, &self.path)
+            .header("content-type", "application/json")
+            .header("accept", "application/json, text/event-stream");
+        if let Some(session) = &self.session {
+            request = request.header("mcp-session-id", session);
+        }
+        self.poster.ready().await?;
+        let sent = self.poster.send_request(request.body(Full::from(message))?);
+        Ok(timeout(LOST, sent).await.context("a POST is lost")??)
+    }
+
+    /// Only its stream, as clients that have nothing to say keep nothing else.
+    pub(crate) fn without_poster(self) -> IdleClient {
+        IdleClient { _stream: self.stream }
+    }
+
+    /// Sends a call and leaves its answer unread.
+    pub(crate) async fn begin(&mut self, call: Call<'_>) -> Result<u64> {
+        let (id, message) = self.message(call);
+        let answer = self.post(message).await?;
+        ensure!(answer.status() == 202, "a call was answered {}", answer.status());
+        answer.into_body().collect().await?;
+        Ok(id)
+    }
+
+    /// Makes a call, checks everything that comes, and tells how long it took.
+    pub(crate) async fn call(&mut self, call: Call<'_>) -> Result<Duration> {
+        let start = Instant::now();
+        let (id, message) = self.message(call);
+        match self.target.transport {
+            Transport::Legacy => {
+                let mut stream = self.stream.take().context("a stream")?;
+                // Side by side: a large answer may need to be read before the POST is answered.
+                let posting = async {
+                    let answer = self.post(message).await?;
+                    ensure!(answer.status() == 202, "a call was answered {}", answer.status());
+                    answer.into_body().collect().await?;
+                    Ok(())
+                };
+                tokio::try_join!(posting, read(&mut stream, id, call))?;
+                self.stream = Some(stream);
+            }
+            Transport::Direct => {
+                let answer = self.post(message).await?;
+                ensure!(answer.status() == 200, "a call was answered {}", answer.status());
+                let is_stream = answer.headers().get("content-type").is_some_and(|media| media == "text/event-stream");
+                if is_stream {
+                    let mut events = Events::of(answer);
+                    read(&mut events, id, call).await?;
+                    // To its end, so that the connection can be used again.
+                    events.body.collect().await?;
+                } else {
+                    let text = answer.into_body().collect().await?.to_bytes();
+                    ensure!(check(&text, id, call, 0)?, "no answer");
+                }
+            }
+        }
+        Ok(start.elapsed())
+    }
+
+    fn message(&mut self, call: Call<'_>) -> (u64, String) {
+        let id = self.next_id;
+        self.next_id += 1;
+        let Call { tool, text, count, megabytes } = call;
+        let arguments = format!(r#"{{"text":{text},"count":{count},"megabytes":{megabytes}}}"#);
+        let params = format!(r#"{{"name":"{tool}","arguments":{arguments},"_meta":{{"progressToken":"p"}}}}"#);
+        (id, format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{params}}}"#))
+    }
+}
+
+/// Reads up to the answer of `id`, and checks all of it.
+async fn read(events: &mut Events, id: u64, call: Call<'_>) -> Result<()> {
+    let mut progress = 0;
+    loop {
+        let event = events.next().await?;
+        if check(&event.data, id, call, progress)? {
+            ensure!(progress == call.count, "{progress} notifications of {}", call.count);
+            return Ok(());
+        }
+        progress += 1;
+    }
+}
+
+/// Checks one message; whether it is the answer.
+fn check(text: &[u8], id: u64, call: Call<'_>, expected: u64) -> Result<bool> {
+    let message: Message<'_> = serde_json::from_slice(text).context("a corrupted message")?;
+    if message.method.is_some() {
+        let params = message.params.map_or("{}", RawValue::get);
+        let progress: Progress = serde_json::from_str(params)?;
+        ensure!(progress.progress == Some(expected), "notification {expected} is lost, doubled or out of order");
+        return Ok(false);
+    }
+    ensure!(message.id == Some(id), "an answer to {:?} instead of {id}: lost, doubled or out of order", message.id);
+    let Some(result) = message.result else { bail!("an error: {}", String::from_utf8_lossy(text)) };
+    let content: Content<'_> = serde_json::from_str(result.get())?;
+    ensure!(content.content.first().is_some_and(|part| part.text.get() == call.text), "another text than was sent");
+    Ok(true)
+}
+
+/// What the stub counts.
+pub(crate) async fn counts(stub: &str) -> Result<crate::stub::Counts> {
+    let mut sender = connect(stub).await?;
+    let request = Request::builder().uri("/counts").header("host", stub).body(Full::default())?;
+    let answer = sender.send_request(request).await?.into_body().collect().await?.to_bytes();
+    Ok(serde_json::from_slice(&answer)?)
+}

@@ -1,0 +1,58 @@
+//! Measures sse-sunset against its references, in one command and one table. See README.md beside this crate.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a tool for a terminal, whose tasks end with it"
+)]
+
+mod client;
+mod measure;
+mod plan;
+mod relay;
+mod roles;
+mod stub;
+mod table;
+mod workload;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Arg, ArgAction, Command};
+
+/// By how much a budget may be missed in the short mode, on machines with other work to do.
+const WIDE: f64 = 3.0;
+
+fn main() -> Result<ExitCode> {
+    let words: Vec<String> = std::env::args().collect();
+    if let [_, word, role @ ..] = words.as_slice()
+        && word == "role"
+    {
+        roles::play(role)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let flag = |name: &'static str, help: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
+    let options = Command::new("sse-sunset-load")
+        .about("Measures sse-sunset against a native SSE server, a raw relay, a hyper relay and direct Streamable HTTP")
+        .arg(flag("short", "A minute's worth: all answers are checked, figures that are off by far fail"))
+        .arg(flag("json", "The table as JSON"))
+        .get_matches();
+    let short = options.get_flag("short");
+    roles::pin(0)?;
+    let descriptors = roles::raise_descriptors();
+    let size = if short { plan::Size::short() } else { plan::Size::full() };
+    anyhow::ensure!(
+        size.idle.iter().all(|count| *count as u64 * 2 + 500 < descriptors),
+        "{descriptors} descriptors are too few; raise the limit (ulimit -n)"
+    );
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let rows = runtime.block_on(async { plan::Stage::set()?.measure(&size).await })?;
+    if options.get_flag("json") {
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+    } else {
+        print!("{}", table::render(&rows));
+    }
+    let off = rows.iter().filter_map(|row| row.budget.as_ref()).any(|budget| budget.is_missed_by(WIDE));
+    Ok(if short && off { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

@@ -1,0 +1,332 @@
+//! What is measured, in which order: targets take turns, so that whatever the machine does meets all of them.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+
+use crate::client::{Client, Target, Transport, counts};
+use crate::measure::median;
+use crate::roles::Role;
+use crate::table::{Budget, Row};
+use crate::workload;
+
+/// The core of what is measured; the load and the stub share the other.
+const MEASURED_CORE: usize = 1;
+const LOAD_CORE: usize = 0;
+
+/// How much is done.
+#[derive(Debug, Clone)]
+pub(crate) struct Size {
+    pub(crate) rounds: usize,
+    pub(crate) calls: usize,
+    pub(crate) sequential_calls: usize,
+    /// Calls of each of four sessions, with a thousand notifications each.
+    pub(crate) progress_calls: usize,
+    pub(crate) large_calls: usize,
+    pub(crate) idle: Vec<usize>,
+    /// The first cycles, after which memory is looked at, and those after.
+    pub(crate) churn: (usize, usize),
+    pub(crate) flood_megabytes: usize,
+}
+
+impl Size {
+    pub(crate) fn full() -> Self {
+        Size {
+            rounds: 3,
+            calls: 20_000,
+            sequential_calls: 3_000,
+            progress_calls: 10,
+            large_calls: 100,
+            idle: vec![1_000, 5_000],
+            churn: (2_000, 18_000),
+            flood_megabytes: 200,
+        }
+    }
+
+    /// For every change: all answers are checked, and figures that are off by far are noticed.
+    pub(crate) fn short() -> Self {
+        Size {
+            rounds: 1,
+            calls: 4_000,
+            sequential_calls: 500,
+            progress_calls: 2,
+            large_calls: 20,
+            idle: vec![200],
+            churn: (200, 800),
+            flood_megabytes: 50,
+        }
+    }
+}
+
+/// Everything that runs.
+pub(crate) struct Stage {
+    json: Role,
+    _sse: Role,
+    proxy: Role,
+    proxy_sse: Role,
+    hyper: Role,
+    raw: Role,
+    folder: std::path::PathBuf,
+}
+
+fn legacy(address: &str) -> Target {
+    Target { address: address.to_owned(), transport: Transport::Legacy }
+}
+
+impl Stage {
+    pub(crate) fn set() -> Result<Stage> {
+        let json = Role::start("stub", LOAD_CORE, &["json"])?;
+        let sse = Role::start("stub", LOAD_CORE, &["sse"])?;
+        let folder = std::env::temp_dir().join(format!("sse-sunset-load-{}", std::process::id()));
+        std::fs::create_dir_all(&folder)?;
+        Ok(Stage {
+            proxy: proxy(&json, &folder.join("json.log"))?,
+            proxy_sse: proxy(&sse, &folder.join("sse.log"))?,
+            hyper: Role::start("hyper", MEASURED_CORE, &[&json.address])?,
+            raw: Role::start("raw", MEASURED_CORE, &[&json.address])?,
+            json,
+            _sse: sse,
+            folder,
+        })
+    }
+
+    /// The process in the middle and how it is reached, for each column that has one.
+    fn middles(&self) -> [(&'static str, &Role); 3] {
+        [("proxy", &self.proxy), ("hyper relay", &self.hyper), ("raw relay", &self.raw)]
+    }
+
+    pub(crate) async fn measure(&self, size: &Size) -> Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        self.echo(size, &mut rows).await?;
+        self.sequential(size, &mut rows).await?;
+        self.progress(size, &mut rows).await?;
+        self.large(size, &mut rows).await?;
+        self.slow(size, &mut rows).await?;
+        self.churn(size, &mut rows).await?;
+        self.idle(size, &mut rows).await?;
+        Ok(rows)
+    }
+
+    /// CPU seconds for each 10,000 echo calls of 64 sessions.
+    async fn echo(&self, size: &Size, rows: &mut Vec<Row>) -> Result<()> {
+        for (name, proxy, limit) in [
+            ("echo, 64 sessions, JSON replies", &self.proxy, 1.5),
+            ("echo, 64 sessions, SSE replies", &self.proxy_sse, 2.0),
+        ] {
+            let (mut cpu, mut rate) = (Figures::default(), Figures::default());
+            for _ in 0..size.rounds {
+                for (column, role) in [("proxy", proxy), ("hyper relay", &self.hyper), ("raw relay", &self.raw)] {
+                    let mut clients = workload::open(&legacy(&role.address), 64).await?;
+                    let before = role.cost()?.cpu_s;
+                    let took = workload::concurrent(&mut clients, size.calls, "").await?;
+                    cpu.add(column, (role.cost()?.cpu_s - before) / per(size.calls, 10_000));
+                    rate.add(column, per(size.calls, 1) / took.as_secs_f64());
+                }
+                let direct = Target { address: self.json.address.clone(), transport: Transport::Direct };
+                for (column, target) in [("native", legacy(&self.json.address)), ("direct", direct)] {
+                    let mut clients = workload::open(&target, 64).await?;
+                    let took = workload::concurrent(&mut clients, size.calls, "").await?;
+                    rate.add(column, per(size.calls, 1) / took.as_secs_f64());
+                }
+            }
+            let cpu = cpu.medians();
+            let budget = ratio(&cpu, limit, false);
+            rows.push(Row { name: name.to_owned(), unit: "CPU s / 10,000 calls", values: cpu, budget });
+            rows.push(Row { name: name.to_owned(), unit: "calls/s", values: rate.medians(), budget: None });
+        }
+        Ok(())
+    }
+
+    async fn sequential(&self, size: &Size, rows: &mut Vec<Row>) -> Result<()> {
+        let direct = Target { address: self.json.address.clone(), transport: Transport::Direct };
+        let mut targets: Vec<(&'static str, Target)> =
+            self.middles().into_iter().map(|(column, role)| (column, legacy(&role.address))).collect();
+        targets.extend([("native", legacy(&self.json.address)), ("direct", direct)]);
+        let (mut p50, mut p99) = (Figures::default(), Figures::default());
+        for _ in 0..size.rounds {
+            for (column, target) in &targets {
+                let mut latencies = workload::sequential(target, size.sequential_calls).await?;
+                p50.add(column, latencies.percentile_ms(0.5));
+                p99.add(column, latencies.percentile_ms(0.99));
+            }
+        }
+        let (p50, p99) = (p50.medians(), p99.medians());
+        let added =
+            |column| p50.get(column).copied().unwrap_or(f64::NAN) - p50.get("native").copied().unwrap_or(f64::NAN);
+        let budget = Budget {
+            text: "adds at most 1.5 × what the hyper relay adds".to_owned(),
+            value: added("proxy") / added("hyper relay"),
+            limit: 1.5,
+            at_least: false,
+        };
+        rows.push(Row { name: "sequential, p50".to_owned(), unit: "ms", values: p50, budget: Some(budget) });
+        rows.push(Row { name: "sequential, p99".to_owned(), unit: "ms", values: p99, budget: None });
+        Ok(())
+    }
+
+    async fn progress(&self, size: &Size, rows: &mut Vec<Row>) -> Result<()> {
+        let mut cpu = Figures::default();
+        for _ in 0..size.rounds {
+            for (column, role) in self.middles() {
+                let mut clients = workload::open(&legacy(&role.address), 4).await?;
+                let before = role.cost()?.cpu_s;
+                workload::progress(&mut clients, size.progress_calls, 1_000).await?;
+                cpu.add(column, (role.cost()?.cpu_s - before) / per(4 * size.progress_calls * 1_000, 10_000));
+            }
+        }
+        let values = cpu.medians();
+        let budget = ratio(&values, 1.5, false);
+        rows.push(Row {
+            name: "progress, 1,000 a call".to_owned(),
+            unit: "CPU s / 10,000 notifications",
+            values,
+            budget,
+        });
+        Ok(())
+    }
+
+    async fn large(&self, size: &Size, rows: &mut Vec<Row>) -> Result<()> {
+        let text = format!("\"{}\"", "x".repeat(1 << 20));
+        let mut rate = Figures::default();
+        for _ in 0..size.rounds {
+            for (column, address) in self
+                .middles()
+                .map(|(column, role)| (column, &role.address))
+                .into_iter()
+                .chain([("native", &self.json.address)])
+            {
+                let mut clients = workload::open(&legacy(address), 4).await?;
+                let took = workload::concurrent(&mut clients, size.large_calls, &text).await?;
+                // There and back.
+                rate.add(column, 2.0 * per(size.large_calls, 1) / took.as_secs_f64());
+            }
+        }
+        let values = rate.medians();
+        let budget = ratio(&values, 0.7, true);
+        rows.push(Row { name: "1 MiB there and back, 4 sessions".to_owned(), unit: "MiB/s", values, budget });
+        Ok(())
+    }
+
+    async fn slow(&self, size: &Size, rows: &mut Vec<Row>) -> Result<()> {
+        // A fresh one: memory that other loads left free would hide the growth.
+        let proxy = proxy(&self.json, &self.folder.join("slow.log"))?;
+        let mut slow = workload::slow(&legacy(&proxy.address), &proxy, size.flood_megabytes).await?;
+        let mebibytes = per(usize::try_from(slow.growth)?, 1 << 20);
+        let budget = Budget {
+            text: "at most the outbox (1 MiB) and 1 MiB more".to_owned(),
+            value: mebibytes,
+            limit: 2.0,
+            at_least: false,
+        };
+        let name = format!("{} MB at a client that does not read", size.flood_megabytes);
+        let values = BTreeMap::from([("proxy", mebibytes)]);
+        rows.push(Row { name: format!("{name}: growth"), unit: "MiB", values, budget: Some(budget) });
+        let values = BTreeMap::from([("proxy", slow.others.percentile_ms(0.99))]);
+        rows.push(Row { name: format!("{name}: another session's p99"), unit: "ms", values, budget: None });
+        Ok(())
+    }
+
+    /// On a proxy of its own: what the other loads left behind is no matter of this one.
+    async fn churn(&self, size: &Size, rows: &mut Vec<Row>) -> Result<()> {
+        let stub = Role::start("stub", LOAD_CORE, &["json"])?;
+        let proxy = proxy(&stub, &self.folder.join("churn.log"))?;
+        let target = legacy(&proxy.address);
+        workload::churn(&target, size.churn.0).await?;
+        workload::all_deleted(&stub.address, size.churn.0 as u64).await?;
+        let (first, before) = (proxy.cost()?, proxy.cost()?.cpu_s);
+        workload::churn(&target, size.churn.1).await?;
+        let all = (size.churn.0 + size.churn.1) as u64;
+        workload::all_deleted(&stub.address, all).await?;
+        ensure!(counts(&stub.address).await?.sessions == all, "a session more or less upstream");
+        let last = proxy.cost()?;
+        ensure!(last.descriptors <= first.descriptors + 8, "descriptors stay behind: {}", last.descriptors);
+        let growth = per(usize::try_from(last.rss)?, 1) / per(usize::try_from(first.rss)?, 1);
+        let budget = Budget { text: "within 10 %".to_owned(), value: growth, limit: 1.1, at_least: false };
+        let name = format!("{all} cycles: RSS to that after the first {}", size.churn.0);
+        rows.push(Row { name, unit: "ratio", values: BTreeMap::from([("proxy", growth)]), budget: Some(budget) });
+        let cpu = (last.cpu_s - before) / per(size.churn.1, 10_000);
+        let values = BTreeMap::from([("proxy", cpu)]);
+        rows.push(Row { name: "connect, call, leave".to_owned(), unit: "CPU s / 10,000 cycles", values, budget: None });
+        Ok(())
+    }
+
+    /// Sessions that do nothing, with their GET streams open upstream; and what a call costs beside them.
+    async fn idle(&self, size: &Size, rows: &mut Vec<Row>) -> Result<()> {
+        for &count in &size.idle {
+            let stub = Role::start("stub", LOAD_CORE, &["json"])?;
+            let proxy = proxy(&stub, &self.folder.join("idle.log"))?;
+            let target = legacy(&proxy.address);
+            let mut busy = workload::open(&target, 64).await?;
+            workload::concurrent(&mut busy, size.calls / 4, "").await?;
+            let (before, start) = (proxy.cost()?, proxy.cost()?.cpu_s);
+            workload::concurrent(&mut busy, size.calls, "").await?;
+            let alone = proxy.cost()?.cpu_s - start;
+            let idle: Vec<Client> = workload::open(&target, count).await?;
+            workload::all_listening(&stub.address, 64 + count as u64).await?;
+            // Connections for POSTs are kept for the next one, ours and those to the upstream.
+            let idle = idle.into_iter().map(Client::without_poster).collect::<Vec<_>>();
+            tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+            let after = proxy.cost()?;
+            let rss = per(usize::try_from(after.rss.saturating_sub(before.rss))?, 1 << 10) / per(count, 1);
+            let budget = Budget { text: "at most 40".to_owned(), value: rss, limit: 40.0, at_least: false };
+            let values = BTreeMap::from([("proxy", rss)]);
+            let name = format!("{count} idle sessions");
+            rows.push(Row { name: name.clone(), unit: "KiB RSS / session", values, budget: Some(budget) });
+            let descriptors = per(after.descriptors.saturating_sub(before.descriptors), 1) / per(count, 1);
+            let budget = Budget { text: "at most 2".to_owned(), value: descriptors, limit: 2.02, at_least: false };
+            let values = BTreeMap::from([("proxy", descriptors)]);
+            rows.push(Row { name: name.clone(), unit: "descriptors / session", values, budget: Some(budget) });
+            let start = proxy.cost()?.cpu_s;
+            workload::concurrent(&mut busy, size.calls, "").await?;
+            let beside = proxy.cost()?.cpu_s - start;
+            let budget = Budget {
+                text: "at most 1.3 × that without them".to_owned(),
+                value: beside / alone,
+                limit: 1.3,
+                at_least: false,
+            };
+            let values = BTreeMap::from([("proxy", beside / per(size.calls, 10_000))]);
+            let name = format!("echo beside {name}");
+            rows.push(Row { name, unit: "CPU s / 10,000 calls", values, budget: Some(budget) });
+            drop(idle);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn proxy(stub: &Role, log: &std::path::Path) -> Result<Role> {
+    let (upstream, log) = (format!("http://{}/mcp", stub.address), log.display().to_string());
+    Role::start("proxy", MEASURED_CORE, &["--upstream", &upstream, "--traffic-log", &log, "--max-sessions", "20000"])
+}
+
+/// The same figure of several rounds, for each column.
+#[derive(Debug, Default)]
+struct Figures(BTreeMap<&'static str, Vec<f64>>);
+
+impl Figures {
+    fn add(&mut self, column: &'static str, figure: f64) {
+        self.0.entry(column).or_default().push(figure);
+    }
+
+    fn medians(self) -> BTreeMap<&'static str, f64> {
+        self.0.into_iter().map(|(column, figures)| (column, median(figures))).collect()
+    }
+}
+
+/// The proxy's figure to the hyper relay's.
+fn ratio(values: &BTreeMap<&'static str, f64>, limit: f64, at_least: bool) -> Option<Budget> {
+    let value = values.get("proxy")? / values.get("hyper relay")?;
+    let text = format!("at {} {limit} × hyper relay", if at_least { "least" } else { "most" });
+    Some(Budget { text, value, limit, at_least })
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counts and sizes here are far below what a double holds exactly")]
+fn per(amount: usize, unit: usize) -> f64 {
+    amount as f64 / unit as f64
+}

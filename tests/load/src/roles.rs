@@ -1,0 +1,110 @@
+//! The processes that are measured: this program again, in another role, on a core of its own.
+//!
+//! Why the same program: the proxy is then built with the very same settings as its references, and nothing has to be
+//! built or found beforehand.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use tokio::net::TcpListener;
+
+use crate::{measure, relay, stub};
+
+/// A running process in a role.
+#[derive(Debug)]
+pub(crate) struct Role {
+    child: Child,
+    /// Where it listens.
+    pub(crate) address: String,
+}
+
+impl Role {
+    /// Starts `role` with `arguments` on `core`, and waits until it listens.
+    pub(crate) fn start(role: &str, core: usize, arguments: &[&str]) -> Result<Role> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["role", role, &core.to_string()])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut said = BufReader::new(child.stderr.take().context("piped")?);
+        let mut line = String::new();
+        said.read_line(&mut line)?;
+        let Some(address) = serde_json::from_str(&line)
+            .ok()
+            .and_then(|said: serde_json::Value| Some(said.get("listen")?.as_str()?.to_owned()))
+        else {
+            let _ = child.kill();
+            said.read_to_string(&mut line)?;
+            bail!("{role} did not start: {line}");
+        };
+        // Whatever it says later is shown: the first place to look when a run goes wrong.
+        std::thread::spawn(move || {
+            for line in said.lines().map_while(Result::ok) {
+                eprintln!("{line}");
+            }
+        });
+        Ok(Role { child, address })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has cost so far.
+    pub(crate) fn cost(&self) -> Result<measure::Cost> {
+        measure::cost(self.pid())
+    }
+}
+
+impl Drop for Role {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Keeps this process, and whatever threads it starts, on one core.
+pub(crate) fn pin(core: usize) -> Result<()> {
+    let mut cores = rustix::thread::CpuSet::new();
+    cores.set(core % std::thread::available_parallelism()?.get().max(core + 1));
+    // A machine with fewer cores, or a container without the right: the figures are then worse, not wrong.
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &cores) {
+        eprintln!("cannot keep to core {core}: {error}");
+    }
+    Ok(())
+}
+
+/// As many descriptors as the system allows.
+pub(crate) fn raise_descriptors() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Plays a role until the process is killed.
+pub(crate) fn play(words: &[String]) -> Result<()> {
+    let [role, core, arguments @ ..] = words else { bail!("a role needs a name and a core") };
+    pin(core.parse()?)?;
+    raise_descriptors();
+    if role == "proxy" {
+        let words = ["sse-sunset", "serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--log-level", "warn"];
+        let words = words.into_iter().map(str::to_owned).chain(arguments.iter().cloned()).map(Into::into);
+        std::process::exit(i32::from(sse_sunset::cli::run(words) != std::process::ExitCode::SUCCESS));
+    }
+    let argument = arguments.first().cloned().unwrap_or_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        eprintln!("{}", serde_json::json!({ "listen": listener.local_addr()?.to_string() }));
+        match role.as_str() {
+            "stub" => stub::serve(listener, argument == "sse").await,
+            "raw" => relay::raw(listener, argument).await,
+            "hyper" => relay::hyper(listener, argument).await,
+            _ => bail!("no such role: {role}"),
+        }
+    })
+}
