@@ -243,6 +243,23 @@ impl Client {
         Ok(start.elapsed())
     }
 
+    /// Makes calls without waiting for answers in between, `depth` at a time; answers may come in any order.
+    pub(crate) async fn pipelined(&mut self, depth: usize) -> Result<()> {
+        let mut open = std::collections::BTreeMap::new();
+        for number in 0..depth {
+            let text = format!("\"pipelined {number}\"");
+            let id = self.begin(Call::echo(&text)).await?;
+            open.insert(id, text);
+        }
+        while !open.is_empty() {
+            let event = self.stream.as_mut().context("a stream")?.next().await?;
+            let id = answered(&event.data)?;
+            let text = open.remove(&id).with_context(|| format!("an answer to {id}, which is not open: doubled"))?;
+            ensure!(check(&event.data, id, Call::echo(&text), 0)?, "a notification nobody asked for");
+        }
+        Ok(())
+    }
+
     fn message(&mut self, call: Call<'_>) -> (u64, String) {
         let id = self.next_id;
         self.next_id += 1;
@@ -251,6 +268,12 @@ impl Client {
         let params = format!(r#"{{"name":"{tool}","arguments":{arguments},"_meta":{{"progressToken":"p"}}}}"#);
         (id, format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{params}}}"#))
     }
+}
+
+/// Which call a message answers.
+fn answered(text: &[u8]) -> Result<u64> {
+    let message: Message<'_> = serde_json::from_slice(text).context("a corrupted message")?;
+    message.id.filter(|_| message.method.is_none()).context("no answer")
 }
 
 /// Reads up to the answer of `id`, and checks all of it.
@@ -288,4 +311,44 @@ pub(crate) async fn counts(stub: &str) -> Result<crate::stub::Counts> {
     let request = Request::builder().uri("/counts").header("host", stub).body(Full::default())?;
     let answer = sender.send_request(request).await?.into_body().collect().await?.to_bytes();
     Ok(serde_json::from_slice(&answer)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ECHO: Call<'_> = Call { tool: "progress", text: "\"x\"", count: 2, megabytes: 0 };
+
+    fn answer(id: u64, text: &str) -> String {
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":[{{"type":"text","text":{text}}}]}}}}"#)
+    }
+
+    fn note(progress: u64) -> String {
+        let params = format!(r#"{{"progressToken":"p","progress":{progress}}}"#);
+        format!(r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{params}}}"#)
+    }
+
+    #[test]
+    fn what_was_asked_for_passes() {
+        assert!(!check(note(0).as_bytes(), 7, ECHO, 0).expect("the first notification"));
+        assert!(!check(note(1).as_bytes(), 7, ECHO, 1).expect("the second"));
+        assert!(check(answer(7, "\"x\"").as_bytes(), 7, ECHO, 2).expect("the answer"));
+        assert_eq!(answered(answer(7, "\"x\"").as_bytes()).expect("an answer"), 7);
+    }
+
+    #[test]
+    fn lost_doubled_reordered_and_corrupted_messages_are_failures() {
+        let wrong = [
+            ("a notification is lost", note(2), 1),
+            ("a notification is doubled", note(0), 1),
+            ("the answer of the call before comes again", answer(6, "\"x\""), 2),
+            ("the answer of another call comes first", answer(8, "\"x\""), 2),
+            ("another text", answer(7, "\"y\""), 2),
+            ("half a message", answer(7, "\"x\"").split_at(20).0.to_owned(), 2),
+            ("an error", r#"{"jsonrpc":"2.0","id":7,"error":{"code":1,"message":"m"}}"#.to_owned(), 2),
+        ];
+        for (what, message, expected) in wrong {
+            assert!(check(message.as_bytes(), 7, ECHO, expected).is_err(), "{what}");
+        }
+    }
 }

@@ -12,6 +12,7 @@ mod measure;
 mod plan;
 mod relay;
 mod roles;
+mod soak;
 mod stub;
 mod table;
 mod workload;
@@ -37,6 +38,13 @@ fn main() -> Result<ExitCode> {
         .about("Measures sse-sunset against a native SSE server, a raw relay, a hyper relay and direct Streamable HTTP")
         .arg(flag("short", "A minute's worth: all answers are checked, figures that are off by far fail"))
         .arg(flag("json", "The table as JSON"))
+        .arg(
+            Arg::new("soak")
+                .long("soak")
+                .value_name("SECONDS")
+                .value_parser(clap::value_parser!(u64).range(30..))
+                .help("Instead of the table: sessions that come, work and vanish for so long, and a proxy that stays as it was"),
+        )
         .get_matches();
     let short = options.get_flag("short");
     roles::pin(0)?;
@@ -47,6 +55,10 @@ fn main() -> Result<ExitCode> {
         "{descriptors} descriptors are too few; raise the limit (ulimit -n)"
     );
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    if let Some(seconds) = options.get_one::<u64>("soak") {
+        runtime.block_on(soak::run(std::time::Duration::from_secs(*seconds)))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let rows = runtime.block_on(async { plan::Stage::set()?.measure(&size).await })?;
     if options.get_flag("json") {
         println!("{}", serde_json::to_string_pretty(&rows)?);

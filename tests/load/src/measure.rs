@@ -17,6 +17,7 @@ pub(crate) struct Cost {
     pub(crate) rss: u64,
     /// Open descriptors.
     pub(crate) descriptors: usize,
+    pub(crate) threads: usize,
 }
 
 /// Reads what `pid` has cost.
@@ -32,6 +33,7 @@ pub(crate) fn cost(pid: u32) -> Result<Cost> {
         cpu_s: f64::from(ticks(11)? + ticks(12)?) / TICKS,
         rss: rss << 10,
         descriptors: fs::read_dir(format!("/proc/{pid}/fd"))?.count(),
+        threads: fs::read_dir(format!("/proc/{pid}/task"))?.count(),
     })
 }
 

@@ -1,6 +1,7 @@
 //! What is measured, in which order: targets take turns, so that whatever the machine does meets all of them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
@@ -12,7 +13,10 @@ use crate::workload;
 
 /// The core of what is measured; the load and the stub share the other.
 const MEASURED_CORE: usize = 1;
-const LOAD_CORE: usize = 0;
+pub(crate) const LOAD_CORE: usize = 0;
+
+/// Idle connections to the upstream are closed after 4 s, by a look every 4 s.
+pub(crate) const POOLS_EMPTY: Duration = Duration::from_secs(9);
 
 /// How much is done.
 #[derive(Debug, Clone)]
@@ -35,7 +39,7 @@ impl Size {
             rounds: 3,
             calls: 20_000,
             sequential_calls: 3_000,
-            progress_calls: 10,
+            progress_calls: 20,
             large_calls: 100,
             idle: vec![1_000, 5_000],
             churn: (2_000, 18_000),
@@ -47,9 +51,9 @@ impl Size {
     pub(crate) fn short() -> Self {
         Size {
             rounds: 1,
-            calls: 4_000,
+            calls: 8_000,
             sequential_calls: 500,
-            progress_calls: 2,
+            progress_calls: 20,
             large_calls: 20,
             idle: vec![200],
             churn: (200, 800),
@@ -69,7 +73,7 @@ pub(crate) struct Stage {
     folder: std::path::PathBuf,
 }
 
-fn legacy(address: &str) -> Target {
+pub(crate) fn legacy(address: &str) -> Target {
     Target { address: address.to_owned(), transport: Transport::Legacy }
 }
 
@@ -99,6 +103,7 @@ impl Stage {
         let mut rows = Vec::new();
         self.echo(size, &mut rows).await?;
         self.sequential(size, &mut rows).await?;
+        self.pipelined(size, &mut rows).await?;
         self.progress(size, &mut rows).await?;
         self.large(size, &mut rows).await?;
         self.slow(size, &mut rows).await?;
@@ -161,6 +166,22 @@ impl Stage {
         };
         rows.push(Row { name: "sequential, p50".to_owned(), unit: "ms", values: p50, budget: Some(budget) });
         rows.push(Row { name: "sequential, p99".to_owned(), unit: "ms", values: p99, budget: None });
+        Ok(())
+    }
+
+    async fn pipelined(&self, size: &Size, rows: &mut Vec<Row>) -> Result<()> {
+        const DEPTH: usize = 32;
+        let mut cpu = Figures::default();
+        for _ in 0..size.rounds {
+            for (column, role) in self.middles() {
+                let mut clients = workload::open(&legacy(&role.address), 8).await?;
+                let before = role.cost()?.cpu_s;
+                workload::pipelined(&mut clients, size.calls / DEPTH / 8, DEPTH).await?;
+                cpu.add(column, (role.cost()?.cpu_s - before) / per(size.calls, 10_000));
+            }
+        }
+        let name = format!("echo, 8 sessions, {DEPTH} calls at once");
+        rows.push(Row { name, unit: "CPU s / 10,000 calls", values: cpu.medians(), budget: None });
         Ok(())
     }
 
@@ -265,7 +286,7 @@ impl Stage {
             workload::all_listening(&stub.address, 64 + count as u64).await?;
             // Connections for POSTs are kept for the next one, ours and those to the upstream.
             let idle = idle.into_iter().map(Client::without_poster).collect::<Vec<_>>();
-            tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+            tokio::time::sleep(POOLS_EMPTY).await;
             let after = proxy.cost()?;
             let rss = per(usize::try_from(after.rss.saturating_sub(before.rss))?, 1 << 10) / per(count, 1);
             let budget = Budget { text: "at most 40".to_owned(), value: rss, limit: 40.0, at_least: false };
@@ -300,7 +321,7 @@ impl Drop for Stage {
     }
 }
 
-fn proxy(stub: &Role, log: &std::path::Path) -> Result<Role> {
+pub(crate) fn proxy(stub: &Role, log: &std::path::Path) -> Result<Role> {
     let (upstream, log) = (format!("http://{}/mcp", stub.address), log.display().to_string());
     Role::start("proxy", MEASURED_CORE, &["--upstream", &upstream, "--traffic-log", &log, "--max-sessions", "20000"])
 }

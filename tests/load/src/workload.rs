@@ -35,6 +35,18 @@ pub(crate) async fn concurrent(clients: &mut [Client], calls: usize, text: &str)
     Ok(start.elapsed())
 }
 
+/// Sessions that send `depth` calls before they read an answer, again and again.
+pub(crate) async fn pipelined(clients: &mut [Client], rounds: usize, depth: usize) -> Result<()> {
+    try_join_all(clients.iter_mut().map(async |client| {
+        for _ in 0..rounds {
+            client.pipelined(depth).await?;
+        }
+        anyhow::Ok(())
+    }))
+    .await?;
+    Ok(())
+}
+
 /// Calls that send notifications before they answer.
 pub(crate) async fn progress(clients: &mut [Client], calls: usize, count: u64) -> Result<()> {
     try_join_all(clients.iter_mut().map(async |client| {
