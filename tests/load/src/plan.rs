@@ -15,6 +15,9 @@ use crate::workload;
 const MEASURED_CORE: usize = 1;
 pub(crate) const LOAD_CORE: usize = 0;
 
+/// The proxy's option for passing Streamable HTTP through (DESIGN, Front).
+const PASS_THROUGH: &str = "passthrough";
+
 /// Idle connections to the upstream are closed after 4 s, by a look every 4 s.
 pub(crate) const POOLS_EMPTY: Duration = Duration::from_secs(9);
 
@@ -102,6 +105,7 @@ impl Stage {
     pub(crate) async fn measure(&self, size: &Size) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
         self.echo(size, &mut rows).await?;
+        self.through(size, &mut rows).await?;
         self.sequential(size, &mut rows).await?;
         self.pipelined(size, &mut rows).await?;
         self.progress(size, &mut rows).await?;
@@ -139,6 +143,30 @@ impl Stage {
             rows.push(Row { name: name.to_owned(), unit: "CPU s / 10,000 calls", values: cpu, budget });
             rows.push(Row { name: name.to_owned(), unit: "calls/s", values: rate.medians(), budget: None });
         }
+        Ok(())
+    }
+
+    /// Streamable HTTP through what stands in between; the proxy takes part as soon as it has an option for it.
+    async fn through(&self, size: &Size, rows: &mut Vec<Row>) -> Result<()> {
+        let passes = sse_sunset::config::OPTIONS.iter().any(|option| option.name == PASS_THROUGH);
+        let (option, log) = (format!("--{PASS_THROUGH}"), self.folder.join("through.log"));
+        let proxy = if passes { Some(proxy_with(&self.json, &log, &[&option, "mcp"])?) } else { None };
+        let mut middles = vec![("hyper relay", &self.hyper), ("raw relay", &self.raw)];
+        middles.extend(proxy.as_ref().map(|proxy| ("proxy", proxy)));
+        let mut cpu = Figures::default();
+        for _ in 0..size.rounds {
+            for (column, role) in &middles {
+                let target = Target { address: role.address.clone(), transport: Transport::Direct };
+                let mut clients = workload::open(&target, 64).await?;
+                let before = role.cost()?.cpu_s;
+                workload::concurrent(&mut clients, size.calls, "").await?;
+                cpu.add(column, (role.cost()?.cpu_s - before) / per(size.calls, 10_000));
+            }
+        }
+        let values = cpu.medians();
+        let budget = ratio(&values, 1.2, false);
+        let name = "Streamable HTTP passed through, 64 sessions".to_owned();
+        rows.push(Row { name, unit: "CPU s / 10,000 calls", values, budget });
         Ok(())
     }
 
@@ -324,8 +352,13 @@ impl Drop for Stage {
 }
 
 pub(crate) fn proxy(stub: &Role, log: &std::path::Path) -> Result<Role> {
+    proxy_with(stub, log, &[])
+}
+
+fn proxy_with(stub: &Role, log: &std::path::Path, options: &[&str]) -> Result<Role> {
     let (upstream, log) = (format!("http://{}/mcp", stub.address), log.display().to_string());
-    Role::start("proxy", MEASURED_CORE, &["--upstream", &upstream, "--traffic-log", &log, "--max-sessions", "20000"])
+    let own = ["--upstream", &upstream, "--traffic-log", &log, "--max-sessions", "20000"];
+    Role::start("proxy", MEASURED_CORE, &[&own, options].concat())
 }
 
 /// The same figure of several rounds, for each column.
