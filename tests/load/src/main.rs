@@ -61,7 +61,7 @@ fn main() -> Result<ExitCode> {
     }
     let rows = runtime.block_on(async { plan::Stage::set()?.measure(&size).await })?;
     if options.get_flag("json") {
-        println!("{}", serde_json::to_string_pretty(&rows)?);
+        println!("{}", serde_json::to_string_pretty(&table::with_ratios(&rows)?)?);
     } else {
         print!("{}", table::render(&rows));
     }

@@ -15,12 +15,14 @@ use crate::plan;
 use crate::roles::Role;
 use crate::workload;
 
+/// Well within what the proxy gives itself for a drain with nothing to wait for: 5 s in which everything is served.
+const DRAIN: Duration = Duration::from_secs(15);
 /// Sessions at work in each turn.
 const SESSIONS: usize = 40;
 /// What memory may grow by, in bytes, beside a tenth of its level: one outbox and what malloc keeps.
 const SLACK: u64 = 4 << 20;
 
-/// Runs for `time`, and fails when memory, descriptors or tasks are not flat.
+/// Runs for `time`, and fails when memory, descriptors or threads are not flat, or a session or task is left.
 pub(crate) async fn run(time: Duration) -> Result<()> {
     let stub = Role::start("stub", plan::LOAD_CORE, &["json"])?;
     let log = std::env::temp_dir().join(format!("sse-sunset-soak-{}.log", std::process::id()));
@@ -38,6 +40,14 @@ pub(crate) async fn run(time: Duration) -> Result<()> {
     }
     workload::all_deleted(&stub.address, sessions).await?;
     let (level, end) = (level.context("too short for a level")?, settled(&proxy).await?);
+    // A task that never ends would outlast the drain, and a session that never ends would have no `legacy.end`.
+    let stopping = Instant::now();
+    proxy.stop()?;
+    ensure!(stopping.elapsed() < DRAIN, "tasks were still there at the end of the drain");
+    let text = std::fs::read_to_string(&log)?;
+    let records = |name: &str| text.lines().filter(|line| line.contains(name)).count() as u64;
+    let (connected, ended) = (records("\"legacy.connect\""), records("\"legacy.end\""));
+    ensure!((connected, ended) == (sessions, sessions), "{sessions} sessions, {connected} connected, {ended} ended");
     let _ = std::fs::remove_file(log);
     println!(
         "{sessions} sessions in {turns} turns, {} s: RSS {} -> {} KiB, descriptors {} -> {}, threads {} -> {}",

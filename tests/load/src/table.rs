@@ -40,12 +40,33 @@ impl Budget {
     }
 }
 
-/// As Markdown.
+/// As JSON: each row with the proxy's figure as a multiple of every reference's.
+pub(crate) fn with_ratios(rows: &[Row]) -> serde_json::Result<Vec<serde_json::Value>> {
+    let with_ratios = |row: &Row| {
+        let mut json = serde_json::to_value(row)?;
+        if let (Some(proxy), Some(members)) = (row.values.get("proxy"), json.as_object_mut()) {
+            let references = row.values.iter().filter(|(column, value)| **column != "proxy" && **value > 0.0);
+            let ratios: BTreeMap<&str, f64> = references.map(|(column, value)| (*column, proxy / value)).collect();
+            members.insert("ratios".to_owned(), serde_json::to_value(ratios)?);
+        }
+        Ok(json)
+    };
+    rows.iter().map(with_ratios).collect()
+}
+
+/// As Markdown. Behind the figure of a reference, in brackets, the proxy's figure as a multiple of it.
 pub(crate) fn render(rows: &[Row]) -> String {
     let mut text = format!("| | unit | {} | budget | measured | |\n", COLUMNS.join(" | "));
     let _ = writeln!(text, "|---|---|{}---|---|---|", "---|".repeat(COLUMNS.len()));
     for row in rows {
-        let cell = |column: &&str| row.values.get(*column).map_or(String::new(), |value| number(*value));
+        let proxy = row.values.get("proxy");
+        let cell = |column: &&str| match (row.values.get(*column), proxy) {
+            (None, _) => String::new(),
+            (Some(value), Some(proxy)) if *column != "proxy" && *value > 0.0 => {
+                format!("{} ({}×)", number(*value), number(proxy / value))
+            }
+            (Some(value), _) => number(*value),
+        };
         let cells: Vec<String> = COLUMNS.iter().map(cell).collect();
         let _ = write!(text, "| {} | {} | {} |", row.name, row.unit, cells.join(" | "));
         let _ = match &row.budget {
