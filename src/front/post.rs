@@ -191,14 +191,10 @@ fn payloads(text: &Bytes) -> Result<Vec<Payload>, Refused> {
 }
 
 fn payload(message: Message) -> Payload {
-    match (message.kind(), message.doubled_subject()) {
-        (MessageKind::Request { id, .. }, Some(key)) => {
-            let text = format!("params names {key:?} twice; a checker and the server could each take another");
-            let error = RpcError::new(code::INVALID_PARAMS, "duplicate_key", text);
-            Payload::UnreadableRequest(id.clone(), error)
-        }
-        _ => Payload::Message(message),
-    }
+    let MessageKind::Request { id, .. } = message.kind() else { return Payload::Message(message) };
+    let Some(key) = message.doubled_subject() else { return Payload::Message(message) };
+    let text = format!("params names {key:?} twice; a checker and the server could each take another");
+    Payload::UnreadableRequest(id.clone(), RpcError::new(code::INVALID_PARAMS, "duplicate_key", text))
 }
 
 fn unreadable(scanner: &IdScanner, error: RpcError) -> Option<Payload> {

@@ -3,6 +3,7 @@
 //! A message keeps the bytes it came in; only its envelope is read (DESIGN rule 2). What has to change is replaced by
 //! byte range, so that both sides see each other's own bytes.
 
+mod envelope;
 mod error;
 mod headers;
 mod id;

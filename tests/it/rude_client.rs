@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Behaviour, FLOOD, FakeUpstream, Proxy, RawClient, pass, post};
+use crate::support::{Behaviour, FLOOD, FakeUpstream, Proxy, RawClient, pass, post, stuck};
 
 const SSE: Behaviour = Behaviour { sessions: true, sse: true, token: None };
 
@@ -459,14 +459,8 @@ async fn client_that_waits_gets_what_is_small_while_others_hold_all_memory() {
     }
     let mut client = proxy.client().await;
     client.initialize().await;
-    let mut before = usize::MAX;
-    while std::mem::replace(&mut before, upstream.flooded()) != upstream.flooded() {
-        for _ in 0..20 {
-            client.call(1, "echo", json!({"text": "small"})).await;
-            assert!(client.answer(1).await["result"].is_object());
-        }
-    }
-    assert!(before < 2 * FLOOD * (64 << 10), "the floods are stuck");
+    stuck(&upstream, &mut client).await;
+    assert!(upstream.flooded() < 2 * FLOOD * (64 << 10), "the floods are stuck");
     client.call(2, "progress", json!({})).await;
     assert!(client.until_answer(2).await.len() > 1);
     drop((stalled, client));
@@ -482,13 +476,7 @@ async fn slow_client_is_not_told_that_the_upstream_was_silent() {
     other.initialize().await;
     client.call(1, "flood", json!({})).await;
     for _ in 0..4 {
-        let mut before = usize::MAX;
-        while std::mem::replace(&mut before, upstream.flooded()) != upstream.flooded() {
-            for _ in 0..20 {
-                other.call(1, "echo", json!({"text": "x"})).await;
-                other.answer(1).await;
-            }
-        }
+        stuck(&upstream, &mut other).await;
         pass(Duration::from_secs(21)).await;
     }
     let messages = client.until_answer(1).await;

@@ -4,20 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Behaviour, FakeUpstream, LegacyClient, Proxy, pass};
+use crate::support::{Behaviour, FakeUpstream, Proxy, pass, stuck};
 
 const SSE: Behaviour = Behaviour { sessions: true, sse: true, token: None };
-
-/// Waits until the proxy is stuck on a client: until the upstream's flood goes nowhere while another client is served.
-async fn stuck(upstream: &FakeUpstream, other: &mut LegacyClient) {
-    let mut before = usize::MAX;
-    while std::mem::replace(&mut before, upstream.flooded()) != upstream.flooded() {
-        for _ in 0..50 {
-            other.call(1, "echo", json!({"text": "x"})).await;
-            other.answer(1).await;
-        }
-    }
-}
 
 #[tokio::test]
 async fn heartbeat_tells_every_minute_that_the_proxy_lives() {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sse_sunset::config::{self, Given, Origin, Raw};
 
 use crate::support::tls::Authority;
-use crate::support::{Behaviour, FakeUpstream, LegacyClient, Proxy, Way};
+use crate::support::{Behaviour, FakeUpstream, LegacyClient, Proxy, Way, stuck};
 
 const SSE: Behaviour = Behaviour { sessions: true, sse: true, token: None };
 
@@ -141,13 +141,9 @@ async fn http_2_connection_is_not_stopped_by_clients_that_do_not_read() {
     }
     let mut client = proxy.client().await;
     client.initialize().await;
-    let mut before = usize::MAX;
-    while std::mem::replace(&mut before, upstream.flooded()) != upstream.flooded() {
-        for _ in 0..20 {
-            client.call(1, "echo", json!({"text": "x".repeat(1 << 20)})).await;
-            assert!(client.answer(1).await["result"].is_object());
-        }
-    }
+    stuck(&upstream, &mut client).await;
+    client.call(1, "echo", json!({"text": "x".repeat(1 << 20)})).await;
+    assert!(client.answer(1).await["result"].is_object());
     drop((stalled, client));
     proxy.stop().await;
 }

@@ -10,6 +10,8 @@ mod wire;
 
 use std::time::Duration;
 
+use serde_json::json;
+
 pub(crate) use client::LegacyClient;
 pub(crate) use proxy::Proxy;
 pub(crate) use upstream::{Behaviour, FLOOD, FakeUpstream, Way};
@@ -36,4 +38,15 @@ pub(crate) async fn pass(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;
     tokio::time::resume();
+}
+
+/// Waits until the proxy is stuck on a client: until the upstream's flood goes nowhere while another client is served.
+pub(crate) async fn stuck(upstream: &FakeUpstream, other: &mut LegacyClient) {
+    let mut before = usize::MAX;
+    while std::mem::replace(&mut before, upstream.flooded()) != upstream.flooded() {
+        for _ in 0..50 {
+            other.call(1, "echo", json!({"text": "x"})).await;
+            other.answer(1).await;
+        }
+    }
 }
