@@ -88,6 +88,12 @@ impl App {
         self.listener.local_addr()
     }
 
+    /// The program's numbers.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.books.metrics)
+    }
+
     /// The traffic log, to be reopened on SIGHUP.
     #[must_use]
     pub fn log(&self) -> Log {

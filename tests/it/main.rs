@@ -19,7 +19,7 @@ mod rude_upstream;
 mod secrets;
 mod session;
 mod sessions;
-mod survival;
 mod support;
+mod survival;
 mod time;
 mod upstream_options;

@@ -65,7 +65,10 @@ impl LegacyClient {
 
     /// Loses its stream, as when the network breaks; what it may post to stays.
     pub(crate) fn lose_stream(self) -> Lost {
-        Lost { endpoint: self.endpoint.clone(), last_event_id: self.decoder.last_id().map(|id| String::from_utf8_lossy(id).into_owned()) }
+        Lost {
+            endpoint: self.endpoint.clone(),
+            last_event_id: self.decoder.last_id().map(|id| String::from_utf8_lossy(id).into_owned()),
+        }
     }
 
     pub(crate) fn stream_headers(&self) -> &reqwest::header::HeaderMap {

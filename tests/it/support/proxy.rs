@@ -1,10 +1,12 @@
 //! The proxy under test, with its traffic log in a temporary file.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde_json::Value;
 use sse_sunset::app::App;
 use sse_sunset::config::{self, Given, Origin, Raw};
+use sse_sunset::metrics::Metrics;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -16,6 +18,7 @@ pub(crate) struct Proxy {
     shutdown: Option<oneshot::Sender<()>>,
     running: JoinHandle<()>,
     folder: tempfile::TempDir,
+    metrics: Arc<Metrics>,
 }
 
 impl Proxy {
@@ -48,12 +51,12 @@ impl Proxy {
         add(&mut raw);
         let config = config::resolve(&raw, Vec::new(), "test").expect("a valid configuration");
         let app = App::build(config).expect("a proxy");
-        let address = app.address().expect("an address");
+        let (address, metrics) = (app.address().expect("an address"), app.metrics());
         let (shutdown, stopped) = oneshot::channel();
         let running = tokio::spawn(app.run(async {
             let _ = stopped.await;
         }));
-        Proxy { address, shutdown: Some(shutdown), running, folder }
+        Proxy { address, shutdown: Some(shutdown), running, folder, metrics }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -85,6 +88,16 @@ impl Proxy {
             }
         })
         .await
+    }
+
+    /// Waits until the program's numbers are as they should be.
+    pub(crate) async fn metrics_show(&self, wanted: impl Fn(&Metrics) -> bool) {
+        within("a number", async {
+            while !wanted(&self.metrics) {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        })
+        .await;
     }
 
     /// Begins the drain.

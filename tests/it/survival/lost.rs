@@ -142,11 +142,7 @@ async fn upstream_that_opens_no_session_is_one_error_and_the_next_call_works_whe
         let messages = client.until_answer(id).await;
         assert_eq!(messages.len(), 1);
         let error = &messages[0]["error"];
-        assert_eq!(
-            (&error["data"]["status"], &error["data"]["retry_after"]),
-            (&json!(503), &json!("7")),
-            "{error}"
-        );
+        assert_eq!((&error["data"]["status"], &error["data"]["retry_after"]), (&json!(503), &json!("7")), "{error}");
         assert!(error["message"].as_str().expect("a text").contains("was not sent"), "{error}");
     }
     upstream.close(None);
