@@ -95,8 +95,8 @@ fn session_config() -> session::Config {
         max_waiting: 2,
         outbox_bytes: 4096,
         memory: 16 << 10,
-        // hyper does not see that a client is gone while bytes of it wait behind a request; nor does a stream without
-        // comments.
+        // While bytes wait behind a request, hyper does not see its client go; a stream without comments then lives as
+        // long as an unused one may.
         unused: Duration::from_secs(600),
         ..session::Config::default()
     }
