@@ -1,12 +1,17 @@
 //! How what was posted gets into a session, and what becomes of the POST.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderMap;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Credential, Hold, Rejection, Sessions};
 use crate::mcp::{Message, RequestId, RpcError};
+
+/// How long a session may take to make room for what was posted to it under another name.
+const FORWARD: Duration = Duration::from_secs(5);
 
 /// The way into a session.
 #[derive(Debug, Clone)]
@@ -56,10 +61,13 @@ pub enum Verdict {
 impl Handle {
     /// Hands on what was posted to another session. If this one is over, so is whatever was posted to it.
     pub(super) async fn forward(&self, delivery: Delivery) {
-        if let Err(refused) = self.inbox.send(delivery).await
-            && let Some(verdict) = refused.0.verdict
-        {
-            let _ = verdict.send(Verdict::Gone);
+        match timeout(FORWARD, self.inbox.reserve()).await {
+            Ok(Ok(place)) => place.send(delivery),
+            _ => {
+                if let Some(verdict) = delivery.verdict {
+                    let _ = verdict.send(Verdict::Gone);
+                }
+            }
         }
     }
 }
@@ -76,7 +84,7 @@ impl Sessions {
         hold: Hold,
     ) -> Verdict {
         let Some(mut handle) = self.find(id) else { return Verdict::Gone };
-        let deadline = tokio::time::Instant::now() + self.context.config.verdict;
+        let deadline = Instant::now() + self.context.config.verdict;
         let (headers, hold) = (Arc::new(headers), Arc::new(hold));
         let (sender, verdict) = oneshot::channel();
         let mut sender = Some(sender);
@@ -88,7 +96,7 @@ impl Sessions {
                 hold: Arc::clone(&hold),
                 verdict: sender.take(),
             };
-            match tokio::time::timeout_at(deadline, handle.inbox.send(delivery)).await {
+            match timeout_at(deadline, handle.inbox.send(delivery)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(refused)) => {
                     // It may have turned out to be another session since it was looked up.
@@ -96,14 +104,14 @@ impl Sessions {
                         Some(other) => handle = other,
                         None => return Verdict::Gone,
                     }
-                    if handle.inbox.send(refused.0).await.is_err() {
+                    if !matches!(timeout_at(deadline, handle.inbox.send(refused.0)).await, Ok(Ok(()))) {
                         return Verdict::Gone;
                     }
                 }
                 Err(_) => return Verdict::Busy,
             }
         }
-        match tokio::time::timeout_at(deadline, verdict).await {
+        match timeout_at(deadline, verdict).await {
             Ok(Ok(verdict)) => verdict,
             Ok(Err(_)) => Verdict::Gone,
             Err(_) => Verdict::Accepted,

@@ -101,7 +101,7 @@ impl Task {
         }
         self.answer_what_is_owed(ending);
         let gone = ending == Ending::SlowConsumer || timeout(LAST_WORDS, self.outbox.drained()).await.is_err();
-        self.evidence.lost(self.outbox.len() as u64);
+        self.evidence.lost(self.outbox.len() as u64 + self.outbox.take_lost());
         if gone && let Some(closer) = self.closer.take() {
             closer.close();
         }

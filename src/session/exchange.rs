@@ -65,8 +65,8 @@ impl Sent {
     }
 
     /// The upstream took it.
-    pub(super) fn was_taken(&mut self) {
-        if self.body.len() > KEPT {
+    pub(super) fn was_taken(&mut self, effect: Effect) {
+        if self.body.len() > KEPT && effect == Effect::None {
             self.forget();
         }
     }

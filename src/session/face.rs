@@ -28,7 +28,8 @@ pub(super) type Attachment = u64;
 
 /// What a stream finds.
 pub(super) enum Taken {
-    Event(Bytes),
+    /// Bytes, and whether an event ends with them.
+    Event(Bytes, bool),
     /// Nothing yet; the stream will be woken.
     Nothing,
     /// No more: the session is over, or another stream has taken this one's place.
@@ -41,13 +42,16 @@ impl Face {
     }
 
     /// Lets a new stream take the events: those after `position`, or those that no stream took. The stream before it, if
-    /// there is one, is over. `None` when the session is over, or never was at that position.
-    pub(super) fn attach(&self, position: Option<Position>, arrival: Arrival) -> Option<Attachment> {
+    /// there is one, is over.
+    ///
+    /// # Errors
+    /// Gives the arrival back when the session is over, or never was at that position.
+    pub(super) fn attach(&self, position: Option<Position>, arrival: Arrival) -> Result<Attachment, Box<Arrival>> {
         let mut shared = lock(&self.shared);
         // One that names no event takes nobody's place.
         let is_taken = position.is_none() && shared.stream.is_some();
         if shared.finished || is_taken || position.is_some_and(|position| position > shared.queue.last()) {
-            return None;
+            return Err(Box::new(arrival));
         }
         shared.queue.rewind();
         let lost = position.map_or(0, |position| shared.queue.go_back_to(position));
@@ -59,7 +63,7 @@ impl Face {
         let wakers = [shared.reader.take(), shared.writer.take()];
         drop(shared);
         wakers.into_iter().flatten().for_each(Waker::wake);
-        Some(attachment)
+        Ok(attachment)
     }
 
     /// The first stream of a session takes its events: nobody has to be told.
@@ -72,12 +76,29 @@ impl Face {
 
     /// The stream takes no more.
     pub(super) fn detach(&self, attachment: Attachment) {
+        self.let_go(attachment, None);
+    }
+
+    /// Where the stream that comes next will begin.
+    pub(super) fn last_taken(&self) -> Position {
+        lock(&self.shared).queue.last_taken()
+    }
+
+    /// The stream was not this session's client: what it took since `position` is owed still.
+    pub(super) fn undo(&self, attachment: Attachment, position: Position) {
+        self.let_go(attachment, Some(position));
+    }
+
+    fn let_go(&self, attachment: Attachment, back_to: Option<Position>) {
         let mut shared = lock(&self.shared);
         if shared.stream != Some(attachment) {
             return;
         }
         shared.stream = None;
         shared.queue.rewind();
+        if let Some(position) = back_to {
+            shared.lost += shared.queue.go_back_to(position);
+        }
         if let Some(session) = shared.writer.take() {
             drop(shared);
             session.wake();
@@ -91,7 +112,9 @@ impl Face {
             return Taken::Over;
         }
         shared.last_poll = Instant::now();
-        let Some(piece) = shared.queue.next_piece() else {
+        let piece = shared.queue.next_piece();
+        let ends = !shared.queue.is_amid_event();
+        let Some(piece) = piece else {
             if shared.finished {
                 return Taken::Over;
             }
@@ -104,7 +127,7 @@ impl Face {
             drop(shared);
             session.wake();
         }
-        Taken::Event(piece)
+        Taken::Event(piece, ends)
     }
 
     /// Lets the stream that waits look again where its events come from.
@@ -120,9 +143,13 @@ impl Face {
         lock(&self.shared).queue.forget_until(now);
     }
 
-    /// Whether a client that comes back with `credential` may have the session.
+    /// Whether a client that comes back with `credential` may have the session. One that works under a credential is nobody's
+    /// who has none.
     pub(super) fn belongs_to(&self, credential: &Credential) -> bool {
-        lock(&self.shared).credentials.iter().flatten().any(|bound| bound == credential)
+        let shared = lock(&self.shared);
+        let has_any = shared.credentials.iter().flatten().any(Credential::is_some);
+        let is_one = shared.credentials.iter().flatten().any(|bound| bound == credential);
+        is_one && (credential.is_some() || !has_any)
     }
 
     /// Another name under which the session can be posted to; `false` when it is over. The oldest one falls away.

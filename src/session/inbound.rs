@@ -232,6 +232,12 @@ impl Task {
 
     /// Starts what may start, in order.
     pub(super) fn start_waiting(&mut self) {
+        if let (Some(front), Upstream::Lost { .. }) = (self.waiting.front(), &self.standing)
+            && matches!(front.kind, OutgoingKind::Initialize(_))
+        {
+            // The client begins anew by itself.
+            self.standing = Upstream::Sound;
+        }
         if !self.waiting.is_empty() && !matches!(self.standing, Upstream::Sound) {
             return self.stand_up(true);
         }

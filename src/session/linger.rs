@@ -88,6 +88,15 @@ impl Task {
             self.evidence.lost(arrival.lost);
             self.evidence.reconnected(arrival.client, arrival.connection).await;
         }
+        if let Some(credential) = self.credentials.accepted() {
+            // It may have come from another address.
+            self.membership.rename(self.evidence.kin(credential));
+        }
+    }
+
+    /// Whether the stream that was opened for this session takes the events of another.
+    pub(super) fn is_lent(&mut self) -> bool {
+        self.undecided && self.membership.is_lent()
     }
 
     /// Whether the client has been away for too long.

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use http::StatusCode;
 use tokio::time::Instant;
 
 use super::calls::{CallState, Serial};
+use super::credential::Rejection;
 use super::exchange::{Outgoing, OutgoingKind};
-use super::inbound::accept;
+use super::inbound::{accept, reject};
 use super::recovery::Standing;
 use super::revival;
 use super::task::{Handshake, Task};
@@ -42,25 +44,42 @@ pub(super) enum Word<'a> {
 #[derive(Debug)]
 pub(super) enum Held {
     Message(Message),
-    Error(RpcError),
+    /// What is no message at all, and the error that would be made of it.
+    Text(String, RpcError),
+}
+
+impl Word<'_> {
+    fn text(&self) -> String {
+        match self {
+            Word::Error(message) => message.error().unwrap_or_default().1,
+            Word::Text(text) => (*text).to_owned(),
+        }
+    }
+}
+
+impl Held {
+    fn text(&self) -> String {
+        match self {
+            Held::Message(message) => message.error().unwrap_or_default().1,
+            Held::Text(text, _) => text.clone(),
+        }
+    }
 }
 
 /// What a ping found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Pinged {
     Alive,
-    Lost,
+    /// And what it said.
+    Lost(String),
     /// The upstream did not say.
     Unknown,
 }
 
 /// How much an answer of `status` on a session looks like its loss.
 fn loss_in(status: u16, word: &Word<'_>) -> Loss {
-    let (text, is_error) = match word {
-        Word::Error(message) => (message.error().unwrap_or_default().1, true),
-        Word::Text(text) => ((*text).to_owned(), false),
-    };
-    let text = text.to_ascii_lowercase();
+    let is_error = matches!(word, Word::Error(_));
+    let text = word.text().to_ascii_lowercase();
     let names_session = text.contains("session") || text.contains("not initialized");
     match status {
         // Some map the errors of their tools to it: no such method, no such resource.
@@ -74,14 +93,23 @@ fn loss_in(status: u16, word: &Word<'_>) -> Loss {
 impl Task {
     /// Whether the answer to a call, which came on the session it was sent in, is the loss of that session.
     pub(super) fn loss_of_call(&mut self, serial: Serial, word: &Word<'_>) -> Loss {
-        let can_stand_up = self.can_stand_up();
+        let (can_stand_up, generation) = (self.can_stand_up(), self.generation);
         let Some(call) = self.calls.get_mut(serial) else { return Loss::None };
         let may_run_again =
             can_stand_up && call.state == CallState::Owed && !call.is_initialize && call.sent.is_whole();
         if !may_run_again || call.was_replayed {
             return Loss::None;
         }
-        loss_in(call.status.unwrap_or_default(), word)
+        let status = call.status.unwrap_or_default();
+        let loss = loss_in(status, word);
+        // The session it was sent in is lost for sure: only an error of a tool can still be meant otherwise.
+        let is_lost = call.generation != generation || !matches!(self.standing, Standing::Sound);
+        match loss {
+            Loss::Possible if is_lost && is_of_transport(status) => Loss::Certain,
+            Loss::Possible if is_lost && word.text() == self.loss_text => Loss::Certain,
+            Loss::Possible if is_lost => Loss::None,
+            loss => loss,
+        }
     }
 
     /// Whether there is a session that could be lost and made again.
@@ -117,7 +145,9 @@ impl Task {
         if let Some(call) = self.calls.get_mut(serial) {
             call.held = Some(held);
         }
-        self.suspect();
+        if self.pinging.is_none() {
+            self.ping();
+        }
     }
 
     pub(super) fn suspect(&mut self) {
@@ -142,11 +172,11 @@ impl Task {
                 Ok((status, answer)) => match answer.error() {
                     // A server that does not know pings has a session all the same.
                     Some((code::METHOD_NOT_FOUND, _)) | None => Pinged::Alive,
-                    Some(_) => pinged(loss_in(status, &Word::Error(&answer))),
+                    Some((_, text)) => pinged(loss_in(status, &Word::Error(&answer)), text),
                 },
                 Err(Fault::NotRpc { status, text, .. }) => match loss_in(status, &Word::Text(&text)) {
                     Loss::None => Pinged::Unknown,
-                    loss => pinged(loss),
+                    loss => pinged(loss, text),
                 },
                 Err(_) => Pinged::Unknown,
             };
@@ -157,32 +187,61 @@ impl Task {
 
     pub(super) fn on_pinged(&mut self, generation: u32, pinged: Pinged) {
         if generation != self.generation {
+            // It was asked about another session than the answers that wait for it.
+            if !self.calls.held().is_empty() || !self.held_messages.is_empty() {
+                self.ping();
+            }
             return;
         }
-        if pinged == Pinged::Lost {
-            for message in std::mem::take(&mut self.held_messages) {
-                self.put_in_front(message);
-            }
-            for serial in self.calls.held() {
-                if let Some(call) = self.calls.get_mut(serial) {
-                    call.held = None;
-                }
-                self.send_again(serial);
-            }
+        if let Pinged::Lost(text) = pinged {
+            self.loss_text = text;
             return self.lose_session();
         }
-        self.held_messages.clear();
-        self.release_held();
+        for (status, outgoing) in std::mem::take(&mut self.held_messages) {
+            self.give_up_message(status, outgoing);
+        }
+        for serial in self.calls.held() {
+            self.release(serial);
+        }
     }
 
-    /// It was no loss: the answers are what they seemed.
-    fn release_held(&mut self) {
+    /// It was no loss: the message is turned away as it seemed.
+    fn give_up_message(&mut self, status: u16, outgoing: Outgoing) {
+        if status == StatusCode::UNAUTHORIZED.as_u16() {
+            let rejection = Rejection { status: StatusCode::UNAUTHORIZED, challenges: Vec::new() };
+            self.reject_credential(outgoing.sent.credential, rejection.clone());
+            reject(outgoing.verdict, rejection);
+        }
+    }
+
+    /// It was no loss: the answer is what it seemed.
+    fn release(&mut self, serial: Serial) {
+        let Some(call) = self.calls.get_mut(serial) else { return };
+        let (status, held) = (call.status, call.held.take());
+        match held {
+            Some(_) if status == Some(StatusCode::UNAUTHORIZED.as_u16()) => self.on_bare_unauthorized(serial),
+            Some(Held::Message(message)) => self.deliver_answer(serial, &message),
+            Some(Held::Text(_, error)) => self.fail_call(serial, &error),
+            None => {}
+        }
+    }
+
+    /// The session is lost: those whose answers were held back for looking like it are sent again, unless a tool may have
+    /// meant something else.
+    fn settle_held(&mut self) {
+        for (_, mut outgoing) in std::mem::take(&mut self.held_messages) {
+            accept(outgoing.verdict.take());
+            self.put_in_front(outgoing);
+        }
         for serial in self.calls.held() {
-            let held = self.calls.get_mut(serial).and_then(|call| call.held.take());
-            match held {
-                Some(Held::Message(message)) => self.deliver_answer(serial, &message),
-                Some(Held::Error(error)) => self.fail_call(serial, &error),
-                None => {}
+            let Some(call) = self.calls.get_mut(serial) else { continue };
+            let is_loss = is_of_transport(call.status.unwrap_or_default())
+                || call.held.as_ref().is_some_and(|held| held.text() == self.loss_text);
+            if is_loss {
+                call.held = None;
+                self.send_again(serial);
+            } else {
+                self.release(serial);
             }
         }
     }
@@ -194,6 +253,9 @@ impl Task {
         }
         tracing::info!(session = self.evidence.label(), "the upstream has lost the session; it is opened again");
         self.context.books.metrics.upstream_sessions_lost.inc();
+        // From now on: what is turned away is sent again.
+        self.standing = Standing::Lost { again: None, attempts: 0 };
+        self.settle_held();
         let error = session_lost();
         for serial in self.calls.being_answered() {
             self.fail_call(serial, &error);
@@ -220,9 +282,14 @@ pub(super) fn session_lost() -> RpcError {
     RpcError::new(code::INTERNAL_ERROR, "session_lost", text)
 }
 
-fn pinged(loss: Loss) -> Pinged {
+fn pinged(loss: Loss, text: String) -> Pinged {
     // On a ping there is no tool whose text could be mistaken.
-    if loss == Loss::None { Pinged::Alive } else { Pinged::Lost }
+    if loss == Loss::None { Pinged::Alive } else { Pinged::Lost(text) }
+}
+
+/// These refuse a request before it runs; behind a 2xx a tool may have spoken.
+fn is_of_transport(status: u16) -> bool {
+    (400..500).contains(&status)
 }
 
 fn ping(number: u64) -> Bytes {

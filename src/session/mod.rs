@@ -316,7 +316,8 @@ impl Sessions {
             return Some(EventStream::new(endpoint, face, attachment, keep_alive));
         }
         let label = crate::traffic::random_hex(4);
-        let is_short = context.outgoing.is_short() || context.incoming.is_short();
+        // Not one that comes back: what it is owed may be what fills the memory.
+        let is_short = (context.outgoing.is_short() || context.incoming.is_short()) && guest.came_back().is_none();
         let (place, refusal) = match context.places.take(&guest, &context.config, is_short) {
             Seat::Free(place) => (place, None),
             Seat::Refused(place, refusal) => (place, Some(refusal)),
@@ -358,7 +359,7 @@ impl Sessions {
         if !face.belongs_to(&guest.credential) {
             return None;
         }
-        let attachment = face.attach(Some(*position), arrival)?;
+        let attachment = face.attach(Some(*position), arrival).ok()?;
         Some((id, face, attachment))
     }
 

@@ -58,6 +58,8 @@ pub(super) struct Shared {
     pub(super) writer: Option<Waker>,
     /// Streams that came and of which the session has not heard yet.
     pub(super) arrivals: Vec<Arrival>,
+    /// Events that went to a stream which was not the client's, and are not kept any more.
+    pub(super) lost: u64,
     /// What a client must show that comes back: what its stream came with, or what the upstream accepted last.
     pub(super) credentials: [Option<Credential>; 2],
     /// Names under which the session can be posted to besides its own.
@@ -77,6 +79,7 @@ pub(super) fn outbox(bound: usize, budget: Budget, spare: Budget, key: ResumeKey
         reader: None,
         writer: None,
         arrivals: Vec::new(),
+        lost: 0,
         credentials: [Some(credential), None],
         aliases: Vec::new(),
     };
@@ -184,6 +187,21 @@ impl Outbox {
     /// Waits until a stream came of which the session has not heard. Cancel safe.
     pub(super) async fn arrival(&self) {
         self.wait_for(|shared| !shared.arrivals.is_empty()).await;
+    }
+
+    /// Events that are lost since this was asked last.
+    pub(super) fn take_lost(&self) -> u64 {
+        std::mem::take(&mut lock(&self.shared).lost)
+    }
+
+    /// The upstream turned `credential` down: nobody gets the session by it.
+    pub(super) fn unbind(&self, credential: &Credential) {
+        let mut shared = lock(&self.shared);
+        for bound in &mut shared.credentials {
+            if bound.as_ref() == Some(credential) {
+                *bound = None;
+            }
+        }
     }
 
     /// The streams that came.

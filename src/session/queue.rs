@@ -118,6 +118,16 @@ impl Queue {
         self.last
     }
 
+    /// The position of the last event that was taken whole.
+    pub(super) fn last_taken(&self) -> Position {
+        self.events.front().map_or(self.last, |event| event.position - 1)
+    }
+
+    /// Whether a part of an event was taken.
+    pub(super) fn is_amid_event(&self) -> bool {
+        self.events.front().is_some_and(|event| event.at > 0)
+    }
+
     /// The next bytes to send. A large event goes in pieces: hyper does not come back before it has written what it got,
     /// and a client that takes a large event slowly does take it.
     pub(super) fn next_piece(&mut self) -> Option<Bytes> {
@@ -175,11 +185,9 @@ impl Queue {
         }
     }
 
-    /// Puts back what was taken after `position`. Returns how many events between that and the first one kept are lost.
+    /// Puts back what was taken after `position`. Returns how many of the events since then are not kept any more.
     pub(super) fn go_back_to(&mut self, position: Position) -> u64 {
         while self.history.front().is_some_and(|past| past.position <= position) && self.forget_oldest() {}
-        let oldest = self.history.front().map(|past| past.position);
-        let oldest = oldest.or_else(|| self.events.front().map(|event| event.position));
         while let Some(past) = self.history.pop_back() {
             self.history_bytes -= past.bytes.len();
             self.spare.give(past.bytes.len());
@@ -187,6 +195,6 @@ impl Queue {
             self.budget.take_anyway(past.bytes.len());
             self.events.push_front(Event { position: past.position, bytes: past.bytes, at: 0, is_own: false });
         }
-        oldest.map_or(0, |oldest| oldest.saturating_sub(position + 1))
+        self.last.saturating_sub(position).saturating_sub(self.events.len() as u64)
     }
 }

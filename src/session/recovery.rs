@@ -37,7 +37,7 @@ pub(super) enum Standing {
     /// Another is being made.
     Reviving(Attempt),
     /// It is lost, and another could not be made. The next message tries again, or time does.
-    Lost { again: Instant, attempts: u32 },
+    Lost { again: Option<Instant>, attempts: u32 },
 }
 
 impl Task {
@@ -124,16 +124,24 @@ impl Task {
         let attempts = self.attempts;
         let backoff = SHORTEST_BACKOFF.saturating_mul(1 << attempts.min(5)).min(LONGEST_BACKOFF);
         let again = Instant::now() + backoff + SHORTEST_BACKOFF.mul_f64(self.spread());
+        // A credential that was turned down is not tried again, and none is worse: only the client can say another.
+        let again = (!matches!(failure, Failure::Rejected(_))).then_some(again);
         self.standing = match self.handshake {
             Handshake::Done => Standing::Lost { again, attempts: attempts + 1 },
             _ => Standing::Sound,
         };
         let error = failure.to_rpc();
         for outgoing in std::mem::take(&mut self.waiting) {
-            self.turn_away(outgoing, &failure, &error);
+            let has_another = matches!(failure, Failure::Rejected(_)) && outgoing.sent.credential != credential;
+            if has_another || matches!(outgoing.kind, OutgoingKind::Initialize(_)) {
+                // What it asks is not settled by this.
+                self.waiting.push_back(outgoing);
+            } else {
+                self.turn_away(outgoing, &failure, &error);
+            }
         }
         if let Failure::Rejected(rejection) = failure {
-            self.credentials.reject(credential, rejection);
+            self.reject_credential(credential, rejection);
         }
     }
 
@@ -196,7 +204,7 @@ impl Failure {
         // Whatever the handshake came to, this request never left.
         let what = self.to_string();
         let what = what.strip_suffix("; the call may have run").unwrap_or(&what);
-        RpcError { message: format!("no session with the upstream: {what}; the request was not sent"), ..error }
+        RpcError { message: format!("no session with the upstream: {what}; the request did not run"), ..error }
     }
 }
 
@@ -233,7 +241,7 @@ mod tests {
     #[test]
     fn those_who_wait_are_told_that_nothing_was_sent() {
         let error = Failure::Fault(Fault::Broken("reset".into())).to_rpc();
-        assert!(error.message.ends_with("(reset); the request was not sent"), "{}", error.message);
+        assert!(error.message.ends_with("(reset); the request did not run"), "{}", error.message);
         let retry_after = Some("7".to_owned());
         let error = Failure::Fault(Fault::NotRpc { status: 503, text: "busy".into(), retry_after }).to_rpc();
         assert_eq!((error.data["status"].clone(), error.data["retry_after"].clone()), (503.into(), "7".into()));

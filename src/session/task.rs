@@ -92,8 +92,10 @@ pub(super) struct Task {
     pub(super) pinging: Option<BoxFuture<'static, (u32, Pinged)>>,
     pub(super) ping_at: Instant,
     pub(super) pings: u64,
-    /// Notifications and answers of the client that were turned away as if the session were lost.
-    pub(super) held_messages: Vec<Outgoing>,
+    /// How the upstream said last that a session is lost.
+    pub(super) loss_text: String,
+    /// Notifications of the client that were turned away, by this status, as if the session were lost.
+    pub(super) held_messages: Vec<(u16, Outgoing)>,
     pub(super) handshake: Handshake,
     pub(super) credentials: Credentials,
     pub(super) listening: Listening,
@@ -191,6 +193,7 @@ impl Task {
             pinging: None,
             ping_at: now,
             pings: 0,
+            loss_text: String::new(),
             held_messages: Vec::new(),
             handshake: Handshake::None,
             credentials: Credentials::default(),
@@ -218,6 +221,8 @@ impl Task {
         } else {
             self.context.books.metrics.panics.inc();
             tracing::error!(session = self.evidence.label(), "a session ended by a bug of the proxy");
+            // They may be what failed.
+            (self.revival, self.pinging) = (None, None);
             Ending::Panicked
         };
         self.finish(ending).await;
@@ -271,15 +276,20 @@ impl Task {
             return Some(Ending::Refused);
         }
         if self.unused_until.is_some_and(|until| until <= now) {
-            return Some(Ending::Unused);
+            if !self.is_lent() {
+                return Some(Ending::Unused);
+            }
+            self.unused_until = Some(now + self.context.config.unused);
         }
         if let Some(ending) = self.absence_over(now) {
             return Some(ending);
         }
         let owes_nothing = self.calls.in_flight() == 0 && self.waiting.is_empty() && self.parked.is_none();
+        let is_lent = self.phase == Phase::Closing && self.is_lent();
         match self.phase {
             Phase::Over => Some(Ending::Drained),
-            Phase::Closing if owes_nothing => Some(Ending::Drained),
+            // One whose stream is lent ends with that: what is posted to it is still to be passed on.
+            Phase::Closing if owes_nothing && !is_lent => Some(Ending::Drained),
             _ => None,
         }
     }

@@ -135,7 +135,7 @@ impl Task {
         let stands = matches!(self.standing, Standing::Sound) && self.can_stand_up();
         let ping = (stands && self.pinging.is_none()).then_some(self.ping_at);
         let again = match self.standing {
-            Standing::Lost { again, .. } => Some(again),
+            Standing::Lost { again, .. } => again,
             _ => None,
         };
         let back = match self.presence {
@@ -207,7 +207,7 @@ impl Task {
         if is_sound && self.can_stand_up() && self.ping_at <= now && self.pinging.is_none() {
             self.ping();
         }
-        if matches!(self.standing, Standing::Lost { again, .. } if again <= now) {
+        if matches!(self.standing, Standing::Lost { again: Some(again), .. } if again <= now) {
             self.stand_up(false);
         }
         if let Listening::Closed { past, until, last_id } = &self.listening

@@ -104,6 +104,8 @@ struct State {
     forgotten: HashMap<String, Disguise>,
     /// `initialize` is turned away with this status.
     closed: Option<u16>,
+    /// A credential that is no good any more.
+    expired: Option<&'static str>,
     /// Tools that ran, with their arguments.
     ran: Vec<Value>,
     /// The open GET stream of each session.
@@ -257,6 +259,11 @@ impl FakeUpstream {
         .await;
     }
 
+    /// Answers 401 to this credential from now on, as middleware does: without a challenge.
+    pub(crate) fn expire(&self, credential: &'static str) {
+        self.shared.state().expired = Some(credential);
+    }
+
     /// Turns every `initialize` away with `status`, or takes them again.
     pub(crate) fn close(&self, status: Option<u16>) {
         self.shared.state().closed = status;
@@ -371,6 +378,11 @@ async fn respond(shared: &Arc<Shared>, seen: &Seen, session: Option<String>) -> 
         let challenge = "Bearer error=\"invalid_token\"".parse().expect("a header");
         answer.headers_mut().insert("www-authenticate", challenge);
         return answer;
+    }
+    if sent.is_some() && sent == shared.state().expired {
+        let error = json!({"code": -32001, "message": "invalid token"});
+        let body = json!({"jsonrpc": "2.0", "id": null, "error": error});
+        return whole(401, "application/json", body.to_string());
     }
     let is_initialize = seen.body["method"] == "initialize";
     if behaviour.sessions && session.is_none() && !is_initialize {

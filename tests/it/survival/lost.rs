@@ -67,8 +67,16 @@ async fn session_stands_up_again_under_every_disguise_and_the_call_runs_once() {
 
 #[tokio::test]
 async fn many_calls_at_once_open_one_session_and_all_run_once() {
-    let (upstream, proxy, mut client) = initialized(SSE).await;
-    upstream.forget(Disguise::NotFound);
+    for behaviour in [SSE, JSON] {
+        for disguise in Disguise::ALL {
+            many_calls_at_once(behaviour.clone(), disguise).await;
+        }
+    }
+}
+
+async fn many_calls_at_once(behaviour: Behaviour, disguise: Disguise) {
+    let (upstream, proxy, mut client) = initialized(behaviour).await;
+    upstream.forget(disguise);
     for id in 1..=20 {
         client.call(id, "echo", json!({"text": id.to_string()})).await;
     }
@@ -76,7 +84,7 @@ async fn many_calls_at_once_open_one_session_and_all_run_once() {
     while answered.len() < 20 {
         let message = client.message().await;
         if let Some(id) = message["id"].as_u64() {
-            assert_eq!(message["result"]["content"][0]["text"], id.to_string());
+            assert_eq!(message["result"]["content"][0]["text"], id.to_string(), "{disguise:?}: {message}");
             answered.push(id);
         }
     }
@@ -143,7 +151,7 @@ async fn upstream_that_opens_no_session_is_one_error_and_the_next_call_works_whe
         assert_eq!(messages.len(), 1);
         let error = &messages[0]["error"];
         assert_eq!((&error["data"]["status"], &error["data"]["retry_after"]), (&json!(503), &json!("7")), "{error}");
-        assert!(error["message"].as_str().expect("a text").contains("was not sent"), "{error}");
+        assert!(error["message"].as_str().expect("a text").contains("did not run"), "{error}");
     }
     upstream.close(None);
     client.call(3, "echo", json!({"text": "back"})).await;
@@ -243,4 +251,52 @@ async fn handshake_that_cannot_be_made_is_one_error_and_is_tried_again() {
     client.call(2, "echo", json!({"text": "x"})).await;
     assert!(client.answer(2).await["result"].is_object());
     ends(upstream, proxy, client).await;
+}
+
+/// What Express and its like answer; some of them without a challenge. It speaks of the credential, not of the session.
+#[tokio::test]
+async fn bare_401_is_passed_on_and_costs_no_session() {
+    let upstream = FakeUpstream::start(SSE).await;
+    let proxy = Proxy::start(upstream.url(), &[]);
+    let mut client = LegacyClient::connect(&proxy, &[("authorization", "Bearer old")]).await;
+    client.initialize().await;
+    upstream.expire("Bearer old");
+    let call = |id: u64| json!({"jsonrpc": "2.0", "id": id, "method": "tools/list"}).to_string();
+    // The first was taken at once, because its credential was good so far; the next shows the client what is wrong.
+    client.post_text(call(1), &[]).await;
+    assert_eq!(client.answer(1).await["error"]["data"]["reason"], "unauthorized");
+    assert_eq!(client.post_text(call(2), &[]).await.status, 401);
+    let notice = json!({"jsonrpc": "2.0", "method": "notifications/roots/list_changed"}).to_string();
+    assert_eq!(client.post_text(notice, &[("authorization", "Bearer old")]).await.status, 401);
+    let posted = client.post_text(call(2), &[("authorization", "Bearer new")]).await;
+    assert_eq!(posted.status, 202);
+    assert!(client.answer(2).await["result"].is_object());
+    assert_eq!(of_method(&upstream, "initialize").len(), 1);
+    drop(client);
+    proxy.stop().await;
+}
+
+/// The credential is what the upstream turns down; another, or none, is only the client's to try.
+#[tokio::test]
+async fn session_whose_credential_is_turned_down_waits_for_another() {
+    let upstream = FakeUpstream::start(SSE).await;
+    let proxy = Proxy::start(upstream.url(), &[]);
+    let mut client = LegacyClient::connect(&proxy, &[("authorization", "Bearer old")]).await;
+    client.initialize().await;
+    upstream.wait_for("the GET stream", |seen| seen.method == Method::GET).await;
+    upstream.expire("Bearer old");
+    upstream.forget(Disguise::NotFound);
+    pass(Duration::from_secs(91)).await;
+    client.post_text(json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).to_string(), &[]).await;
+    client.answer(1).await;
+    for _ in 0..5 {
+        pass(Duration::from_secs(31)).await;
+    }
+    let posted = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/list"}).to_string();
+    client.post_text(posted, &[("authorization", "Bearer new")]).await;
+    assert!(client.until_answer(2).await.pop().expect("an answer")["result"].is_object());
+    let handshakes: Vec<_> = upstream.seen().into_iter().filter(|seen| seen.body["method"] == "initialize").collect();
+    assert!(handshakes.iter().all(|seen| seen.headers.contains_key("authorization")), "never without a credential");
+    drop(client);
+    proxy.stop().await;
 }

@@ -269,3 +269,83 @@ async fn session_that_waits_ends_with_the_process() {
     let end = log.iter().find(|record| record["event.name"] == "legacy.end").expect("an end");
     assert_eq!(end["session.end.reason"], "client_disconnect", "its client had left before");
 }
+
+/// Two processes of one user come back after the proxy was restarted. One is idle and posts nothing for long: that must not
+/// make it the heir of the other.
+#[tokio::test]
+async fn stream_that_was_there_before_is_not_given_what_another_lost() {
+    let (upstream, proxy) = both().await;
+    let own = [("authorization", "Bearer own"), ("user-agent", "node"), VERSION];
+    let mut idle = LegacyClient::connect(&proxy, &own).await;
+    let mut other = LegacyClient::connect(&proxy, &own).await;
+    other.call(1, "echo", json!({"text": "x"})).await;
+    other.answer(1).await;
+    pass(Duration::from_secs(70)).await;
+    let (_lost, _) = cut_off_in_a_call(&upstream, other).await;
+    away(&proxy, 1).await;
+    upstream.push(&json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"data": "secret"}})).await;
+    idle.call(9, "echo", json!({"text": "mine"})).await;
+    let messages = idle.until_answer(9).await;
+    assert!(messages.iter().all(|message| message["params"]["data"] != "secret"), "{messages:?}");
+    assert_eq!(handshakes(&upstream), 2, "one for each");
+    drop(idle);
+    proxy.stop().await;
+}
+
+/// TypeScript before 1.13 shows its token on POST only.
+#[tokio::test]
+async fn session_whose_stream_came_without_the_credential_counts_among_its_kin() {
+    let (upstream, proxy) = both().await;
+    let agent = ("user-agent", "node");
+    let token = ("authorization", "Bearer own");
+    let late = LegacyClient::connect(&proxy, &[agent]).await;
+    let initialize =
+        json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {"protocolVersion": "2025-06-18"}});
+    late.post_text(initialize.to_string(), &[token]).await;
+    let (_lost, _) = cut_off_in_a_call(&upstream, client(&proxy, &[token, agent]).await).await;
+    away(&proxy, 1).await;
+    let mut back = LegacyClient::connect(&proxy, &[token, agent, VERSION]).await;
+    back.call(1, "echo", json!({"text": "x"})).await;
+    assert!(back.answer(1).await["result"].is_object());
+    assert_eq!(handshakes(&upstream), 3, "either could be meant");
+    drop((late, back));
+    proxy.stop().await;
+}
+
+/// One that works under a credential is not given to somebody without.
+#[tokio::test]
+async fn session_that_has_a_credential_by_now_does_not_come_back_without() {
+    let (_upstream, proxy) = both().await;
+    let mut first = LegacyClient::connect(&proxy, &[]).await;
+    let initialize =
+        json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {"protocolVersion": "2025-06-18"}});
+    first.post_text(initialize.to_string(), &[("authorization", "Bearer own")]).await;
+    first.answer(0).await;
+    let (endpoint, last) = (first.endpoint.clone(), first.last_event_id());
+    drop(first);
+    away(&proxy, 1).await;
+    let without = LegacyClient::connect(&proxy, &[("last-event-id", &last)]).await;
+    assert_ne!(without.endpoint, endpoint);
+    let with = LegacyClient::connect(&proxy, &[("last-event-id", &last), ("authorization", "Bearer own")]).await;
+    assert_eq!(with.endpoint, endpoint);
+    drop((without, with));
+    proxy.stop().await;
+}
+
+/// The answer that a running call waits for is posted to the name that the stream came with.
+#[tokio::test]
+async fn drain_waits_for_the_call_of_a_session_whose_stream_is_lent() {
+    let (upstream, mut proxy) = both().await;
+    let own = [("authorization", "Bearer own"), ("user-agent", "node")];
+    let (_lost, asked) = cut_off_in_a_call(&upstream, client(&proxy, &own).await).await;
+    away(&proxy, 1).await;
+    let mut back = LegacyClient::connect(&proxy, &[own[0], own[1], VERSION]).await;
+    away(&proxy, 0).await;
+    proxy.begin_stop();
+    // New streams are turned away once idle sessions have ended.
+    while crate::support::http_client().get(proxy.url("/sse")).send().await.is_ok() {}
+    back.post(json!({"jsonrpc": "2.0", "id": asked, "result": {"text": "in time"}})).await;
+    assert_eq!(back.answer("runs").await["result"]["content"][0]["text"], "in time");
+    drop(back);
+    proxy.stop().await;
+}
