@@ -39,12 +39,20 @@ impl Presence {
 pub(super) struct Merging {
     handle: Handle,
     face: Face,
-    first: Delivery,
+    /// None when the client lost its stream again before it had posted anything.
+    first: Option<Delivery>,
 }
 
 impl Task {
     /// The stream is gone. Returns how the session ends, unless it lingers.
     pub(super) fn on_client_gone(&mut self) -> Option<Ending> {
+        if self.is_lent()
+            && let Decision::Merge(handle, face) = self.membership.decide(false)
+        {
+            // It was cut off again before it said a word. What it posts until it is back is still its session's.
+            self.merging = Some(Merging { handle, face, first: None });
+            return Some(Ending::Merged);
+        }
         let ending = self.client_ending();
         // It waits from when the client was last there: one that vanished without a word is gone for longer.
         let absence = self.closer.take().map_or(Duration::ZERO, |closer| closer.absence());
@@ -125,7 +133,7 @@ impl Task {
         match self.membership.decide(begins_anew(&delivery)) {
             Decision::Alone => Some(delivery),
             Decision::Merge(handle, face) => {
-                self.merging = Some(Merging { handle, face, first: delivery });
+                self.merging = Some(Merging { handle, face, first: Some(delivery) });
                 None
             }
         }
@@ -133,7 +141,9 @@ impl Task {
 
     /// The one exit of a session that turned out to be another: that one takes over its name and what was posted.
     pub(super) async fn merge(mut self, Merging { handle, face, first }: Merging) {
-        handle.forward(first).await;
+        if let Some(first) = first {
+            handle.forward(first).await;
+        }
         while let Ok(delivery) = self.inbox.try_recv() {
             handle.forward(delivery).await;
         }

@@ -160,7 +160,7 @@ impl Task {
 
     /// The upstream said something.
     pub(super) fn on_item(&mut self, source: Source, item: Item) {
-        if let (Source::Call(serial), Item::Message(_)) = (source, &item) {
+        if let (Source::Call(serial), Item::Message(_) | Item::Garbage(_)) = (source, &item) {
             let silence = self.context.config.call_silence;
             if let Some(call) = self.calls.get_mut(serial)
                 && call.state == CallState::Owed

@@ -349,3 +349,29 @@ async fn drain_waits_for_the_call_of_a_session_whose_stream_is_lent() {
     drop(back);
     proxy.stop().await;
 }
+
+/// Cut off twice, and it never said a word in between: its last endpoint is as good as the first.
+#[tokio::test]
+async fn endpoint_of_a_lent_stream_stays_good_when_that_is_lost_too() {
+    let (upstream, proxy) = both().await;
+    let own = [("authorization", "Bearer own"), ("user-agent", "node")];
+    let (_lost, asked) = cut_off_in_a_call(&upstream, client(&proxy, &own).await).await;
+    away(&proxy, 1).await;
+    let second = LegacyClient::connect(&proxy, &[own[0], own[1], VERSION]).await.lose_stream();
+    away(&proxy, 1).await;
+    proxy.logged("legacy.end", 1).await;
+    let answer = json!({"jsonrpc": "2.0", "id": asked, "result": {"text": "in between"}});
+    let posted = crate::support::http_client()
+        .post(proxy.url(&second.endpoint))
+        .header("content-type", "application/json")
+        .header("authorization", "Bearer own")
+        .body(answer.to_string())
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(posted.status(), 202);
+    let mut third = LegacyClient::connect(&proxy, &[own[0], own[1], VERSION]).await;
+    assert_eq!(third.answer("runs").await["result"]["content"][0]["text"], "in between");
+    drop(third);
+    proxy.stop().await;
+}
