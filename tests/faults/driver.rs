@@ -116,9 +116,9 @@ impl Driver {
         }
     }
 
-    /// What a client is told that may not be able to connect.
-    pub(crate) fn try_connect(&self, name: &str, url: &str) -> Outcome {
-        self.begin(connecting(name, url, None)).outcome()
+    /// Connects a client that may not be able to.
+    pub(crate) fn begin_connect(&self, name: &str, url: &str) -> Pending<'_> {
+        self.begin(connecting(name, url, None))
     }
 
     pub(crate) fn client<'a>(&'a self, name: &'a str) -> Client<'a> {

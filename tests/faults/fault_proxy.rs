@@ -35,6 +35,8 @@ pub(crate) enum Manner {
     Slice,
     /// They stay where they are: connections are accepted, nothing moves and nothing is closed.
     Blackhole,
+    /// The client's pass, the server's stay where they are.
+    Deaf,
     /// Open connections stay and new ones are refused.
     Refuse,
 }
@@ -211,9 +213,12 @@ async fn pump(
             read = from.read(&mut buffer) => read?,
             () = half_closed => 0,
         };
-        let Ok(now) = manner.wait_for(|manner| *manner != Manner::Blackhole).await.map(|now| *now) else {
-            return Ok(());
+        let passes = |manner: &Manner| match manner {
+            Manner::Blackhole => false,
+            Manner::Deaf => connection.is_some(),
+            Manner::Pass | Manner::Delay(_) | Manner::Slice | Manner::Refuse => true,
         };
+        let Ok(now) = manner.wait_for(passes).await.map(|now| *now) else { return Ok(()) };
         if read == 0 {
             return to.shutdown().await;
         }
@@ -234,7 +239,7 @@ async fn pump(
                 tokio::time::sleep(delay).await;
                 to.write_all(bytes).await?;
             }
-            Manner::Pass | Manner::Blackhole | Manner::Refuse => to.write_all(bytes).await?,
+            Manner::Pass | Manner::Blackhole | Manner::Deaf | Manner::Refuse => to.write_all(bytes).await?,
         }
     }
 }

@@ -18,13 +18,16 @@
     reason = "a test that finds something missing shall panic, and its tasks end with it"
 )]
 
+mod both;
 mod child;
+mod client;
 mod driver;
 mod fault_proxy;
 mod ledger;
 #[path = "../interop/packages.rs"]
 mod packages;
 mod port;
+mod process;
 #[path = "../interop/processes.rs"]
 #[allow(dead_code, reason = "shared with tests/interop, which stops in order what is killed here")]
 mod processes;

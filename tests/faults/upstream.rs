@@ -2,48 +2,12 @@
 
 use serde_json::json;
 
-use crate::driver::{Driver, Outcome};
+use crate::both::Both;
+use crate::driver::Outcome;
 use crate::fault_proxy::{FaultProxy, Manner};
 use crate::proxy::Proxy;
 use crate::server::{Sdk, Server};
 use crate::wait::{self, seconds};
-
-/// Clients of both SDKs, one session each, named after its SDK.
-struct Both {
-    typescript: Driver,
-    python: Driver,
-}
-
-impl Both {
-    fn start() -> Self {
-        Both { typescript: Driver::typescript(), python: Driver::python() }
-    }
-
-    fn connect(url: &str) -> Self {
-        let both = Self::start();
-        both.typescript.connect("typescript", url, None);
-        both.python.connect("python", url, None);
-        both
-    }
-
-    fn clients(&self) -> [crate::driver::Client<'_>; 2] {
-        [self.typescript.client("typescript"), self.python.client("python")]
-    }
-
-    fn assert_kept(&self, server: &Server) {
-        self.typescript.ledger().assert_kept(server);
-        self.python.ledger().assert_kept(server);
-    }
-
-    /// Nobody's stream ended.
-    fn assert_streams_stayed(&self) {
-        for client in [&self.typescript, &self.python] {
-            for (name, account) in client.ledger().clients {
-                assert_eq!(account.gets, [200], "{name} had one stream: {:?}", account.troubles);
-            }
-        }
-    }
-}
 
 #[test]
 fn upstream_that_is_down_is_an_error_and_is_found_when_it_comes_up() {
@@ -52,7 +16,7 @@ fn upstream_that_is_down_is_an_error_and_is_found_when_it_comes_up() {
     let both = Both::start();
     for driver in [&both.typescript, &both.python] {
         let asked = std::time::Instant::now();
-        let outcome = driver.try_connect("too-early", &proxy.sse_url());
+        let outcome = driver.begin_connect("too-early", &proxy.sse_url()).outcome();
         assert!(asked.elapsed() < seconds(6), "{:?}", asked.elapsed());
         assert_eq!((outcome.code(), outcome.reason()), (-32002, "upstream_unavailable"), "{outcome:?}");
         assert!(outcome.message().contains("not sent"), "{outcome:?}");
