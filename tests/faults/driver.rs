@@ -183,10 +183,10 @@ impl Pending<'_> {
 impl<'a> Client<'a> {
     /// Calls `count` or `hold` under a token of its own, and does not wait.
     pub(crate) fn begin(self, tool: &str, token: &str) -> Pending<'a> {
-        self.begin_with(tool, json!({"token": token}))
+        self.begin_with(tool, &json!({"token": token}))
     }
 
-    pub(crate) fn begin_with(self, tool: &str, arguments: Value) -> Pending<'a> {
+    pub(crate) fn begin_with(self, tool: &str, arguments: &Value) -> Pending<'a> {
         self.driver.begin(json!({"do": "call", "client": self.name, "tool": tool, "args": arguments}))
     }
 
@@ -210,12 +210,13 @@ impl<'a> Client<'a> {
         self.driver.ask(json!({"do": "level", "client": self.name, "level": level}));
     }
 
-    pub(crate) fn close(self) {
-        self.driver.ask(json!({"do": "close", "client": self.name}));
-    }
-
     pub(crate) fn streams(self) -> u64 {
         self.driver.streams()[self.name]
+    }
+
+    /// GETs that got no answer so far.
+    pub(crate) fn failed_gets(self) -> usize {
+        self.driver.ledger().clients[self.name].gets.iter().filter(|status| !status.is_u64()).count()
     }
 
     /// Waits until it has come back so that it has had `streams` streams in all. TypeScript takes 3 s.

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -50,10 +50,8 @@ pub(crate) struct FaultProxy {
 
 struct Shared {
     port: Port,
-    target: Mutex<SocketAddr>,
+    target: SocketAddr,
     connections: Mutex<HashMap<u64, Arc<Connection>>>,
-    /// Connections accepted so far.
-    accepted: AtomicU64,
 }
 
 /// What is known of an open connection, and how it is told to end.
@@ -70,8 +68,7 @@ impl FaultProxy {
     pub(crate) fn start(target: SocketAddr) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let (target, connections) = (Mutex::new(target), Mutex::default());
-        let shared = Arc::new(Shared { port: Port::reserve(), target, connections, accepted: AtomicU64::new(0) });
+        let shared = Arc::new(Shared { port: Port::reserve(), target, connections: Mutex::default() });
         let (manner, watched) = watch::channel(Manner::Pass);
         let listener = runtime.block_on(async { listen(&shared.port) });
         runtime.spawn(accept(Arc::clone(&shared), watched, listener));
@@ -93,11 +90,6 @@ impl FaultProxy {
 
     pub(crate) fn set(&self, manner: Manner) {
         self.manner.send_replace(manner);
-    }
-
-    /// Where new connections lead from now on.
-    pub(crate) fn lead_to(&self, target: SocketAddr) {
-        *self.shared.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
     }
 
     /// Resets every connection, on both sides; tells how many.
@@ -122,15 +114,6 @@ impl FaultProxy {
             connection.half_close.cancel();
         }
     }
-
-    pub(crate) fn open_connections(&self) -> usize {
-        self.shared.connections().len()
-    }
-
-    /// Connections accepted so far.
-    pub(crate) fn accepted(&self) -> u64 {
-        self.shared.accepted.load(Ordering::Relaxed)
-    }
 }
 
 impl Shared {
@@ -149,11 +132,12 @@ fn listen(port: &Port) -> TcpListener {
 /// Accepts connections for ever, except while they are to be refused.
 async fn accept(shared: Arc<Shared>, manner: watch::Receiver<Manner>, mut listener: TcpListener) {
     let mut refusing = manner.clone();
+    let mut number = 0;
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((client, _)) = accepted else { continue };
-                let number = shared.accepted.fetch_add(1, Ordering::Relaxed);
+                number += 1;
                 tokio::spawn(carry(Arc::clone(&shared), number, client, manner.clone()));
             }
             () = async { drop(refusing.wait_for(|manner| *manner == Manner::Refuse).await) } => {
@@ -172,8 +156,7 @@ async fn carry(shared: Arc<Shared>, number: u64, mut client: TcpStream, mut mann
     let mut server = None;
     let passing = async {
         let _ = manner.wait_for(|manner| *manner != Manner::Blackhole).await;
-        let target = *shared.target.lock().unwrap_or_else(PoisonError::into_inner);
-        let server = server.insert(TcpStream::connect(target).await?);
+        let server = server.insert(TcpStream::connect(shared.target).await?);
         server.set_nodelay(true)?;
         client.set_nodelay(true)?;
         let (from_client, to_client) = client.split();

@@ -96,8 +96,22 @@ impl Ledger {
 
     /// Requests that were accepted and have no answer.
     pub(crate) fn unanswered(&self) -> usize {
-        let requests = self.clients.values().flat_map(|account| &account.requests);
-        requests.filter(|request| request.posted == 202 && request.answers.is_empty()).count()
+        self.requests().filter(|request| request.posted == 202 && request.answers.is_empty()).count()
+    }
+
+    /// Every request of everybody.
+    pub(crate) fn requests(&self) -> impl Iterator<Item = &Request> {
+        self.clients.values().flat_map(|account| &account.requests)
+    }
+
+    /// How many errors came, by `data.reason`, or else by their text.
+    pub(crate) fn errors(&self) -> BTreeMap<String, usize> {
+        let mut errors = BTreeMap::new();
+        for error in self.requests().flat_map(|request| &request.answers).filter_map(|answer| answer.error.as_ref()) {
+            let reason = error["data"]["reason"].as_str().or(error["message"].as_str()).unwrap_or_default();
+            *errors.entry(reason.to_owned()).or_default() += 1;
+        }
+        errors
     }
 
     /// Whether every client got a notification of `method`.

@@ -20,7 +20,7 @@ fn proxy_that_is_told_to_end_under_load_answers_everything_first() {
     typescript.connect_all(&names(30), &proxy.sse_url(), |_| None);
     let slow = python.connect("python", &proxy.sse_url(), None);
     typescript.ask(json!({"do": "load", "pause": 100}));
-    let running = slow.begin_with("count", json!({"token": "python", "ms": 3000}));
+    let running = slow.begin_with("count", &json!({"token": "python", "ms": 3000}));
     server.await_entry("run python", seconds(10));
     wait::until("the load is on", seconds(20), || server.count("run") > 300);
 

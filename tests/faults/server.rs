@@ -92,8 +92,8 @@ impl Server {
 
     /// A line on its standard input: `release`, `forget`.
     pub(crate) fn tell(&mut self, line: &str) {
-        let life = self.life.as_mut().expect("it runs");
-        writeln!(life.stdin, "{line}").expect("it reads");
+        let stdin = &mut self.life.as_mut().expect("it runs").stdin;
+        writeln!(stdin, "{line}").expect("it reads");
     }
 
     pub(crate) fn port(&self) -> &Port {

@@ -182,7 +182,7 @@ fn stream_that_is_cut_mid_call_is_resumed_where_the_server_keeps_events() {
     let proxy = Proxy::start(&between.mcp_url(), &[]);
     let both = Both::connect(&proxy.sse_url());
     // Progress is what brings event ids.
-    let held = both.clients().map(|client| client.begin_with("count", json!({"token": client.name, "ms": 2000})));
+    let held = both.clients().map(|client| client.begin_with("count", &json!({"token": client.name, "ms": 2000})));
     for client in both.clients() {
         server.await_entry(&format!("run {}", client.name), seconds(10));
     }

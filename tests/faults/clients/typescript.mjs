@@ -7,6 +7,7 @@
 // posts and every answer that comes for it is noted where it passes the transport, so that answers which the SDK would
 // drop (doubled ones, strangers') are seen: `ledger` tells all of it.
 
+import { setMaxListeners } from 'node:events';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
@@ -150,6 +151,7 @@ const commands = {
         return {};
     },
     async load({ pause }) {
+        setMaxListeners(0, stopping.signal);
         loads = [...people.values()].map(person => person.work(pause, stopping.signal));
         return {};
     },

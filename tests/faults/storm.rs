@@ -1,0 +1,156 @@
+//! Two hundred clients at work while the upstream is killed ten times and every client is cut off ten times.
+//!
+//! What is asked of the proxy: every client works at the end, in the session it began with; the invariant holds; memory
+//! and descriptors are back where they were; and a server that has just come up is not stampeded.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use serde_json::json;
+
+use crate::driver::{Driver, Outcome};
+use crate::fault_proxy::FaultProxy;
+use crate::proxy::Proxy;
+use crate::server::{Sdk, Server};
+use crate::wait::{self, seconds};
+
+const CLIENTS: usize = 200;
+const ROUNDS: u64 = 10;
+/// Handshakes that a server that came up may see at once (WIRE, Toward the upstream 7).
+const HANDSHAKES_AT_ONCE: usize = 64;
+/// What the proxy may use more after the storm than before, with the same sessions open.
+const RSS_MARGIN_KIB: u64 = 24 << 10;
+const DESCRIPTOR_MARGIN: usize = 40;
+/// `data.reason` of the errors that a call may end with.
+const EXPECTED: [&str; 3] = ["session_lost", "upstream_connection_lost", "upstream_unavailable"];
+
+/// Everything that takes part.
+struct Storm {
+    server: Server,
+    proxy: Proxy,
+    between: FaultProxy,
+    typescript: Driver,
+    names: Vec<String>,
+}
+
+impl Storm {
+    fn start() -> Self {
+        // Handshakes take a while, so that many at once can be seen.
+        let server = Server::start(Sdk::TypeScript, &["--slow-initialize", "100"]);
+        let proxy = Proxy::start(&server.mcp_url(), &[]);
+        let between = FaultProxy::start(proxy.address());
+        let names = (0..CLIENTS).map(|i| format!("client-{i}")).collect();
+        Storm { server, proxy, between, typescript: Driver::typescript(), names }
+    }
+
+    /// One call of each client, all of which must succeed.
+    fn all_call(&self, word: &str) {
+        let begin = |name| self.typescript.client(name).begin("count", &format!("{name}-{word}"));
+        let calls: Vec<_> = self.names.iter().map(|name| (begin(name), name)).collect();
+        let failed: BTreeMap<String, Outcome> = calls
+            .into_iter()
+            .map(|(call, name)| (format!("{name}-{word}"), call.outcome()))
+            .filter(|(token, outcome)| *outcome != Outcome::Text(format!("counted {token}")))
+            .collect();
+        let first = failed.iter().next();
+        assert!(failed.is_empty(), "{} of {CLIENTS} calls failed, the first: {first:?}", failed.len());
+    }
+
+    /// Cuts every client off and waits for their return; in the meantime, or before, the upstream is killed.
+    fn round(&mut self, round: u64) {
+        let kills_first = round.is_multiple_of(2);
+        if kills_first {
+            self.server.kill();
+            self.server.restart();
+            let runs = self.server.count("run");
+            wait::until("calls are carried out again", seconds(15), || self.server.count("run") > runs);
+        }
+        let cut = self.between.cut_streams();
+        assert!(cut >= CLIENTS, "only {cut} streams were there to be cut");
+        if !kills_first {
+            self.server.kill();
+            self.server.restart();
+        }
+        wait::until("everybody is back", seconds(30), || {
+            self.typescript.streams().values().all(|streams| *streams >= round + 2)
+        });
+    }
+
+    /// How many handshakes the server had at once, at most.
+    fn most_handshakes_at_once(&self) -> usize {
+        let (mut most, mut now) = (0, 0_usize);
+        for line in self.server.journal() {
+            match line.split(' ').next() {
+                Some("boot") => now = 0,
+                Some("initialize") => now += 1,
+                Some("initialize-over") => now = now.saturating_sub(1),
+                _ => {}
+            }
+            most = most.max(now);
+        }
+        most
+    }
+
+    /// Everybody is in the session that it began with: all others were merged into one of these.
+    fn assert_sessions_kept(&self) {
+        let connects = self.proxy.records("legacy.connect");
+        let first: BTreeSet<&str> =
+            connects.iter().take(CLIENTS).map(|connect| connect["legacy.session"].as_str().expect("a label")).collect();
+        let ends = self.proxy.records("legacy.end");
+        let lost: Vec<_> = ends
+            .iter()
+            .filter(|end| {
+                end["session.end.reason"] != "merged" || first.contains(end["legacy.session"].as_str().unwrap_or(""))
+            })
+            .collect();
+        assert!(lost.is_empty(), "{} sessions were lost, the first: {:?}", lost.len(), lost.first());
+        let returned: u64 = self.typescript.streams().values().map(|streams| streams - 1).sum();
+        assert_eq!(ends.len() as u64, returned, "each return was to a session that was there");
+    }
+}
+
+#[test]
+fn two_hundred_clients_outlive_ten_deaths_of_the_upstream_and_ten_cuts() {
+    let mut storm = Storm::start();
+    let alone = storm.proxy.child.descriptors();
+    storm.typescript.connect_all(&storm.names, &storm.between.sse_url(), |name| Some(format!("token-of-{name}")));
+    // Twice, so that what is kept for reuse is there before it is counted.
+    storm.all_call("first");
+    storm.all_call("second");
+    let (rss_kib, descriptors) = (storm.proxy.child.rss_kib(), storm.proxy.child.descriptors());
+
+    storm.typescript.ask(json!({"do": "load", "pause": 2000}));
+    for round in 0..ROUNDS {
+        storm.round(round);
+    }
+    storm.typescript.ask(json!({"do": "stop"}));
+    storm.all_call("last");
+
+    let ledger = storm.typescript.ledger();
+    // What was in flight on a stream when it was cut may have been written into it, and is gone with it.
+    ledger.assert_kept_but(&storm.server, |account, request| request.stream < account.streams);
+    let most = storm.most_handshakes_at_once();
+    assert!((2..=HANDSHAKES_AT_ONCE).contains(&most), "{most} handshakes at once");
+    storm.assert_sessions_kept();
+    let settled = || storm.proxy.child.descriptors() <= descriptors + DESCRIPTOR_MARGIN;
+    wait::until("descriptors are back", seconds(15), settled);
+    let rss_now_kib = storm.proxy.child.rss_kib();
+    assert!(rss_now_kib < rss_kib + RSS_MARGIN_KIB, "{rss_kib} KiB before, {rss_now_kib} KiB after");
+    let (requests, errors) = (ledger.requests().count(), ledger.errors());
+    let told: Vec<&str> = errors.keys().map(String::as_str).filter(|reason| !EXPECTED.contains(reason)).collect();
+    assert!(told.is_empty(), "errors that nothing here explains: {told:?}");
+    eprintln!(
+        "{requests} requests, errors {errors:?}, {} without an answer, {most} handshakes at once, {rss_kib} -> {rss_now_kib} KiB, \
+         {descriptors} -> {} descriptors",
+        ledger.unanswered(),
+        storm.proxy.child.descriptors()
+    );
+
+    let since = Instant::now();
+    storm.typescript.kill();
+    wait::until("every session has ended", seconds(40), || {
+        storm.proxy.ends().len() == storm.proxy.records("legacy.connect").len()
+    });
+    wait::until("no descriptor is left behind", seconds(15), || storm.proxy.child.descriptors() <= alone + 4);
+    eprintln!("all gone after {:?}", since.elapsed());
+}
