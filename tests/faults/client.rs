@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::both::Both;
 use crate::driver::{Driver, Outcome};
 use crate::fault_proxy::{FaultProxy, Manner};
+use crate::namespace;
 use crate::proxy::Proxy;
 use crate::server::{Sdk, Server};
 use crate::wait::{self, seconds};
@@ -48,6 +49,28 @@ fn clients_that_are_killed_leave_nothing_behind() {
     wait::until("both sessions have ended", seconds(10), || proxy.ends().len() == 2);
     wait::until("their descriptors are closed", seconds(10), || proxy.child.descriptors() <= before - 2);
     assert!(server.runs().values().all(|times| *times == 1));
+}
+
+/// Neither FIN nor RST: only what is not acknowledged shows it.
+#[test]
+fn client_that_vanishes_without_a_word_is_reaped_within_a_minute() {
+    namespace::inside("client::client_that_vanishes_without_a_word_is_reaped_within_a_minute", || {
+        let server = Server::start(Sdk::TypeScript, &[]);
+        let host = "127.0.0.2";
+        let listen = format!("{host}:0").parse().expect("an address");
+        let proxy = Proxy::start_on(
+            listen,
+            &server.mcp_url(),
+            &["--linger", "1s", "--keep-alive", "5s", "--allowed-host", host],
+        );
+        let typescript = Driver::typescript();
+        let _ = typescript.connect("typescript", &proxy.sse_url(), None).begin("hold", "held");
+        server.await_entry("run held", seconds(10));
+        namespace::lose(host);
+        wait::until("the end of the session", seconds(60), || proxy.ends() == ["client_disconnect"]);
+        server.await_entry("cancelled held", seconds(5));
+        server.await_entry("deleted", seconds(5));
+    });
 }
 
 /// Ten clients that ask for 320 MiB and take nothing of it.

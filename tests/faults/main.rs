@@ -18,6 +18,7 @@
 //! | network slow, any split | `way_to_the_upstream_that_is_slow_and_cuts_into_pieces_changes_nothing`, `way_to_the_client_that_is_slow_and_cuts_into_pieces_changes_nothing` |
 //! | client half-close | `client_that_half_closes_is_gone_and_its_call_is_cancelled` |
 //! | client killed | `clients_that_are_killed_leave_nothing_behind` |
+//! | client vanishes (no FIN) | `client_that_vanishes_without_a_word_is_reaped_within_a_minute` |
 //! | client never reads | `clients_that_do_not_read_are_closed_and_memory_stays_bounded` |
 //! | client floods | `client_that_floods_is_answered_and_others_are_served` |
 //! | client's stream cut (WIRE, Stream 5 and 6) | `typescript_client_with_a_token_that_is_cut_off_gets_its_session_and_its_answer`, `typescript_client_without_a_token_that_is_cut_off_goes_on_in_a_new_session`, `python_client_that_is_cut_off_is_told_and_its_call_is_not_made_again` |
@@ -45,6 +46,7 @@ mod client;
 mod driver;
 mod fault_proxy;
 mod ledger;
+mod namespace;
 #[path = "../interop/packages.rs"]
 mod packages;
 mod port;
