@@ -302,13 +302,13 @@ mod tests {
         let path = dir.path().join("sunset.toml");
         std::fs::write(
             &path,
-            "upstream = \"http://file/mcp\"\nkeep_alive = \"20s\"\nmax-sessions = 5\nlinger = \"1s\"\n",
+            "upstream = \"http://file/mcp\"\nkeep_alive = \"20s\"\nmax-sessions = 5\nlingr = \"1s\"\n",
         )
         .expect("written");
         let mut raw = raw(&[("upstream", "http://flag/mcp")]);
         let problems = read_file(&path, &mut raw);
         assert_eq!(problems.len(), 1);
-        assert!(problems[0].to_string().contains("unknown key \"linger\""), "{problems:?}");
+        assert!(problems[0].to_string().contains("unknown key \"lingr\""), "{problems:?}");
         let config = resolve(&raw, Vec::new(), "here").expect("valid");
         assert_eq!(config.upstream.url.as_str(), "http://flag/mcp");
         assert_eq!(config.session.keep_alive, Duration::from_secs(20));

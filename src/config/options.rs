@@ -124,6 +124,13 @@ pub static OPTIONS: &[OptionSpec] = &[
         "Silence of the server after which a call is given up with an error",
     ),
     option(
+        UPSTREAM,
+        "upstream-ping",
+        "DURATION",
+        Some("90s"),
+        "Silence of a client after which its session is pinged, so that the server keeps it",
+    ),
+    option(
         NAMES,
         "public-url",
         "URL",
@@ -225,6 +232,13 @@ pub static OPTIONS: &[OptionSpec] = &[
         "BYTES",
         Some("512MiB"),
         "Bytes of messages that wait for all clients together, and as many for the server",
+    ),
+    option(
+        LIMITS,
+        "linger",
+        "DURATION",
+        Some("15s"),
+        "How long a session waits for a client that lost its stream; 0s ends it at once",
     ),
     option(LIMITS, "keep-alive", "DURATION", Some("15s"), "Silence on a stream after which a comment keeps it alive"),
     many(

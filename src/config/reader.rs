@@ -94,6 +94,8 @@ impl<'a> Reader<'a> {
             stall: self.interval("stall"),
             probe: self.interval("probe-timeout"),
             unused: self.interval("unused-timeout"),
+            linger: self.value("linger", units::duration).unwrap_or_default(),
+            ping: self.interval("upstream-ping"),
             call_silence: self.interval("call-timeout"),
             ..session::Config::default()
         }

@@ -35,7 +35,10 @@ enum Text {
 
 pub(super) async fn deliver(shared: &Shared, visitor: &Visitor, request: Request<Incoming>) -> Answered {
     let id = session_id(request.uri().query())?;
-    let session = shared.sessions.find(id).ok_or(Refused::UnknownSession)?;
+    if !shared.sessions.has(id) {
+        return Err(Refused::UnknownSession);
+    }
+    let id = id.to_owned();
     check_media_type(request.headers())?;
     let (head, body) = request.into_parts();
     let mut goes_on = true;
@@ -49,7 +52,7 @@ pub(super) async fn deliver(shared: &Shared, visitor: &Visitor, request: Request
     };
     let credential = Credential::of(&head.headers);
     let headers = forwarded_headers(&head.headers, visitor.hop());
-    match session.deliver(payloads, headers, credential, hold).await {
+    match shared.sessions.deliver(&id, payloads, headers, credential, hold).await {
         Verdict::Accepted => Ok(if goes_on { accepted() } else { accepted_at_last() }),
         Verdict::Rejected(rejection) => Err(Refused::Credential(rejection)),
         Verdict::Busy => Err(Refused::Busy),

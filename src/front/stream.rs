@@ -6,6 +6,7 @@ use http_body_util::Either;
 
 use super::visitor::Visitor;
 use super::{Answered, Shared};
+use crate::mcp;
 use crate::net::Ender;
 use crate::session::{Closer, Credential, Guest};
 
@@ -19,6 +20,8 @@ pub(super) async fn open<B>(shared: &Shared, visitor: &Visitor, request: &Reques
         closer: Closer::new(move || closer.end()),
         bears_comments: bears_comments(request.headers(), &shared.config.no_keep_alive),
         is_probe: is_probe(request.headers()),
+        last_event_id: request.headers().get(mcp::LAST_EVENT_ID).cloned(),
+        version: version(request.headers()),
     };
     let endpoint = |id: &str| format!("{}{}?sessionId={id}", visitor.prefix(), shared.config.messages_path);
     let Some(stream) = shared.sessions.open(guest, endpoint).await else {
@@ -48,6 +51,17 @@ fn is_probe(headers: &HeaderMap) -> bool {
     accepted.flat_map(|value| value.split(',')).any(|media| media.trim().starts_with("application/json"))
 }
 
+/// The protocol version that the request names. They are dates, and nothing else is one.
+fn version(headers: &HeaderMap) -> Option<String> {
+    let version = headers.get(mcp::PROTOCOL_VERSION)?.to_str().ok()?;
+    let is_date = version.len() == 10
+        && version
+            .bytes()
+            .enumerate()
+            .all(|(at, byte)| if matches!(at, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() });
+    is_date.then(|| version.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,6 +77,15 @@ mod tests {
         assert!(bears_comments(&headers(header::USER_AGENT, "Java-http-client/21"), &java));
         assert!(bears_comments(&HeaderMap::new(), &java));
         assert!(bears_comments(&headers(header::USER_AGENT, "Java-http-client/17"), &[]));
+    }
+
+    #[test]
+    fn version_is_a_date() {
+        assert_eq!(version(&headers(mcp::PROTOCOL_VERSION, "2025-06-18")).as_deref(), Some("2025-06-18"));
+        for odd in ["", "draft", "2025-06-1", "2025/06/18", "2025-06-18\u{ff}", "2025-06-18-1"] {
+            let value = HeaderValue::from_bytes(odd.as_bytes()).expect("a header");
+            assert_eq!(version(&HeaderMap::from_iter([(mcp::PROTOCOL_VERSION, value)])), None, "{odd}");
+        }
     }
 
     #[test]

@@ -184,6 +184,27 @@ impl Message {
         self.part(self.result?)
     }
 
+    /// Code and text of its `error`; `None` when there is none. One that is no error object gives an empty text.
+    #[must_use]
+    pub fn error(&self) -> Option<(i64, String)> {
+        #[derive(serde::Deserialize)]
+        struct Failed {
+            error: Failure,
+        }
+        #[derive(serde::Deserialize)]
+        struct Failure {
+            #[serde(default)]
+            code: i64,
+            #[serde(default)]
+            message: String,
+        }
+        if !matches!(self.kind, MessageKind::Response { is_error: true, .. }) {
+            return None;
+        }
+        let failed = serde_json::from_slice::<Failed>(&self.bytes).ok();
+        Some(failed.map(|failed| (failed.error.code, failed.error.message)).unwrap_or_default())
+    }
+
     fn part<'a, T: Deserialize<'a>>(&'a self, span: Span) -> Option<T> {
         serde_json::from_slice(self.bytes.get(span.start..span.end)?).ok()
     }
@@ -316,6 +337,17 @@ mod tests {
             assert!(one(json).is_err(), "{json}");
         }
         assert_eq!(parse(&Bytes::from_static(b"\xff")).unwrap_err(), Malformed::NotUtf8);
+    }
+
+    #[test]
+    fn error_is_read_and_an_odd_one_has_no_text() {
+        let error = |json: &str| one(json).expect("well formed").error();
+        assert_eq!(
+            error(r#"{"jsonrpc":"2.0","id":1,"error":{"code":-1,"message":"m","data":{}}}"#),
+            Some((-1, "m".into()))
+        );
+        assert_eq!(error(r#"{"jsonrpc":"2.0","id":1,"error":"m"}"#), Some((0, String::new())));
+        assert_eq!(error(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#), None);
     }
 
     #[test]

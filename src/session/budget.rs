@@ -69,6 +69,11 @@ impl Budget {
         }
     }
 
+    /// Whether so little is left that nobody new is taken in.
+    pub(super) fn is_short(&self) -> bool {
+        self.account.used.load(Ordering::Relaxed) > self.account.max / 10 * 9
+    }
+
     /// Whether nothing is left.
     pub(super) fn is_spent(&self) -> bool {
         !self.fits(self.account.used.load(Ordering::Relaxed), 1)

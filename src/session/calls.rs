@@ -9,6 +9,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Verdict;
+use super::keepsake::Effect;
+use super::loss::Held;
+use super::task::Sent;
 use crate::mcp::RequestId;
 
 /// Names one exchange with the upstream; a request id may be used again once it was answered.
@@ -28,6 +31,16 @@ pub(super) struct Call {
     pub(super) state: CallState,
     /// Whether it is `initialize`.
     pub(super) is_initialize: bool,
+    /// What it changes upstream.
+    pub(super) effect: Effect,
+    /// What was sent, for as long as it might have to be sent again.
+    pub(super) sent: Sent,
+    /// Whether it was turned away once for want of a session, and sent again.
+    pub(super) was_replayed: bool,
+    /// The upstream session that it runs in.
+    pub(super) generation: u32,
+    /// An answer that looks like the loss of that session, until a ping has told.
+    pub(super) held: Option<Held>,
     /// The status of the upstream's answer, once its head is in.
     pub(super) status: Option<u16>,
     /// The POST that waits for the upstream's word.
@@ -36,10 +49,33 @@ pub(super) struct Call {
     pub(super) deadline: Instant,
     /// Ends the exchange: the wait for the head of the answer, then its reading.
     pub(super) reading: Option<AbortHandle>,
-    /// When a stream that broke is asked for again, and after which event.
-    pub(super) resume: Option<(Instant, HeaderValue)>,
-    /// The event after which it was asked for last: without a newer one there is no use in asking again.
-    pub(super) resumed_after: Option<HeaderValue>,
+    /// How its stream is taken up again if it ends early.
+    pub(super) thread: Thread,
+}
+
+/// How a stream that ended before the answer is taken up again (WIRE, Upstream 6).
+#[derive(Debug, Default)]
+pub(super) struct Thread {
+    /// When it is asked for again.
+    pub(super) at: Option<Instant>,
+    /// The last event that came.
+    pub(super) last_id: Option<HeaderValue>,
+    /// How long the server wants its clients to wait. One that says so may end the stream again and again (MCP 2025-11-25,
+    /// transports §Sending Messages 6).
+    pub(super) retry: Option<Duration>,
+    /// How often it was asked for since an event came.
+    pub(super) attempts: u32,
+}
+
+/// A call that starts now.
+pub(super) struct Start {
+    pub(super) id: RequestId,
+    pub(super) effect: Effect,
+    pub(super) sent: Sent,
+    pub(super) was_replayed: bool,
+    pub(super) generation: u32,
+    pub(super) verdict: Option<oneshot::Sender<Verdict>>,
+    pub(super) deadline: Instant,
 }
 
 /// What a client is owed for a request.
@@ -64,25 +100,24 @@ pub(super) struct Calls {
 
 impl Calls {
     /// Notes a call that starts now.
-    pub(super) fn start(
-        &mut self,
-        id: RequestId,
-        is_initialize: bool,
-        verdict: Option<oneshot::Sender<Verdict>>,
-        deadline: Instant,
-    ) -> Serial {
+    pub(super) fn start(&mut self, start: Start) -> Serial {
+        let Start { id, effect, sent, was_replayed, generation, verdict, deadline } = start;
         self.last += 1;
         self.owed.insert(id.clone(), self.last);
         let call = Call {
             id,
             state: CallState::Owed,
-            is_initialize,
+            is_initialize: effect == Effect::Initialize,
+            effect,
+            sent,
+            was_replayed,
+            generation,
+            held: None,
             status: None,
             verdict,
             deadline,
             reading: None,
-            resume: None,
-            resumed_after: None,
+            thread: Thread::default(),
         };
         self.by_serial.insert(self.last, call);
         self.last
@@ -139,17 +174,33 @@ impl Calls {
 
     /// The next time at which an exchange is given up, or a stream is asked for again.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let resume = |call: &Call| call.resume.as_ref().map(|(at, _)| *at);
-        self.by_serial.values().map(|call| resume(call).map_or(call.deadline, |at| at.min(call.deadline))).min()
+        self.by_serial.values().map(|call| call.thread.at.map_or(call.deadline, |at| at.min(call.deadline))).min()
     }
 
     /// A call whose stream is to be asked for now, and after which event.
     pub(super) fn take_resume(&mut self, now: Instant) -> Option<(Serial, HeaderValue)> {
-        let is_due = |call: &Call| call.resume.as_ref().is_some_and(|(at, _)| *at <= now);
+        let is_due = |call: &Call| call.thread.at.is_some_and(|at| at <= now);
         let (serial, call) = self.by_serial.iter_mut().find(|(_, call)| is_due(call))?;
-        let (_, last_id) = call.resume.take()?;
-        call.resumed_after = Some(last_id.clone());
-        Some((*serial, last_id))
+        call.thread.at = None;
+        Some((*serial, call.thread.last_id.clone()?))
+    }
+
+    /// Calls whose answer waits for a ping.
+    pub(super) fn held(&self) -> Vec<Serial> {
+        self.by_serial.iter().filter(|(_, call)| call.held.is_some()).map(|(serial, _)| *serial).collect()
+    }
+
+    /// Exchanges whose answer has begun, those included of which nothing is owed any more.
+    pub(super) fn being_answered(&self) -> Vec<Serial> {
+        let is_it = |call: &Call| call.status.is_some() && call.held.is_none() && !call.is_initialize;
+        self.by_serial.iter().filter(|(_, call)| is_it(call)).map(|(serial, _)| *serial).collect()
+    }
+
+    /// Gives calls of which the upstream has said nothing yet until `until`.
+    pub(super) fn hurry_those_without_head(&mut self, until: Instant) {
+        for call in self.by_serial.values_mut().filter(|call| call.status.is_none()) {
+            call.deadline = call.deadline.min(until);
+        }
     }
 
     /// Gives an exchange more time.
@@ -201,6 +252,11 @@ impl ServerRequests {
         Some(ours(self.last))
     }
 
+    /// None of them is open any more: the session they were asked in is lost.
+    pub(super) fn forget(&mut self) {
+        self.open.clear();
+    }
+
     /// The server's id and method for a request that the client answers.
     pub(super) fn close(&mut self, ours: &RequestId) -> Option<(RequestId, Box<str>)> {
         let plain: String = serde_json::from_str(ours.as_json()).ok()?;
@@ -227,14 +283,28 @@ mod tests {
         RequestId::text(text)
     }
 
+    fn start(calls: &mut Calls, name: &str, now: Instant) -> Serial {
+        let headers = std::sync::Arc::default();
+        let sent = Sent::new(bytes::Bytes::new(), headers, &crate::session::Budget::new(1));
+        calls.start(Start {
+            id: id(name),
+            effect: Effect::None,
+            sent,
+            was_replayed: false,
+            generation: 1,
+            verdict: None,
+            deadline: now,
+        })
+    }
+
     #[test]
     fn id_can_be_used_again_once_it_was_answered() {
         let now = Instant::now();
         let mut calls = Calls::default();
-        let first = calls.start(id("a"), false, None, now);
+        let first = start(&mut calls, "a", now);
         calls.settle(first, CallState::Answered, now);
         assert!(!calls.owes(&id("a")));
-        let second = calls.start(id("a"), false, None, now);
+        let second = start(&mut calls, "a", now);
         calls.remove(first);
         assert_eq!(calls.owed(&id("a")), Some(second));
     }
@@ -244,7 +314,7 @@ mod tests {
         let now = Instant::now();
         let mut calls = Calls::default();
         for number in 0..200 {
-            let serial = calls.start(id(&number.to_string()), false, None, now);
+            let serial = start(&mut calls, &number.to_string(), now);
             calls.settle(serial, CallState::Cancelled, now);
         }
         assert_eq!(calls.by_serial.len(), MAX_TRAILING);

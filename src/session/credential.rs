@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, header};
 
+use crate::upstream::Answer;
+
 /// What a request authenticates with; `None` is a credential too: the upstream may want none.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Credential(Option<HeaderValue>);
@@ -37,6 +39,13 @@ pub struct Rejection {
     pub status: http::StatusCode,
     /// The `WWW-Authenticate` headers.
     pub challenges: Vec<HeaderValue>,
+}
+
+impl Rejection {
+    /// What `answer`, which rejects a credential, says.
+    pub(super) fn of(answer: &Answer) -> Self {
+        Rejection { status: answer.status, challenges: answer.challenges().cloned().collect() }
+    }
 }
 
 /// What is known of one session's credentials.
@@ -79,12 +88,14 @@ impl Credentials {
         }
     }
 
-    /// The upstream took a message (2xx) that came with these headers.
-    pub(super) fn accept(&mut self, credential: &Credential, headers: &Arc<HeaderMap>) {
+    /// The upstream took a message (2xx) that came with these headers. Returns whether it took another before.
+    pub(super) fn accept(&mut self, credential: &Credential, headers: &Arc<HeaderMap>) -> bool {
         if self.rejected.as_ref().is_some_and(|(rejected, _)| rejected == credential) {
             self.rejected = None;
         }
+        let is_new = self.accepted.as_ref().is_none_or(|accepted| accepted.credential != *credential);
         self.accepted = Some(Accepted { credential: credential.clone(), headers: Arc::clone(headers) });
+        is_new
     }
 
     /// The upstream turned `credential` down.

@@ -7,8 +7,10 @@ use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
+use super::Payload;
+use super::credential::Credential;
+use super::loss::Standing;
 use super::task::{Errand, Handshake, OutgoingKind, Task};
-use super::{Payload, event};
 use crate::mcp::{MessageKind, RequestId, RpcError, code, error_response};
 
 /// How long the end of a session waits for the client to take what it is owed.
@@ -34,6 +36,8 @@ pub(super) enum Ending {
     Refused,
     /// Nothing was ever posted.
     Unused,
+    /// It goes on as another session.
+    Merged,
     /// A bug of ours.
     Panicked,
 }
@@ -47,6 +51,7 @@ impl Ending {
             Ending::Drained => "drain",
             Ending::Refused => "refused",
             Ending::Unused => "never_posted",
+            Ending::Merged => "merged",
             Ending::Panicked => "panic",
         }
     }
@@ -64,7 +69,7 @@ impl Ending {
                 "proxy_draining",
                 "the proxy is shutting down; the call may have run, reconnect and try again",
             ),
-            Ending::ClientGone | Ending::SlowConsumer | Ending::Refused | Ending::Unused => {
+            Ending::ClientGone | Ending::SlowConsumer | Ending::Refused | Ending::Unused | Ending::Merged => {
                 RpcError::new(code::SESSION, "session_closed", "the session was closed; the call may have run")
             }
         }
@@ -74,7 +79,7 @@ impl Ending {
 impl Task {
     /// What it means that the client's connection ended.
     pub(super) fn client_ending(&self) -> Ending {
-        match self.outbox.stalled_since() {
+        match self.outbox.was_stalled_since() {
             Some(since) if since.elapsed() >= STOPPED_READING => Ending::SlowConsumer,
             _ => Ending::ClientGone,
         }
@@ -82,12 +87,19 @@ impl Task {
 
     /// The one exit: answers what is owed, ends the stream, takes leave of the upstream, closes the account.
     pub(super) async fn finish(mut self, ending: Ending) {
+        if let Some(merging) = self.merging.take() {
+            return self.merge(merging).await;
+        }
         self.context.registry.remove(&self.id);
+        self.context.resumable.remove(&self.key);
+        if !self.presence.is_here() {
+            self.context.books.metrics.sessions_lingering.dec();
+        }
         self.answer_what_is_owed(ending);
         let gone = ending == Ending::SlowConsumer || timeout(LAST_WORDS, self.outbox.drained()).await.is_err();
         self.evidence.lost(self.outbox.len() as u64);
-        if gone {
-            self.closer.close();
+        if gone && let Some(closer) = self.closer.take() {
+            closer.close();
         }
         if timeout(FAREWELL, self.leave_upstream()).await.is_err() {
             tracing::debug!("upstream did not hear of the end of a session in time");
@@ -116,14 +128,16 @@ impl Task {
         }
         owed.extend(self.deferred.ids());
         if let Some(parked) = self.parked.take() {
-            self.outbox.push(parked);
+            self.outbox.push(&parked);
         }
         let error = ending.last_words();
         for id in owed {
             self.evidence.made_error();
-            self.outbox.push(event(&error_response(&id, &error)));
+            self.outbox.push(&error_response(&id, &error));
         }
-        self.outbox.finish();
+        for alias in self.outbox.finish() {
+            self.context.registry.remove(&alias);
+        }
     }
 
     /// Cancels what runs and deletes the upstream session. The exchanges are kept until then: Java takes a broken
@@ -132,6 +146,7 @@ impl Task {
         if self.handshake == Handshake::Asked {
             self.await_session_id().await;
         }
+        self.await_revival().await;
         if !self.link.has_session() {
             return;
         }
@@ -149,13 +164,24 @@ impl Task {
     /// A session that is made upstream while its client leaves must be deleted too, so its id has to be awaited.
     async fn await_session_id(&mut self) {
         while let Some((errand, answer)) = self.heads.next().await {
-            if let (Errand::Call { serial, credential, headers }, Ok(answer)) = (errand, answer)
-                && self.calls.get_mut(serial).is_some_and(|call| call.is_initialize)
+            if let (Errand::Call { serial }, Ok(answer)) = (errand, answer)
+                && let Some(call) = self.calls.get_mut(serial).filter(|call| call.is_initialize)
             {
                 self.link.adopt(&answer);
-                self.credentials.accept(&credential, &headers);
+                self.credentials.accept(&call.sent.credential, &call.sent.headers);
                 return;
             }
+        }
+    }
+
+    /// The same for one that the proxy is making.
+    async fn await_revival(&mut self) {
+        let has_begun = matches!(&self.standing, Standing::Reviving(attempt) if attempt.has_begun());
+        if let Some(revival) = self.revival.take().filter(|_| has_begun)
+            && let Ok(revived) = revival.await
+        {
+            self.link = revived.link;
+            self.credentials.accept(&Credential::of(&self.reviving_with), &self.reviving_with);
         }
     }
 }

@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::Credential;
+use super::reunion::Kin;
 use crate::clock;
 use crate::mcp::Message;
 use crate::metrics::Metrics;
@@ -42,7 +44,10 @@ pub struct Evidence {
     uses: u64,
     errors: u64,
     undelivered: u64,
+    reconnects: u64,
     last_use: Option<Timestamp>,
+    /// When the client lost its stream, if it has none.
+    left: Option<Instant>,
     /// The UTC hour of the last `legacy.use`, and the uses counted in records so far.
     reported: Option<(i64, u64)>,
 }
@@ -104,7 +109,9 @@ impl Evidence {
             uses: 0,
             errors: 0,
             undelivered: 0,
+            reconnects: 0,
             last_use: None,
+            left: None,
             reported: None,
         }
     }
@@ -120,6 +127,29 @@ impl Evidence {
             let status = http::StatusCode::OK.as_u16();
             self.books.refuse(&self.label, &self.client, self.connection.clone(), reason, status).await;
         }
+    }
+
+    /// The client has lost its stream.
+    pub fn left(&mut self) {
+        self.left = Some(Instant::now());
+    }
+
+    /// It has another. The session goes on under its label.
+    pub async fn reconnected(&mut self, client: Client, connection: Connection) {
+        self.left = None;
+        self.reconnects += 1;
+        self.client.address = client.address;
+        self.client.user_agent = client.user_agent;
+        self.connection = Connection { reconnect: true, ..connection };
+        let record =
+            Connect { client: self.books.client(&self.label, &self.client), connection: self.connection.clone() };
+        self.books.log.write(Record::Connect(record)).await;
+    }
+
+    /// What sessions of this client with `credential` have in common.
+    #[must_use]
+    pub(super) fn kin(&self, credential: &Credential) -> Option<Kin> {
+        Kin::of(credential, self.client.user_agent.as_deref(), self.client.address)
     }
 
     /// The session's label in the log, for diagnostics.
@@ -190,15 +220,16 @@ impl Evidence {
 
     /// Closes the account: writes `legacy.end`.
     pub async fn close(self, reason: &'static str, bytes_out: u64) {
+        let present = self.left.unwrap_or_else(Instant::now) - self.since;
         let record = End {
             client: self.books.client(&self.label, &self.client),
-            duration_s: (self.since.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+            duration_s: (present.as_secs_f64() * 1000.0).round() / 1000.0,
             reason,
             engagement: self.engagement,
             requests: self.requests,
             uses: self.uses,
             errors: self.errors,
-            reconnects: 0,
+            reconnects: self.reconnects,
             undelivered: self.undelivered,
             bytes_out,
             last_use: self.last_use.map(clock::rfc3339),

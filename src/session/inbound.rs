@@ -3,6 +3,7 @@
 //! Messages start upstream in order of arrival (WIRE, POST 3): requests are started and not awaited, notifications and
 //! responses are awaited to their response head, so that what the client said first is heard first.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,10 +12,13 @@ use futures_util::future::abortable;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
+use super::calls::Start;
 use super::calls::{CallState, Serial};
 use super::credential::{Rejection, Standing};
-use super::task::{Barrier, Errand, Handshake, Outgoing, OutgoingKind, Task};
-use super::{Delivery, Payload, Verdict, event};
+use super::keepsake::Effect;
+use super::loss::Standing as Upstream;
+use super::task::{Barrier, Errand, Handshake, Outgoing, OutgoingKind, Sent, Task};
+use super::{Delivery, Payload, Verdict};
 use crate::mcp::{Message, MessageKind, RequestId, RpcError, code, error_response};
 use crate::upstream::{Fault, Link, Sending};
 
@@ -33,6 +37,8 @@ enum Turn {
     Later,
     /// Neither this one nor any behind it.
     Hold,
+    /// Not before the session has a handshake, which nobody is going to make for it.
+    AfterHandshake,
     /// It can never start.
     Never,
 }
@@ -41,6 +47,7 @@ impl Task {
     /// Takes one posted message in.
     pub(super) async fn on_delivery(&mut self, delivery: Delivery) {
         self.unused_until = None;
+        let Some(delivery) = self.decide(delivery) else { return };
         match delivery.payload {
             Payload::Message(ref message) => match message.kind().clone() {
                 MessageKind::Request { id, method } => {
@@ -90,18 +97,22 @@ impl Task {
             // what they expect, and counts as no error.
             accept(delivery.verdict);
             let error = RpcError::new(code::METHOD_NOT_FOUND, "legacy_transport", "Method not found: server/discover");
-            self.outbox.push(event(&error_response(&id, &error)));
+            self.outbox.push(&error_response(&id, &error));
         } else if method == "ping" && self.handshake == Handshake::None {
             accept(delivery.verdict);
-            self.outbox.push(event(&pong(&id)));
+            self.outbox.push(&pong(&id));
         } else if !self.has_room() {
             accept(delivery.verdict);
             let text = "too many requests of this session are in flight; wait for answers first";
             self.answer_error(&id, &RpcError::new(code::SESSION, "too_many_in_flight", text));
         } else {
             self.deferred.forget(&id);
-            let kind = if method == "initialize" { OutgoingKind::Initialize(id) } else { OutgoingKind::Request(id) };
-            self.enqueue(kind, body, delivery);
+            let effect = Effect::of_method(method);
+            let kind = match effect {
+                Effect::Initialize => OutgoingKind::Initialize(id),
+                _ => OutgoingKind::Request(id),
+            };
+            self.enqueue(kind, effect, body, delivery);
         }
     }
 
@@ -155,7 +166,7 @@ impl Task {
             return accept(delivery.verdict);
         };
         self.evidence.answered(&method).await;
-        self.enqueue_unless_refused(OutgoingKind::Ordered, message.with_id(&theirs), delivery);
+        self.enqueue_unless_refused(OutgoingKind::Answer, message.with_id(&theirs), delivery);
     }
 
     fn enqueue_unless_refused(&mut self, kind: OutgoingKind, body: Bytes, delivery: Delivery) {
@@ -164,11 +175,11 @@ impl Task {
         } else if let Some(rejection) = self.rejection(&delivery) {
             reject(delivery.verdict, rejection);
         } else {
-            self.enqueue(kind, body, delivery);
+            self.enqueue(kind, Effect::None, body, delivery);
         }
     }
 
-    fn enqueue(&mut self, kind: OutgoingKind, body: Bytes, delivery: Delivery) {
+    fn enqueue(&mut self, kind: OutgoingKind, effect: Effect, body: Bytes, delivery: Delivery) {
         let Delivery { headers, credential, hold, verdict, .. } = delivery;
         let mut share = self.inbound.hold();
         if !share.grow(body.len()) {
@@ -176,7 +187,8 @@ impl Task {
         }
         let known_good = self.credentials.standing(&credential) == Standing::Accepted;
         let verdict = if known_good { answered(verdict) } else { verdict };
-        self.waiting.push_back(Outgoing { kind, body, headers, credential, holds: (share, hold), verdict });
+        let sent = Sent::held(body, headers, credential, (share, hold));
+        self.waiting.push_back(Outgoing { kind, effect, sent, was_replayed: false, verdict });
     }
 
     /// Whether another request may wait.
@@ -218,18 +230,22 @@ impl Task {
 
     /// Starts what may start, in order.
     pub(super) fn start_waiting(&mut self) {
+        if !self.waiting.is_empty() && !matches!(self.standing, Upstream::Sound) {
+            return self.stand_up(true);
+        }
         let mut at = 0;
         while let Some(outgoing) = self.waiting.get(at) {
             let turn = self.turn(outgoing);
             match turn {
                 Turn::Hold => return,
+                Turn::AfterHandshake => return self.make_handshake(),
                 Turn::Later => at += 1,
                 Turn::Now | Turn::Never => {
                     let Some(outgoing) = self.waiting.remove(at) else { return };
                     if matches!(turn, Turn::Now) {
                         self.start(outgoing);
                     } else {
-                        self.refuse_without_handshake(outgoing);
+                        accept(outgoing.verdict);
                     }
                 }
             }
@@ -244,6 +260,8 @@ impl Task {
         match (self.handshake, &outgoing.kind) {
             (Handshake::None, OutgoingKind::Initialize(_))
             | (Handshake::Answered { .. }, OutgoingKind::Initialized) => Turn::Now,
+            (Handshake::None, OutgoingKind::Request(_) | OutgoingKind::Ordered) => Turn::AfterHandshake,
+            // They speak of a session that this one is not.
             (Handshake::None, _) => Turn::Never,
             (Handshake::Asked, _) => Turn::Hold,
             (Handshake::Answered { .. }, _) => Turn::Later,
@@ -256,53 +274,45 @@ impl Task {
         }
     }
 
-    fn refuse_without_handshake(&mut self, outgoing: Outgoing) {
-        accept(outgoing.verdict);
-        if let OutgoingKind::Request(id) = outgoing.kind {
-            let text = "this session has no handshake; send initialize first";
-            self.answer_error(&id, &RpcError::new(code::INVALID_REQUEST, "not_initialized", text));
+    fn start(&mut self, mut outgoing: Outgoing) {
+        // What was unknown when the message arrived may be known by now.
+        let known_good = self.credentials.standing(&outgoing.sent.credential) == Standing::Accepted;
+        let verdict = outgoing.verdict.take();
+        outgoing.verdict = if known_good { answered(verdict) } else { verdict };
+        self.ping_at = Instant::now() + self.context.config.ping;
+        match outgoing.kind {
+            OutgoingKind::Initialize(_) | OutgoingKind::Request(_) => self.start_call(outgoing),
+            OutgoingKind::Initialized | OutgoingKind::Ordered | OutgoingKind::Answer | OutgoingKind::Loose => {
+                self.start_message(outgoing);
+            }
         }
     }
 
-    fn start(&mut self, outgoing: Outgoing) {
-        let Outgoing { kind, body, headers, credential, holds, verdict } = outgoing;
-        // What was unknown when the message arrived may be known by now.
-        let known_good = self.credentials.standing(&credential) == Standing::Accepted;
-        let verdict = if known_good { answered(verdict) } else { verdict };
-        let now = Instant::now();
-        let (errand, body) = match kind {
-            OutgoingKind::Initialize(id) => {
-                self.renew_link();
-                self.handshake = Handshake::Asked;
-                let deadline = now + self.context.config.call_silence;
-                let serial = self.calls.start(id, true, verdict, deadline);
-                (Errand::Call { serial, credential, headers: headers.clone() }, body)
-            }
-            OutgoingKind::Request(id) => {
-                let deadline = now + self.context.config.call_silence;
-                let serial = self.calls.start(id, false, verdict, deadline);
-                (Errand::Call { serial, credential, headers: headers.clone() }, body)
-            }
-            OutgoingKind::Initialized | OutgoingKind::Ordered | OutgoingKind::Loose => {
-                let initialized = kind == OutgoingKind::Initialized;
-                if initialized {
-                    self.handshake = Handshake::Done;
-                }
-                let barrier = (kind != OutgoingKind::Loose).then(|| self.raise_barrier(now));
-                (Errand::Message { barrier, initialized, credential, headers: headers.clone(), verdict }, body)
-            }
-        };
+    fn start_call(&mut self, outgoing: Outgoing) {
+        let Outgoing { kind, effect, sent, was_replayed, verdict } = outgoing;
+        let (OutgoingKind::Initialize(id) | OutgoingKind::Request(id)) = kind else { return };
+        if effect == Effect::Initialize {
+            self.renew_link();
+            self.handshake = Handshake::Asked;
+        }
+        let (body, headers) = (sent.body.clone(), Arc::clone(&sent.headers));
+        let deadline = Instant::now() + self.context.config.call_silence;
+        let generation = self.generation;
+        let serial = self.calls.start(Start { id, effect, sent, was_replayed, generation, verdict, deadline });
         let sending = self.link.post(body, &headers);
-        let sending = match errand {
-            Errand::Call { serial, .. } => self.revocable(serial, sending),
-            _ => self.bounded(sending),
-        };
-        // Once it answers, the upstream has taken the message.
-        let answered = sending.map(move |answer| {
-            drop(holds);
-            (errand, answer)
-        });
-        self.heads.push(answered.boxed());
+        let sending = self.revocable(serial, sending);
+        self.heads.push(sending.map(move |answer| (Errand::Call { serial }, answer)).boxed());
+    }
+
+    fn start_message(&mut self, outgoing: Outgoing) {
+        if outgoing.kind == OutgoingKind::Initialized {
+            self.handshake = Handshake::Done;
+        }
+        let barrier = (outgoing.kind != OutgoingKind::Loose).then(|| self.raise_barrier(Instant::now()));
+        let sending = self.bounded(self.link.post(outgoing.sent.body.clone(), &outgoing.sent.headers));
+        let generation = self.generation;
+        let errand = Errand::Message { barrier, generation, outgoing: Box::new(outgoing) };
+        self.heads.push(sending.map(move |answer| (errand, answer)).boxed());
     }
 
     /// The exchange of a call: whoever forgets the call gives it up too, even if its head never comes.
@@ -331,6 +341,8 @@ impl Task {
     pub(super) fn renew_link(&mut self) {
         let transport = self.context.transport.clone();
         let old = std::mem::replace(&mut self.link, Link::new(transport));
+        self.generation += 1;
+        self.has_listened = false;
         if let Some(delete) = old.delete(&self.credentials.headers()) {
             let delete = self.bounded(delete);
             self.heads.push(delete.map(|answer| (Errand::Own, answer)).boxed());

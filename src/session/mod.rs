@@ -10,9 +10,17 @@ mod credential;
 mod ending;
 mod evidence;
 mod inbound;
+mod keepsake;
+mod linger;
+mod loss;
 mod outbound;
 mod outbox;
 mod places;
+mod position;
+mod resuming;
+mod reunion;
+mod revival;
+mod stream;
 mod task;
 mod timers;
 
@@ -20,7 +28,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use dashmap::DashMap;
 use http::{HeaderMap, HeaderValue};
 use tokio::sync::{mpsc, oneshot};
@@ -28,14 +35,19 @@ use tokio::sync::{mpsc, oneshot};
 pub use budget::{Budget, Hold};
 pub use credential::{Credential, Rejection};
 pub use evidence::{Books, Evidence};
-pub use outbox::EventStream;
+pub use stream::EventStream;
 
 use crate::drain::{Tasks, Watch};
 use crate::mcp::{Message, RequestId, RpcError};
 use crate::traffic::{Client, Connection};
 use crate::upstream::Transport;
+use outbox::Face;
 use places::{Places, Seat};
-use task::{Task, Ways};
+use position::ResumeKey;
+use reunion::{Kin, Newcomer, Reunions};
+use revival::Gate;
+use stream::Arrival;
+use task::{Outset, Task, Ways};
 
 /// Limits and times of a session; the defaults are WIRE's.
 #[derive(Debug, Clone)]
@@ -65,6 +77,10 @@ pub struct Config {
     pub probe: Duration,
     /// And any other.
     pub unused: Duration,
+    /// How long a session waits for a client that has lost its stream.
+    pub linger: Duration,
+    /// Silence of the client after which the upstream session is pinged, so that it is not forgotten.
+    pub ping: Duration,
     /// Silence of the upstream after which a call is given up.
     pub call_silence: Duration,
     /// How long a POST may wait for the upstream's word on an unknown credential.
@@ -86,6 +102,8 @@ impl Default for Config {
             stall: Duration::from_secs(60),
             probe: Duration::from_secs(60),
             unused: Duration::from_secs(24 * 3600),
+            linger: Duration::from_secs(15),
+            ping: Duration::from_secs(90),
             call_silence: Duration::from_secs(600),
             verdict: Duration::from_secs(2),
         }
@@ -128,11 +146,18 @@ struct Context {
     drain: Watch,
     /// All sessions that can be posted to.
     registry: DashMap<SessionId, Handle>,
+    /// The same by the key in the ids of their events.
+    resumable: DashMap<ResumeKey, (SessionId, Face)>,
+    /// Finds the session of a client that does not say which is its own.
+    reunions: Arc<Reunions>,
+    gate: Gate,
     places: Arc<Places>,
     /// For what clients have not taken.
     outgoing: Budget,
     /// For what the upstream has not taken: apart, so that neither side can starve the other.
     incoming: Budget,
+    /// For what clients have taken and might not have got.
+    spare: Budget,
 }
 
 /// The registry of sessions. Clones are the same registry.
@@ -156,16 +181,40 @@ pub struct Guest {
     pub bears_comments: bool,
     /// Whether the stream may only be there to see whether there is one.
     pub is_probe: bool,
+    /// The last event that it got, if it says so.
+    pub last_event_id: Option<HeaderValue>,
+    /// The protocol version that it names: a client that does so on `GET` had a handshake before.
+    pub version: Option<String>,
+}
+
+impl Guest {
+    /// The version of the session it had before, if it surely had one: TypeScript names it on `GET` from its second stream
+    /// on. The oldest one tells nothing, because Java always names that.
+    fn came_back(&self) -> Option<&str> {
+        self.version.as_deref().filter(|version| *version > "2024-11-05")
+    }
+
+    /// What its stream is to sessions that wait for their clients. One that names an event names its session: that it is not
+    /// there any more makes no other its own.
+    fn newcomer(&self, stream: &EventStream, arrival: Arrival) -> Option<Newcomer> {
+        let version = self.came_back().filter(|_| self.last_event_id.is_none())?.to_owned();
+        Some(Newcomer { line: stream.line(), arrival: Some(Arrival { is_resume: false, ..arrival }), version })
+    }
+
+    fn kin(&self) -> Option<Kin> {
+        Kin::of(&self.credential, self.client.user_agent.as_deref(), self.client.address)
+    }
 }
 
 /// Ends a connection from outside. hyper does not poll a body while its write buffer is full, so a client that has
 /// stopped reading can only be ended by ending its connection.
-pub struct Closer(Box<dyn Fn() + Send + Sync>);
+#[derive(Clone)]
+pub struct Closer(Arc<dyn Fn() + Send + Sync>);
 
 impl Closer {
     /// A closer that calls `close`.
     pub fn new(close: impl Fn() + Send + Sync + 'static) -> Self {
-        Closer(Box::new(close))
+        Closer(Arc::new(close))
     }
 
     fn close(&self) {
@@ -181,14 +230,13 @@ impl fmt::Debug for Closer {
 
 /// The way into a session.
 #[derive(Debug, Clone)]
-pub struct Handle {
+struct Handle {
     inbox: mpsc::Sender<Delivery>,
-    verdict: Duration,
 }
 
 /// One message on its way into a session.
 #[derive(Debug)]
-pub struct Delivery {
+struct Delivery {
     /// What was posted.
     pub payload: Payload,
     /// The headers that go up with it.
@@ -226,16 +274,29 @@ pub enum Verdict {
 }
 
 impl Handle {
-    /// Hands messages of one POST over, in order, and waits for the verdict: at once where the credential is known to
-    /// be good, else until the upstream's response head is in, 2 s at most (WIRE, POST 2).
+    /// Hands on what was posted to another session. If this one is over, so is whatever was posted to it.
+    async fn forward(&self, delivery: Delivery) {
+        if let Err(refused) = self.inbox.send(delivery).await
+            && let Some(verdict) = refused.0.verdict
+        {
+            let _ = verdict.send(Verdict::Gone);
+        }
+    }
+}
+
+impl Sessions {
+    /// Hands messages of one POST to the session named `id`, in order, and waits for the verdict: at once where the
+    /// credential is known to be good, else until the upstream's response head is in, 2 s at most (WIRE, POST 2).
     pub async fn deliver(
         &self,
+        id: &str,
         payloads: Vec<Payload>,
         headers: HeaderMap,
         credential: Credential,
         hold: Hold,
     ) -> Verdict {
-        let deadline = tokio::time::Instant::now() + self.verdict;
+        let Some(mut handle) = self.find(id) else { return Verdict::Gone };
+        let deadline = tokio::time::Instant::now() + self.context.config.verdict;
         let (headers, hold) = (Arc::new(headers), Arc::new(hold));
         let (sender, verdict) = oneshot::channel();
         let mut sender = Some(sender);
@@ -247,9 +308,18 @@ impl Handle {
                 hold: Arc::clone(&hold),
                 verdict: sender.take(),
             };
-            match tokio::time::timeout_at(deadline, self.inbox.send(delivery)).await {
+            match tokio::time::timeout_at(deadline, handle.inbox.send(delivery)).await {
                 Ok(Ok(())) => {}
-                Ok(Err(_)) => return Verdict::Gone,
+                Ok(Err(refused)) => {
+                    // It may have turned out to be another session since it was looked up.
+                    match self.find(id).filter(|other| !other.inbox.same_channel(&handle.inbox)) {
+                        Some(other) => handle = other,
+                        None => return Verdict::Gone,
+                    }
+                    if handle.inbox.send(refused.0).await.is_err() {
+                        return Verdict::Gone;
+                    }
+                }
                 Err(_) => return Verdict::Busy,
             }
         }
@@ -277,8 +347,26 @@ impl Sessions {
         let registry = DashMap::new();
         let places = Arc::default();
         let (outgoing, incoming) = (Budget::new(config.memory), Budget::new(config.memory));
-        let context = Context { config, transport, books, tasks, drain, registry, places, outgoing, incoming };
-        Sessions { context: Arc::new(context) }
+        let spare = Budget::new(config.memory / 8);
+        let reunions = Arc::new(Reunions::new(Arc::clone(&books.metrics)));
+        let (resumable, gate) = (DashMap::new(), Gate::new());
+        Sessions {
+            context: Arc::new(Context {
+                config,
+                transport,
+                books,
+                tasks,
+                drain,
+                registry,
+                resumable,
+                reunions,
+                gate,
+                places,
+                outgoing,
+                incoming,
+                spare,
+            }),
+        }
     }
 
     /// A hold on memory for what a client posts.
@@ -290,12 +378,29 @@ impl Sessions {
     /// Opens a session, writes `legacy.connect`, and gives the stream, whose first event names `endpoint(id)`. `None` when
     /// even refusing would cost too much.
     ///
-    /// Over the limit a session is opened all the same, to say so by a JSON-RPC error on `initialize`: TypeScript clients
-    /// take an HTTP 503 for ever (WIRE, Limits). Such sessions have a limit of their own.
-    pub async fn open(&self, guest: Guest, endpoint: impl FnOnce(&str) -> String) -> Option<EventStream> {
+    /// A guest that names its last event gets its session back. Over the limit a session is opened all the same, to say so by
+    /// a JSON-RPC error on `initialize`: TypeScript clients take an HTTP 503 for ever (WIRE, Limits). Such sessions have a
+    /// limit of their own.
+    pub async fn open(&self, guest: Guest, endpoint: impl Fn(&str) -> String) -> Option<EventStream> {
         let context = &self.context;
+        let closer = Arc::new(guest.closer.clone());
+        let arrival = || Arrival {
+            client: guest.client.clone(),
+            connection: guest.connection.clone(),
+            closer: Arc::clone(&closer),
+            lost: 0,
+            superseded: false,
+            is_resume: true,
+        };
+        let keep_alive = guest.bears_comments.then_some(context.config.keep_alive);
+        let named = guest.last_event_id.as_ref().and_then(position::read);
+        if let Some((id, face, attachment)) = named.as_ref().and_then(|named| self.resume(named, &guest, arrival())) {
+            let endpoint = crate::sse::endpoint_event(&endpoint(id.as_str()));
+            return Some(EventStream::new(endpoint, face, attachment, keep_alive));
+        }
         let label = crate::traffic::random_hex(4);
-        let (place, refusal) = match context.places.take(&guest, &context.config) {
+        let is_short = context.outgoing.is_short() || context.incoming.is_short();
+        let (place, refusal) = match context.places.take(&guest, &context.config, is_short) {
             Seat::Free(place) => (place, None),
             Seat::Refused(place, refusal) => (place, Some(refusal)),
             Seat::None => {
@@ -304,24 +409,50 @@ impl Sessions {
                 return None;
             }
         };
-        let id = SessionId::random();
-        let evidence = Evidence::open(context.books.clone(), label, guest.client, guest.connection);
-        let keep_alive = guest.bears_comments.then_some(context.config.keep_alive);
-        let (outbox, stream) = outbox::outbox(context.config.outbox_bytes, context.outgoing.clone(), keep_alive);
-        let unused = if guest.is_probe { context.config.probe } else { context.config.unused };
-        outbox.push(crate::sse::endpoint_event(&endpoint(id.as_str())));
+        let (id, key, credential) = (SessionId::random(), ResumeKey::random(), guest.credential.clone());
+        let (budget, spare) = (context.outgoing.clone(), context.spare.clone());
+        let outbox = outbox::outbox(context.config.outbox_bytes, budget, spare, key.clone(), credential);
+        let (face, endpoint) = (outbox.face(), crate::sse::endpoint_event(&endpoint(id.as_str())));
+        let stream = EventStream::new(endpoint, face.clone(), face.attach_first(), keep_alive);
         let (sender, inbox) = mpsc::channel(context.config.max_waiting);
-        let handle = Handle { inbox: sender, verdict: context.config.verdict };
-        context.registry.insert(id.clone(), handle);
-        let ways = Ways { inbox, outbox, closer: guest.closer };
-        let task = Task::new(Arc::clone(context), place, id.clone(), ways, evidence, refusal, unused);
-        context.tasks.spawn(task.live());
+        let handle = Handle { inbox: sender };
+        context.registry.insert(id.clone(), handle.clone());
+        context.resumable.insert(key.clone(), (id.clone(), face.clone()));
+        let newcomer = guest.newcomer(&stream, arrival()).filter(|_| refusal.is_none());
+        let undecided = newcomer.is_some();
+        let membership = context.reunions.join(guest.kin(), face, handle, newcomer);
+        let connection = Connection { reconnect: guest.came_back().is_some(), ..guest.connection };
+        let evidence = Evidence::open(context.books.clone(), label, guest.client, connection);
+        let ways = Ways { id, key, inbox, outbox, closer, membership };
+        let unused = if guest.is_probe { context.config.probe } else { context.config.unused };
+        let outset = Outset { refusal, unused, undecided, version: guest.version };
+        context.tasks.spawn(Task::new(Arc::clone(context), place, ways, evidence, outset).live());
         Some(stream)
     }
 
-    /// The way into the session named `id`.
+    /// Gives a guest that names its last event the session of that event, if it shows the credential of the session.
+    fn resume(
+        &self,
+        (key, position): &(ResumeKey, position::Position),
+        guest: &Guest,
+        arrival: Arrival,
+    ) -> Option<(SessionId, Face, outbox::Attachment)> {
+        let (id, face) = self.context.resumable.get(key)?.value().clone();
+        if !face.belongs_to(&guest.credential) {
+            return None;
+        }
+        let attachment = face.attach(Some(*position), arrival)?;
+        Some((id, face, attachment))
+    }
+
+    /// Whether the session named `id` can be posted to.
     #[must_use]
-    pub fn find(&self, id: &str) -> Option<Handle> {
+    pub fn has(&self, id: &str) -> bool {
+        self.find(id).is_some()
+    }
+
+    /// The way into the session named `id`.
+    fn find(&self, id: &str) -> Option<Handle> {
         // Hashed under a random key first: how long the look-up takes tells nothing about ids.
         let handle = self.context.registry.get(&SessionId(id.into()))?;
         Some(handle.value().clone())
@@ -338,14 +469,4 @@ impl Sessions {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-}
-
-/// An event that carries `message` to the client.
-fn event(message: &Bytes) -> Bytes {
-    crate::sse::message_event(message)
-}
-
-/// The challenges of an answer, for [`Rejection`].
-fn challenges<'a>(values: impl Iterator<Item = &'a HeaderValue>) -> Vec<HeaderValue> {
-    values.cloned().collect()
 }

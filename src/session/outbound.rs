@@ -7,10 +7,10 @@ use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
 use super::calls::{CallState, Serial};
-use super::challenges;
 use super::credential::{Credential, Rejection};
 use super::inbound::{accept, pong, reject};
-use super::task::{Errand, Handshake, Source, Tagged, Task};
+use super::loss::{Held, Loss, Word};
+use super::task::{Errand, Handshake, Outgoing, OutgoingKind, Source, Tagged, Task};
 use super::timers::GRACE;
 use crate::mcp::{Message, MessageKind, RequestId, RpcError, code, error_response};
 use crate::upstream::{Answer, End, Fault, Item, Replies};
@@ -26,44 +26,12 @@ impl Task {
             self.context.books.metrics.upstream_failures.inc();
         }
         match errand {
-            Errand::Call { serial, credential, headers } => match answer {
-                Ok(answer) if answer.rejects_credential() => {
-                    self.credentials.reject(credential, rejection(&answer));
-                    self.on_rejected_call(serial, rejection(&answer));
-                }
-                Ok(answer) => {
-                    if answer.status.is_success() {
-                        self.accept_credential(&credential, &headers);
-                    }
-                    self.read_call(serial, answer);
-                }
-                Err(fault) => self.fail_call(serial, &fault.to_rpc()),
-            },
-            Errand::Message { barrier, initialized, credential, headers, verdict } => {
+            Errand::Call { serial } => self.on_call_head(serial, answer),
+            Errand::Message { barrier, generation, outgoing } => {
                 if self.barrier.is_some_and(|raised| Some(raised.number) == barrier) {
                     self.barrier = None;
                 }
-                match answer {
-                    Ok(answer) if answer.rejects_credential() => {
-                        self.credentials.reject(credential, rejection(&answer));
-                        reject(verdict, rejection(&answer));
-                    }
-                    Ok(answer) if answer.status.is_success() => {
-                        self.accept_credential(&credential, &headers);
-                        accept(verdict);
-                        if initialized {
-                            self.start_listening();
-                        }
-                    }
-                    Ok(answer) => {
-                        tracing::debug!(status = answer.status.as_u16(), "upstream refused a notification or response");
-                        accept(verdict);
-                    }
-                    Err(fault) => {
-                        tracing::debug!(%fault, "upstream did not take a notification or response");
-                        accept(verdict);
-                    }
-                }
+                self.on_message_head(generation, *outgoing, answer);
             }
             Errand::Resume { serial } => self.on_resume_head(serial, answer),
             Errand::Listen => self.on_listen_head(answer),
@@ -71,9 +39,77 @@ impl Task {
         }
     }
 
-    fn accept_credential(&mut self, credential: &Credential, headers: &Arc<HeaderMap>) {
-        self.credentials.accept(credential, headers);
-        self.listen_under_another_credential();
+    fn on_call_head(&mut self, serial: Serial, answer: Result<Answer, Fault>) {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(fault) => return self.fail_call(serial, &fault.to_rpc()),
+        };
+        let Some(call) = self.calls.get_mut(serial) else { return };
+        let (credential, headers) = (call.sent.credential.clone(), Arc::clone(&call.sent.headers));
+        if answer.rejects_credential() && !(self.can_stand_up() && may_be_loss(&answer)) {
+            self.credentials.reject(credential, Rejection::of(&answer));
+            return self.on_rejected_call(serial, Rejection::of(&answer));
+        }
+        if answer.status.is_success() {
+            self.accept_credential(&credential, &headers);
+        }
+        self.read_call(serial, answer);
+    }
+
+    /// The head is all that is read of the answer to a notification or response.
+    fn on_message_head(&mut self, generation: u32, mut outgoing: Outgoing, answer: Result<Answer, Fault>) {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(fault) => {
+                tracing::debug!(%fault, "upstream did not take a notification or response");
+                return accept(outgoing.verdict);
+            }
+        };
+        let status = answer.status.as_u16();
+        let may_be_lost = outgoing.kind != OutgoingKind::Initialized && self.can_stand_up() && !outgoing.was_replayed;
+        if answer.status.is_success() {
+            self.accept_credential(&outgoing.sent.credential, &outgoing.sent.headers);
+            if outgoing.kind == OutgoingKind::Initialized {
+                self.keepsake.note_initialized(&outgoing.sent.body);
+                self.start_listening();
+            }
+        } else if may_be_lost && (status == 404 || may_be_loss(&answer)) {
+            accept(outgoing.verdict.take());
+            outgoing.was_replayed = true;
+            return self.on_message_turned_away(generation, outgoing, status == 404);
+        } else if answer.rejects_credential() {
+            self.credentials.reject(outgoing.sent.credential, Rejection::of(&answer));
+            return reject(outgoing.verdict, Rejection::of(&answer));
+        } else {
+            tracing::debug!(status, "upstream refused a notification or response");
+        }
+        accept(outgoing.verdict);
+    }
+
+    fn on_message_turned_away(&mut self, generation: u32, outgoing: Outgoing, is_certain: bool) {
+        let is_of_session = generation == self.generation;
+        let may_go_again = outgoing.kind == OutgoingKind::Ordered;
+        if is_certain || !is_of_session {
+            if may_go_again {
+                self.put_in_front(outgoing);
+            }
+            if is_of_session {
+                self.lose_session();
+            }
+            return;
+        }
+        if may_go_again {
+            self.held_messages.push(outgoing);
+        }
+        self.suspect();
+    }
+
+    pub(super) fn accept_credential(&mut self, credential: &Credential, headers: &Arc<HeaderMap>) {
+        if self.credentials.accept(credential, headers) {
+            self.outbox.bind(credential);
+            self.membership.rename(self.evidence.kin(credential));
+            self.listen_under_another_credential();
+        }
     }
 
     /// 401: where the POST still waits, the client is told by HTTP, so that it renews its token and posts again; an error
@@ -99,6 +135,9 @@ impl Task {
         let Some(call) = self.calls.get_mut(serial) else { return };
         accept(call.verdict.take());
         call.status = Some(answer.status.as_u16());
+        if answer.status.is_success() {
+            call.sent.was_taken();
+        }
         if call.is_initialize {
             self.link.adopt(&answer);
         }
@@ -148,22 +187,40 @@ impl Task {
         };
         let by_id = of_stream.or_else(|| id.and_then(|id| self.calls.owed(id)));
         let anonymous = id.is_none_or(|id| id.as_json() == "\"server-error\"");
-        let (serial, renamed) = match (by_id, source) {
-            (Some(serial), _) => (serial, false),
+        let serial = match (by_id, source) {
+            (Some(serial), _) => serial,
             // Errors of the transport come without an id, with null, or with "server-error" (Python).
-            (None, Source::Call(serial)) if anonymous => (serial, true),
+            (None, Source::Call(serial)) if anonymous => serial,
             _ => {
                 tracing::debug!(session = self.evidence.label(), "upstream answered what nobody waits for");
                 return;
             }
         };
+        if matches!(message.kind(), MessageKind::Response { is_error: true, .. }) {
+            match self.loss_of_call(serial, &Word::Error(message)) {
+                Loss::Certain => return self.send_again(serial),
+                Loss::Possible => return self.hold_call(serial, Held::Message(message.clone())),
+                Loss::None => {}
+            }
+        }
+        self.deliver_answer(serial, message);
+    }
+
+    /// Gives a call its answer, under the client's id.
+    pub(super) fn deliver_answer(&mut self, serial: Serial, message: &Message) {
         let Some(call) = self.calls.get_mut(serial).filter(|call| call.state == CallState::Owed) else { return };
         // It may have come on another stream, before the head of its own.
         accept(call.verdict.take());
-        let (id, is_initialize) = (call.id.clone(), call.is_initialize);
+        let (id, is_initialize, effect) = (call.id.clone(), call.is_initialize, call.effect);
+        let is_error = matches!(message.kind(), MessageKind::Response { is_error: true, .. });
+        if !is_error && call.sent.is_whole() {
+            self.keepsake.note(effect, &call.sent.body, message);
+        }
+        call.sent.forget();
         if is_initialize {
             self.on_initialize_answer(message);
         }
+        let renamed = !matches!(message.kind(), MessageKind::Response { id: Some(theirs), .. } if *theirs == id);
         if let Some(error) = self.too_large(message.bytes()) {
             self.answer_error(&id, &error);
         } else if renamed {
@@ -187,7 +244,9 @@ impl Task {
         }
         if let Some(result) = message.result::<InitializeResult>() {
             self.link.negotiated(&result.protocol_version);
+            self.membership.settle(&result.protocol_version);
         }
+        self.ping_at = Instant::now() + self.context.config.ping;
         self.handshake = Handshake::Answered { grace_until: Instant::now() + GRACE };
     }
 
@@ -221,6 +280,10 @@ impl Task {
 
     fn on_call_end(&mut self, serial: Serial, end: End) {
         let Some(call) = self.calls.get_mut(serial) else { return };
+        if call.held.is_some() {
+            // Its answer is here; a ping tells what it is worth.
+            return;
+        }
         let status = call.status.unwrap_or_default();
         if call.state == CallState::Owed
             && end.fault.is_none()
@@ -233,44 +296,31 @@ impl Task {
         if self.resume_later(serial, &end) {
             return;
         }
-        self.fail_call(serial, &end.fault.unwrap_or(Fault::Unanswered { status }).to_rpc());
+        let fault = end.fault.unwrap_or(Fault::Unanswered { status });
+        self.end_call(serial, &fault);
     }
 
-    /// A stream that ended early is asked for again after its last event, once, if it named one (WIRE, Toward the
-    /// upstream 6; MCP 2025-03-26, transports §Resumability and Redelivery). Returns whether it will be.
-    fn resume_later(&mut self, serial: Serial, end: &End) -> bool {
-        // Only event streams name events; garbage in one says nothing about what is to come.
-        let broke = matches!(end.fault, None | Some(Fault::Broken(_) | Fault::NotRpc { .. }));
-        let Some(last_id) = end.last_id.as_ref().filter(|_| broke && self.link.has_session()) else { return false };
-        let Some(call) = self.calls.get_mut(serial) else { return false };
-        if call.state != CallState::Owed || call.resumed_after.as_ref() == Some(last_id) {
-            return false;
-        }
-        call.resume = Some((Instant::now() + end.retry.unwrap_or_default(), last_id.clone()));
-        true
-    }
-
-    fn on_resume_head(&mut self, serial: Serial, answer: Result<Answer, Fault>) {
-        let Some(call) = self.calls.get_mut(serial) else { return };
-        let status = call.status.unwrap_or_default();
-        match answer {
-            Ok(answer) if answer.status.is_success() && answer.is_event_stream() => {
-                let (replies, reading) = futures_util::stream::abortable(Replies::of(answer));
-                call.reading = Some(reading);
-                self.read(Source::Call(serial), replies);
+    /// A call whose exchange is over without an answer.
+    fn end_call(&mut self, serial: Serial, fault: &Fault) {
+        if let Fault::NotRpc { status, text, .. } = fault {
+            match self.loss_of_call(serial, &Word::Text(text)) {
+                Loss::Certain => return self.send_again(serial),
+                Loss::Possible => return self.hold_call(serial, Held::Error(fault.to_rpc())),
+                Loss::None => {}
             }
-            Ok(answer) => {
-                tracing::debug!(status = answer.status.as_u16(), "upstream does not resume a stream");
-                self.fail_call(serial, &Fault::Unanswered { status }.to_rpc());
-            }
-            Err(fault) => {
-                tracing::debug!(%fault, "a stream could not be resumed");
-                self.fail_call(serial, &Fault::Unanswered { status }.to_rpc());
+            if *status == StatusCode::UNAUTHORIZED.as_u16() {
+                let rejection = Rejection { status: StatusCode::UNAUTHORIZED, challenges: Vec::new() };
+                if let Some(call) = self.calls.get_mut(serial) {
+                    self.credentials.reject(call.sent.credential.clone(), rejection.clone());
+                }
+                return self.on_rejected_call(serial, rejection);
             }
         }
+        self.fail_call(serial, &fault.to_rpc());
     }
 }
 
-fn rejection(answer: &Answer) -> Rejection {
-    Rejection { status: answer.status, challenges: challenges(answer.challenges()) }
+/// 401 without a challenge: old rmcp says so that a session is lost. `WWW-Authenticate` means that the credential is.
+fn may_be_loss(answer: &Answer) -> bool {
+    matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST) && answer.challenges().next().is_none()
 }

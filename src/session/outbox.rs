@@ -1,25 +1,25 @@
-//! The ordered, bounded queue of events owed to one session's SSE stream, and the stream that takes them.
+//! The ordered, bounded queue of events owed to one session's client.
 //!
 //! Promise: nothing is dropped and nothing reordered. When the queue is full the session stops reading from the upstream
-//! (DESIGN rule 5), so the bound holds without loss. The stream is a response body: hyper polls it while the client
-//! takes bytes, and drops it when the client is gone.
+//! (DESIGN rule 5), so the bound holds without loss. Every event has a position; what a stream took lately is kept for a
+//! while, because a client whose connection breaks may not have got it, and says so by `Last-Event-ID`.
 //!
-//! The trap: hyper does not poll a body while its write buffer is full, so "not polled for long" is how a stalled client
-//! shows, and ending the body then closes nothing.
+//! One stream at a time takes the events (`stream`); while there is none they wait.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::Frame;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::budget::Budget;
+use super::position::{Position, ResumeKey};
+use super::stream::Arrival;
+use super::{Credential, SessionId};
 use crate::sse;
 
 /// Bytes of events made here that may wait for a client before it is listened to no more.
@@ -28,6 +28,14 @@ const MAX_OWN: usize = 256 << 10;
 const SMALL: usize = 16 << 10;
 /// Bytes that hyper is given at once.
 const PIECE: usize = 64 << 10;
+/// Bytes of events that were taken and are kept in case the client did not get them.
+const MAX_HISTORY: usize = 256 << 10;
+/// For how long: after this the kernel has given up a connection whose client acknowledges nothing (45 s).
+const HISTORY: Duration = Duration::from_secs(60);
+/// Bytes of an event beside its message.
+const FRAME: usize = 80;
+/// Names under which a session can be posted to besides its own: those of the streams it adopted.
+const MAX_ALIASES: usize = 16;
 
 /// The session's end of the queue.
 #[derive(Debug)]
@@ -37,80 +45,113 @@ pub(super) struct Outbox {
     bound: usize,
     /// The bound of all outboxes together.
     budget: Budget,
+    key: ResumeKey,
+    /// The position of the next event.
+    next: AtomicU64,
 }
 
-/// The client's end: the body of the answer to `GET /sse`.
-#[derive(Debug)]
-pub struct EventStream {
+/// The outside of a session: what streams take from, and where clients arrive that come back. Clones are the same.
+#[derive(Debug, Clone)]
+pub(super) struct Face {
     shared: Arc<Mutex<Shared>>,
-    keep_alive: Option<KeepAlive>,
 }
 
-#[derive(Debug)]
-struct KeepAlive {
-    interval: Duration,
-    /// Fires at or before the time a comment is due; moving it at every event would cost more than waking up early.
-    timer: Pin<Box<Sleep>>,
-    last_frame: Instant,
+/// Which stream it is that takes from a session; a later one supersedes it.
+pub(super) type Attachment = u64;
+
+/// What a stream finds.
+pub(super) enum Taken {
+    Event(Bytes),
+    /// Nothing yet; the stream will be woken.
+    Nothing,
+    /// No more: the session is over, or another stream has taken this one's place.
+    Over,
 }
 
 #[derive(Debug)]
 struct Shared {
     queue: VecDeque<Event>,
-    /// Bytes in `queue`.
+    /// Bytes in `queue` that were not taken.
     bytes: usize,
     /// Those of them that were made here.
     own_bytes: usize,
-    /// Bytes ever taken by the stream.
+    /// Events that were taken, oldest first.
+    history: VecDeque<Past>,
+    history_bytes: usize,
+    /// Bytes ever taken by streams.
     taken: u64,
     /// When the stream last took something or found nothing to take.
     last_poll: Instant,
+    /// The position of the last event.
+    last: Position,
     /// The session is over: the stream ends after what is queued.
     finished: bool,
-    /// The stream was dropped: the client is gone.
-    gone: bool,
+    /// The stream that takes the events; none while the client is away.
+    stream: Option<Attachment>,
+    attachments: Attachment,
     /// The stream, waiting for an event.
     reader: Option<Waker>,
-    /// The session, waiting for room, for emptiness or for the client to go.
+    /// The session, waiting for room, for emptiness, or for its client to go or to come.
     writer: Option<Waker>,
     /// What `bytes` are taken from.
     budget: Budget,
+    /// What `history_bytes` are taken from.
+    spare: Budget,
+    /// Streams that came and of which the session has not heard yet.
+    arrivals: Vec<Arrival>,
+    /// What a client must show that comes back: what its stream came with, or what the upstream accepted last.
+    credentials: [Option<Credential>; 2],
+    aliases: Vec<SessionId>,
 }
 
 #[derive(Debug)]
 struct Event {
+    position: Position,
     bytes: Bytes,
+    /// How much of it was taken.
+    at: usize,
     is_own: bool,
+}
+
+#[derive(Debug)]
+struct Past {
+    position: Position,
+    bytes: Bytes,
+    taken: Instant,
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
         self.budget.give(self.bytes);
+        self.spare.give(self.history_bytes);
     }
 }
 
-/// Both ends of a new queue. A comment goes out after `keep_alive` of silence, if given.
+/// A new queue, of which `bound` bytes are used at most, taken from `budget`; what was taken is kept as far as `spare` has
+/// room. `credential` is what the client came with.
 #[must_use]
-pub(super) fn outbox(bound: usize, budget: Budget, keep_alive: Option<Duration>) -> (Outbox, EventStream) {
-    let now = Instant::now();
-    let shared = Arc::new(Mutex::new(Shared {
+pub(super) fn outbox(bound: usize, budget: Budget, spare: Budget, key: ResumeKey, credential: Credential) -> Outbox {
+    let shared = Shared {
         queue: VecDeque::new(),
         bytes: 0,
         own_bytes: 0,
+        history: VecDeque::new(),
+        history_bytes: 0,
         taken: 0,
-        last_poll: now,
+        last_poll: Instant::now(),
+        last: 0,
         finished: false,
-        gone: false,
+        stream: None,
+        attachments: 0,
         reader: None,
         writer: None,
         budget: budget.clone(),
-    }));
-    let keep_alive = keep_alive.map(|interval| KeepAlive {
-        interval,
-        timer: Box::pin(tokio::time::sleep(interval)),
-        last_frame: now,
-    });
-    (Outbox { shared: Arc::clone(&shared), bound, budget }, EventStream { shared, keep_alive })
+        spare,
+        arrivals: Vec::new(),
+        credentials: [Some(credential), None],
+        aliases: Vec::new(),
+    };
+    Outbox { shared: Arc::new(Mutex::new(shared)), bound, budget, key, next: AtomicU64::new(1) }
 }
 
 impl Shared {
@@ -118,18 +159,76 @@ impl Shared {
     /// and a client that takes a large event slowly does take it.
     fn next_piece(&mut self) -> Option<Bytes> {
         let front = self.queue.front_mut()?;
-        let piece = front.bytes.split_to(front.bytes.len().min(PIECE));
-        let (is_own, is_over) = (front.is_own, front.bytes.is_empty());
-        if is_over {
-            self.queue.pop_front();
-        }
+        let end = front.bytes.len().min(front.at + PIECE);
+        let piece = front.bytes.slice(front.at..end);
+        front.at = end;
+        let (is_own, is_over) = (front.is_own, end == front.bytes.len());
         self.bytes -= piece.len();
         if is_own {
             self.own_bytes -= piece.len();
         }
         self.taken += piece.len() as u64;
         self.budget.give(piece.len());
+        if is_over && let Some(event) = self.queue.pop_front() {
+            self.remember(event);
+        }
         Some(piece)
+    }
+
+    fn remember(&mut self, event: Event) {
+        let now = Instant::now();
+        self.forget_until(now);
+        let bytes = event.bytes.len();
+        while self.history_bytes + bytes > MAX_HISTORY && self.forget_oldest() {}
+        if bytes <= MAX_HISTORY && self.spare.take(bytes) {
+            self.history_bytes += bytes;
+            self.history.push_back(Past { position: event.position, bytes: event.bytes, taken: now });
+        }
+    }
+
+    /// Forgets what was taken so long ago that the client has it.
+    fn forget_until(&mut self, now: Instant) {
+        while self.history.front().is_some_and(|past| past.taken + HISTORY <= now) && self.forget_oldest() {}
+    }
+
+    fn forget_oldest(&mut self) -> bool {
+        let Some(past) = self.history.pop_front() else { return false };
+        self.history_bytes -= past.bytes.len();
+        self.spare.give(past.bytes.len());
+        true
+    }
+
+    /// An event of which only a part was taken goes to the next stream from its start.
+    fn rewind(&mut self) {
+        if let Some(front) = self.queue.front_mut()
+            && front.at > 0
+        {
+            let again = std::mem::take(&mut front.at);
+            self.bytes += again;
+            if front.is_own {
+                self.own_bytes += again;
+            }
+            self.budget.take_anyway(again);
+        }
+    }
+
+    /// Puts back what was taken after `position`. Returns how many events between that and the first one kept are lost.
+    fn go_back_to(&mut self, position: Position) -> u64 {
+        while self.history.front().is_some_and(|past| past.position <= position) && self.forget_oldest() {}
+        let oldest = self.history.front().map(|past| past.position);
+        let oldest = oldest.or_else(|| self.queue.front().map(|event| event.position));
+        while let Some(past) = self.history.pop_back() {
+            self.history_bytes -= past.bytes.len();
+            self.spare.give(past.bytes.len());
+            self.bytes += past.bytes.len();
+            self.budget.take_anyway(past.bytes.len());
+            self.queue.push_front(Event { position: past.position, bytes: past.bytes, at: 0, is_own: false });
+        }
+        oldest.map_or(0, |oldest| oldest.saturating_sub(position + 1))
+    }
+
+    fn wake_session(&mut self) -> Option<Waker> {
+        self.writer.take()
     }
 }
 
@@ -139,10 +238,22 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 }
 
 impl Outbox {
-    /// Queues `event`, which was made here, whatever the bound says; see [`Outbox::has_room_for_own`].
-    pub(super) fn push(&self, event: Bytes) {
-        self.budget.take_anyway(event.len());
-        self.put(Event { bytes: event, is_own: true });
+    /// The session as streams and other sessions see it.
+    pub(super) fn face(&self) -> Face {
+        Face { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Queues `message`, which was made here, whatever the bound says; see [`Outbox::has_room_for_own`].
+    pub(super) fn push(&self, message: &Bytes) {
+        let event = self.event(message, true);
+        self.budget.take_anyway(event.bytes.len());
+        self.put(event);
+    }
+
+    fn event(&self, message: &Bytes, is_own: bool) -> Event {
+        let position = self.next.fetch_add(1, Ordering::Relaxed);
+        let bytes = sse::message_event(&self.key.at(position), message);
+        Event { position, bytes, at: 0, is_own }
     }
 
     /// Whether more may be asked that is answered here. A client that asks and asks and takes nothing is not listened to.
@@ -161,6 +272,7 @@ impl Outbox {
             // The stream had nothing to take until now: a stall is counted from here.
             shared.last_poll = Instant::now();
         }
+        shared.last = event.position;
         shared.bytes += event.bytes.len();
         if event.is_own {
             shared.own_bytes += event.bytes.len();
@@ -172,29 +284,34 @@ impl Outbox {
         }
     }
 
-    /// Queues `event` unless the queue is full, or all queues together are.
-    ///
-    /// # Errors
-    /// Gives the event back when it does not fit.
-    pub(super) fn try_push(&self, event: Bytes) -> Result<(), Bytes> {
-        {
+    /// Queues `message` unless the queue is full, or all queues together are. Returns whether it did.
+    #[must_use]
+    pub(super) fn try_push(&self, message: &Bytes) -> bool {
+        let bytes = message.len() + FRAME;
+        let is_empty = {
             let shared = lock(&self.shared);
-            if !shared.queue.is_empty() && shared.bytes + event.len() > self.bound {
-                return Err(event);
+            if !shared.queue.is_empty() && shared.bytes + bytes > self.bound {
+                return false;
             }
-        }
+            shared.queue.is_empty()
+        };
         // A small one for a client that waits for it must get through, however much others hold.
-        if event.len() <= SMALL && lock(&self.shared).queue.is_empty() {
-            self.budget.take_anyway(event.len());
-        } else if !self.budget.take(event.len()) {
-            return Err(event);
+        if bytes <= SMALL && is_empty {
+            self.budget.take_anyway(bytes);
+        } else if !self.budget.take(bytes) {
+            return false;
         }
-        self.put(Event { bytes: event, is_own: false });
-        Ok(())
+        let event = self.event(message, false);
+        // What was taken was an estimate.
+        self.budget.take_anyway(event.bytes.len());
+        self.budget.give(bytes);
+        self.put(event);
+        true
     }
 
-    /// Waits until `bytes` fit, here and in the bound of all. Cancel safe.
+    /// Waits until a message of `bytes` fits, here and in the bound of all. Cancel safe.
     pub(super) async fn room_for(&self, bytes: usize) {
+        let bytes = bytes + FRAME;
         self.wait_for(|shared| shared.queue.is_empty() || shared.bytes + bytes <= self.bound).await;
         if bytes <= SMALL {
             // Either the client takes what it has, or others do.
@@ -213,14 +330,29 @@ impl Outbox {
         self.budget.is_spent() && !lock(&self.shared).queue.is_empty()
     }
 
-    /// Waits until the client is gone. Cancel safe.
+    /// Waits until no stream takes events. Cancel safe.
     pub(super) async fn client_gone(&self) {
-        self.wait_for(|shared| shared.gone).await;
+        self.wait_for(|shared| shared.stream.is_none()).await;
     }
 
-    /// Waits until everything was taken, or the client is gone. Cancel safe.
+    /// Waits until a stream came of which the session has not heard. Cancel safe.
+    pub(super) async fn arrival(&self) {
+        self.wait_for(|shared| !shared.arrivals.is_empty()).await;
+    }
+
+    /// The streams that came.
+    pub(super) fn take_arrivals(&self) -> Vec<Arrival> {
+        std::mem::take(&mut lock(&self.shared).arrivals)
+    }
+
+    /// Whether a stream takes events.
+    pub(super) fn has_stream(&self) -> bool {
+        lock(&self.shared).stream.is_some()
+    }
+
+    /// Waits until everything was taken, or there is nobody to take it. Cancel safe.
     pub(super) async fn drained(&self) {
-        self.wait_for(|shared| shared.queue.is_empty() || shared.gone).await;
+        self.wait_for(|shared| shared.queue.is_empty() || shared.stream.is_none()).await;
     }
 
     /// Only one task, the session's, ever waits, on one condition or on several at once: one waker is enough.
@@ -238,19 +370,38 @@ impl Outbox {
         .await;
     }
 
-    /// No more events: the stream ends after those queued.
-    pub(super) fn finish(&self) {
+    /// The upstream accepted `credential`: a client that comes back may show it.
+    pub(super) fn bind(&self, credential: &Credential) {
+        let mut shared = lock(&self.shared);
+        let [_, accepted] = &mut shared.credentials;
+        if accepted.as_ref() != Some(credential) {
+            *accepted = Some(credential.clone());
+        }
+    }
+
+    /// No more events: the stream ends after those queued, and no other may come. Returns the names under which the session
+    /// could be posted to besides its own.
+    pub(super) fn finish(&self) -> Vec<SessionId> {
         let mut shared = lock(&self.shared);
         shared.finished = true;
+        let aliases = std::mem::take(&mut shared.aliases);
         if let Some(reader) = shared.reader.take() {
             drop(shared);
             reader.wake();
         }
+        aliases
     }
 
-    /// Since when something is queued that the client does not take, if so.
+    /// Since when something is queued that the stream does not take, if so.
     #[must_use]
     pub(super) fn stalled_since(&self) -> Option<Instant> {
+        let shared = lock(&self.shared);
+        (shared.stream.is_some() && !shared.queue.is_empty()).then_some(shared.last_poll)
+    }
+
+    /// Since when it was so when the stream went.
+    #[must_use]
+    pub(super) fn was_stalled_since(&self) -> Option<Instant> {
         let shared = lock(&self.shared);
         (!shared.queue.is_empty()).then_some(shared.last_poll)
     }
@@ -261,188 +412,104 @@ impl Outbox {
         lock(&self.shared).queue.len()
     }
 
-    /// Bytes that the stream took, keep-alive comments left out.
+    /// Bytes that streams took, keep-alive comments left out.
     #[must_use]
     pub(super) fn bytes_taken(&self) -> u64 {
         lock(&self.shared).taken
     }
 }
 
-impl EventStream {
-    fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+impl Face {
+    /// Lets a new stream take the events: those after `position`, or those that no stream took. The stream before it, if
+    /// there is one, is over. `None` when the session is over, or never was at that position.
+    pub(super) fn attach(&self, position: Option<Position>, arrival: Arrival) -> Option<Attachment> {
         let mut shared = lock(&self.shared);
+        if shared.finished || position.is_some_and(|position| position > shared.last) {
+            return None;
+        }
+        shared.rewind();
+        let lost = position.map_or(0, |position| shared.go_back_to(position));
+        shared.attachments += 1;
+        let attachment = shared.attachments;
+        let superseded = shared.stream.replace(attachment).is_some();
         shared.last_poll = Instant::now();
-        let Some(event) = shared.next_piece() else {
+        shared.arrivals.push(Arrival { lost, superseded, ..arrival });
+        let wakers = [shared.reader.take(), shared.wake_session()];
+        drop(shared);
+        wakers.into_iter().flatten().for_each(Waker::wake);
+        Some(attachment)
+    }
+
+    /// The first stream of a session takes its events: nobody has to be told.
+    pub(super) fn attach_first(&self) -> Attachment {
+        let mut shared = lock(&self.shared);
+        shared.attachments += 1;
+        shared.stream = Some(shared.attachments);
+        shared.attachments
+    }
+
+    /// The stream takes no more.
+    pub(super) fn detach(&self, attachment: Attachment) {
+        let mut shared = lock(&self.shared);
+        if shared.stream != Some(attachment) {
+            return;
+        }
+        shared.stream = None;
+        shared.rewind();
+        if let Some(session) = shared.wake_session() {
+            drop(shared);
+            session.wake();
+        }
+    }
+
+    /// The next bytes for the stream.
+    pub(super) fn take(&self, attachment: Attachment, cx: &mut Context<'_>) -> Taken {
+        let mut shared = lock(&self.shared);
+        if shared.stream != Some(attachment) {
+            return Taken::Over;
+        }
+        shared.last_poll = Instant::now();
+        let Some(piece) = shared.next_piece() else {
             if shared.finished {
-                return Poll::Ready(None);
+                return Taken::Over;
             }
             if !shared.reader.as_ref().is_some_and(|reader| reader.will_wake(cx.waker())) {
                 shared.reader = Some(cx.waker().clone());
             }
-            return Poll::Pending;
+            return Taken::Nothing;
         };
-        if let Some(writer) = shared.writer.take() {
+        if let Some(session) = shared.wake_session() {
             drop(shared);
-            writer.wake();
+            session.wake();
         }
-        Poll::Ready(Some(event))
+        Taken::Event(piece)
     }
-}
 
-impl KeepAlive {
-    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.timer.as_mut().poll(cx).is_ready() {
-            let due = self.last_frame + self.interval;
-            let now = Instant::now();
-            if due <= now {
-                self.last_frame = now;
-                self.timer.as_mut().reset(now + self.interval);
-                // Registers the timer again before the comment goes out.
-                let _ = self.timer.as_mut().poll(cx);
-                return Poll::Ready(());
-            }
-            self.timer.as_mut().reset(due);
-        }
-        Poll::Pending
-    }
-}
-
-impl http_body::Body for EventStream {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match self.poll_event(cx) {
-            Poll::Ready(Some(event)) => {
-                if let Some(keep_alive) = &mut self.keep_alive {
-                    keep_alive.last_frame = Instant::now();
-                }
-                Poll::Ready(Some(Ok(Frame::data(event))))
-            }
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => match &mut self.keep_alive {
-                Some(keep_alive) => keep_alive.poll_due(cx).map(|()| Some(Ok(Frame::data(sse::KEEP_ALIVE)))),
-                None => Poll::Pending,
-            },
+    /// Lets the stream that waits look again where its events come from.
+    pub(super) fn wake_stream(&self) {
+        if let Some(reader) = lock(&self.shared).reader.take() {
+            reader.wake();
         }
     }
-}
 
-impl Drop for EventStream {
-    fn drop(&mut self) {
+    /// Forgets what the client has by now; called when there is nothing else to do.
+    pub(super) fn tidy(&self) {
+        let now = Instant::now();
+        lock(&self.shared).forget_until(now);
+    }
+
+    /// Whether a client that comes back with `credential` may have the session.
+    pub(super) fn belongs_to(&self, credential: &Credential) -> bool {
+        lock(&self.shared).credentials.iter().flatten().any(|bound| bound == credential)
+    }
+
+    /// Another name under which the session can be posted to; `false` when it is over. The oldest one falls away.
+    pub(super) fn add_alias(&self, id: SessionId) -> Result<Option<SessionId>, ()> {
         let mut shared = lock(&self.shared);
-        shared.gone = true;
-        if let Some(writer) = shared.writer.take() {
-            drop(shared);
-            writer.wake();
+        if shared.finished {
+            return Err(());
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use futures_util::FutureExt as _;
-    use http_body_util::BodyExt as _;
-
-    use super::*;
-
-    async fn next(stream: &mut EventStream) -> Option<Bytes> {
-        let frame = stream.frame().await?.expect("infallible");
-        Some(frame.into_data().expect("data"))
-    }
-
-    #[tokio::test]
-    async fn events_come_in_order_and_the_stream_ends_after_them() {
-        let (outbox, mut stream) = outbox(100, Budget::new(1000), None);
-        outbox.push(Bytes::from_static(b"1"));
-        outbox.push(Bytes::from_static(b"2"));
-        outbox.finish();
-        assert_eq!(next(&mut stream).await.as_deref(), Some(&b"1"[..]));
-        assert_eq!(next(&mut stream).await.as_deref(), Some(&b"2"[..]));
-        assert_eq!(next(&mut stream).await, None);
-        assert_eq!(outbox.bytes_taken(), 2);
-    }
-
-    #[tokio::test]
-    async fn full_queue_gives_the_event_back_until_there_is_room() {
-        let (outbox, mut stream) = outbox(4, Budget::new(1000), None);
-        outbox.try_push(Bytes::from_static(b"larger than the bound")).expect("one message always fits");
-        let refused = outbox.try_push(Bytes::from_static(b"x")).expect_err("full");
-        assert!(outbox.room_for(refused.len()).now_or_never().is_none());
-        next(&mut stream).await;
-        outbox.room_for(refused.len()).await;
-        outbox.try_push(refused).expect("room");
-    }
-
-    #[tokio::test]
-    async fn all_outboxes_together_have_a_bound_too_but_small_events_always_pass() {
-        let budget = Budget::new(10 * SMALL);
-        let event = |smalls: usize| Bytes::from(vec![b'x'; smalls * SMALL]);
-        let (one, mut stream_of_one) = outbox(100 * SMALL, budget.clone(), None);
-        let (other, stream_of_other) = outbox(100 * SMALL, budget.clone(), None);
-        one.try_push(event(8)).expect("room");
-        let refused = other.try_push(event(3)).expect_err("the first holds it all");
-        assert!(other.room_for(refused.len()).now_or_never().is_none());
-        one.try_push(event(2)).expect("room");
-        assert!(one.is_spent() && !other.is_spent(), "who owes nothing may still be sent a little");
-        other.try_push(event(1)).expect("a small one");
-        while one.len() > 0 {
-            next(&mut stream_of_one).await;
-        }
-        other.room_for(refused.len()).await;
-        other.try_push(refused).expect("room");
-        drop((other, stream_of_other));
-        one.try_push(event(10)).expect("what was left in a queue is given back");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn large_event_goes_in_pieces_of_which_each_is_progress() {
-        let budget = Budget::new(10 * PIECE);
-        let (outbox, mut stream) = outbox(10 * PIECE, budget.clone(), Some(Duration::from_secs(15)));
-        outbox.try_push(Bytes::from(vec![b'x'; 3 * PIECE])).expect("room");
-        for left in [2, 1, 0] {
-            tokio::time::sleep(Duration::from_secs(50)).await;
-            assert_eq!(next(&mut stream).await.map(|piece| piece.len()), Some(PIECE), "and no comment in between");
-            assert_eq!(outbox.len(), usize::from(left > 0));
-            assert!(outbox.stalled_since().is_none_or(|since| since.elapsed().is_zero()));
-        }
-        assert!(budget.take(10 * PIECE), "all is given back");
-    }
-
-    #[tokio::test]
-    async fn dropped_stream_is_a_client_gone() {
-        let (outbox, stream) = outbox(4, Budget::new(1000), None);
-        assert!(outbox.client_gone().now_or_never().is_none());
-        drop(stream);
-        outbox.client_gone().await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn comment_goes_out_after_silence_only() {
-        let (outbox, mut stream) = outbox(100, Budget::new(1000), Some(Duration::from_secs(15)));
-        let start = Instant::now();
-        assert_eq!(next(&mut stream).await.as_deref(), Some(&b": k\n"[..]));
-        assert_eq!(start.elapsed(), Duration::from_secs(15));
-        tokio::time::sleep(Duration::from_secs(10)).await;
-        outbox.push(Bytes::from_static(b"event"));
-        assert_eq!(next(&mut stream).await.as_deref(), Some(&b"event"[..]));
-        assert_eq!(next(&mut stream).await.as_deref(), Some(&b": k\n"[..]));
-        assert_eq!(start.elapsed(), Duration::from_secs(40));
-        assert_eq!(next(&mut stream).await.as_deref(), Some(&b": k\n"[..]));
-        assert_eq!(start.elapsed(), Duration::from_secs(55));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn stall_counts_from_the_last_time_the_client_took_something() {
-        let (outbox, mut stream) = outbox(100, Budget::new(1000), None);
-        assert_eq!(outbox.stalled_since(), None);
-        tokio::time::sleep(Duration::from_secs(1000)).await;
-        outbox.push(Bytes::from_static(b"1"));
-        assert_eq!(outbox.stalled_since().map(|since| since.elapsed()), Some(Duration::ZERO), "silence is no stall");
-        outbox.push(Bytes::from_static(b"2"));
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        next(&mut stream).await;
-        let since = outbox.stalled_since().expect("one event is left");
-        assert_eq!(since.elapsed(), Duration::ZERO);
+        shared.aliases.push(id);
+        Ok((shared.aliases.len() > MAX_ALIASES).then(|| shared.aliases.remove(0)))
     }
 }

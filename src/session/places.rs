@@ -21,6 +21,9 @@ pub(super) struct Places {
     open: AtomicUsize,
     /// Sessions that are there to be refused.
     refused: AtomicUsize,
+    /// Sessions that wait for their client to come back. They count apart: who comes back without saying so must find a
+    /// place beside the session that waits for it.
+    aside: AtomicUsize,
     shares: DashMap<Sharer, usize>,
 }
 
@@ -41,6 +44,7 @@ pub(super) struct Place {
     places: Arc<Places>,
     shares: Vec<Sharer>,
     is_refused: bool,
+    is_aside: bool,
 }
 
 /// What a guest gets.
@@ -55,10 +59,14 @@ pub(super) enum Seat {
 }
 
 impl Places {
-    pub(super) fn take(self: &Arc<Self>, guest: &Guest, config: &Config) -> Seat {
+    /// A place for `guest`, unless memory `is_short`: those who are here need what is left.
+    pub(super) fn take(self: &Arc<Self>, guest: &Guest, config: &Config, is_short: bool) -> Seat {
         let max = config.max_sessions;
         let open = self.open.fetch_add(1, Ordering::Relaxed);
-        let mut place = Place { places: Arc::clone(self), shares: Vec::new(), is_refused: false };
+        let mut place = Place { places: Arc::clone(self), shares: Vec::new(), is_refused: false, is_aside: false };
+        if is_short {
+            return place.refuse(config, "the proxy holds nearly as many bytes as it may (--memory)");
+        }
         if open >= max {
             return place.refuse(config, &format!("the proxy serves its limit of {max} legacy sessions"));
         }
@@ -90,6 +98,7 @@ impl Place {
     /// Gives the place back and takes one among the refused, who have a limit of their own.
     fn refuse(mut self, config: &Config, problem: &str) -> Seat {
         self.give_back();
+        self.shares.clear();
         self.is_refused = true;
         let max = (config.max_sessions / 10).max(16);
         if self.places.refused.fetch_add(1, Ordering::Relaxed) >= max {
@@ -98,11 +107,39 @@ impl Place {
         Seat::Refused(self, refusal(problem))
     }
 
+    /// The client has lost its stream, and the session waits for it. With `max` of them doing so there is no place for
+    /// another.
+    pub(super) fn step_aside(&mut self, max: usize) -> bool {
+        if self.is_aside || self.places.aside.fetch_add(1, Ordering::Relaxed) >= max {
+            self.places.aside.fetch_sub(usize::from(!self.is_aside), Ordering::Relaxed);
+            return false;
+        }
+        self.give_back();
+        self.is_aside = true;
+        true
+    }
+
+    /// The client is back. It has its place, even if another took it meanwhile.
+    pub(super) fn come_back(&mut self) {
+        if !std::mem::take(&mut self.is_aside) {
+            return;
+        }
+        self.places.aside.fetch_sub(1, Ordering::Relaxed);
+        self.places.open.fetch_add(1, Ordering::Relaxed);
+        for sharer in &self.shares {
+            *self.places.shares.entry(sharer.clone()).or_insert(0) += 1;
+        }
+    }
+
     fn give_back(&mut self) {
+        if self.is_aside {
+            self.places.aside.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
         let count = if self.is_refused { &self.places.refused } else { &self.places.open };
         count.fetch_sub(1, Ordering::Relaxed);
-        for sharer in self.shares.drain(..) {
-            if let Entry::Occupied(mut count) = self.places.shares.entry(sharer) {
+        for sharer in &self.shares {
+            if let Entry::Occupied(mut count) = self.places.shares.entry(sharer.clone()) {
                 *count.get_mut() -= 1;
                 if *count.get() == 0 {
                     count.remove();
@@ -153,8 +190,28 @@ mod tests {
         let sharer = Sharer::Named("a".into());
         assert!(places.take_share(&sharer, 1) && !places.take_share(&sharer, 1));
         places.open.fetch_add(1, Ordering::Relaxed);
-        drop(Place { places: Arc::clone(&places), shares: vec![sharer.clone()], is_refused: false });
+        drop(Place { places: Arc::clone(&places), shares: vec![sharer.clone()], is_refused: false, is_aside: false });
         assert!(places.shares.is_empty());
         assert!(places.take_share(&sharer, 1));
+    }
+
+    #[test]
+    fn who_waits_for_its_client_leaves_its_place_to_others_and_has_it_again() {
+        let places = Arc::new(Places::default());
+        let sharer = Sharer::Named("a".into());
+        assert!(places.take_share(&sharer, 1));
+        places.open.fetch_add(1, Ordering::Relaxed);
+        let mut place =
+            Place { places: Arc::clone(&places), shares: vec![sharer.clone()], is_refused: false, is_aside: false };
+        assert!(!place.step_aside(0), "there is no room for those who wait");
+        assert!(place.step_aside(1));
+        let counts = || (places.open.load(Ordering::Relaxed), places.aside.load(Ordering::Relaxed));
+        assert_eq!(counts(), (0, 1));
+        assert!(places.take_share(&sharer, 1), "another of the same principal");
+        place.come_back();
+        assert_eq!(counts(), (1, 0));
+        assert_eq!(places.shares.get(&sharer).map(|count| *count), Some(2));
+        drop(place);
+        assert_eq!(counts(), (0, 0));
     }
 }

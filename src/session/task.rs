@@ -7,6 +7,7 @@
 //! ready (queues, streams, wakers) or is a timer.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,10 +27,16 @@ use super::calls::{CallState, Calls, Serial, ServerRequests};
 use super::credential::{Credential, Credentials};
 use super::ending::Ending;
 use super::evidence::Evidence;
+use super::keepsake::{Effect, Keepsake};
+use super::linger::{Merging, Presence};
+use super::loss::{Pinged, Standing};
 use super::outbox::Outbox;
 use super::places::Place;
+use super::position::ResumeKey;
+use super::reunion::Membership;
+use super::revival::{Failure, Revived};
 use super::timers::{Deferred, Listening};
-use super::{Closer, Context, Delivery, Refusal, SessionId, Verdict, event};
+use super::{Closer, Context, Delivery, Refusal, SessionId, Verdict};
 use crate::drain::{Phase, Watch};
 use crate::mcp::{RequestId, RpcError, code, error_response};
 use crate::upstream::{Answer, Fault, Item, Link, Replies};
@@ -40,17 +47,28 @@ const MAX_INBOUND: usize = 16 << 20;
 /// One session.
 pub(super) struct Task {
     pub(super) context: Arc<Context>,
-    /// Held, not read: it is given back with the session.
-    _place: Place,
+    pub(super) place: Place,
     pub(super) id: SessionId,
+    /// Names it in the ids of its events.
+    pub(super) key: ResumeKey,
     pub(super) inbox: mpsc::Receiver<Delivery>,
     pub(super) outbox: Outbox,
     pub(super) evidence: Evidence,
-    pub(super) closer: Closer,
+    /// Ends the client's connection; none while it has none.
+    pub(super) closer: Option<Arc<Closer>>,
+    pub(super) presence: Presence,
+    /// Its place among the sessions of the same client.
+    pub(super) membership: Membership,
+    /// The first POST will tell whether it is a session of its own.
+    pub(super) undecided: bool,
+    /// It is none: it goes on as another.
+    pub(super) merging: Option<Merging>,
+    /// The protocol version that its stream named.
+    pub(super) version: Option<String>,
     /// Whatever is asked is refused.
     pub(super) refusal: Option<Refusal>,
     drain: Watch,
-    phase: Phase,
+    pub(super) phase: Phase,
     pub(super) since: Instant,
     /// When the session ends unless something is posted; none once something was.
     pub(super) unused_until: Option<Instant>,
@@ -58,9 +76,26 @@ pub(super) struct Task {
     pub(super) inbound: Budget,
 
     pub(super) link: Link,
+    /// Counts upstream sessions: what belongs to an earlier one says nothing about this.
+    pub(super) generation: u32,
+    pub(super) standing: Standing,
+    /// What it takes to stand up again.
+    pub(super) keepsake: Keepsake,
+    /// Another upstream session in the making, and the headers it is made with.
+    pub(super) revival: Option<BoxFuture<'static, Result<Box<Revived>, Failure>>>,
+    pub(super) reviving_with: Arc<HeaderMap>,
+    pub(super) attempts: u32,
+    /// A ping under way.
+    pub(super) pinging: Option<BoxFuture<'static, (u32, Pinged)>>,
+    pub(super) ping_at: Instant,
+    pub(super) pings: u64,
+    /// Notifications and answers of the client that were turned away as if the session were lost.
+    pub(super) held_messages: Vec<Outgoing>,
     pub(super) handshake: Handshake,
     pub(super) credentials: Credentials,
     pub(super) listening: Listening,
+    /// Whether the server ever opened its GET stream: then it has one, whatever it says later.
+    pub(super) has_listened: bool,
 
     /// Messages that arrived and have not started upstream, in order.
     pub(super) waiting: VecDeque<Outgoing>,
@@ -76,16 +111,31 @@ pub(super) struct Task {
     pub(super) heads: FuturesUnordered<BoxFuture<'static, (Errand, Result<Answer, Fault>)>>,
     /// Answers that are being read.
     pub(super) bodies: SelectAll<Tagged>,
-    /// An event that did not fit into the outbox. While there is one, no answer is read.
+    /// A message that did not fit into the outbox. While there is one, no answer is read.
     pub(super) parked: Option<Bytes>,
     timer: Pin<Box<Sleep>>,
 }
 
 /// How a session is reached, and how it reaches its client.
 pub(super) struct Ways {
+    pub(super) id: SessionId,
+    pub(super) key: ResumeKey,
     pub(super) inbox: mpsc::Receiver<Delivery>,
     pub(super) outbox: Outbox,
-    pub(super) closer: Closer,
+    pub(super) closer: Arc<Closer>,
+    pub(super) membership: Membership,
+}
+
+/// What is known of a session's client from the start.
+pub(super) struct Outset {
+    /// Whatever it asks is refused.
+    pub(super) refusal: Option<Refusal>,
+    /// Time to post something.
+    pub(super) unused: Duration,
+    /// It came back, and did not say to which session.
+    pub(super) undecided: bool,
+    /// The protocol version it named.
+    pub(super) version: Option<String>,
 }
 
 /// How far the handshake has come (MCP 2024-11-05, lifecycle §Initialization).
@@ -106,12 +156,57 @@ pub(super) enum Handshake {
 #[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) kind: OutgoingKind,
+    pub(super) effect: Effect,
+    pub(super) sent: Sent,
+    /// It was turned away once for want of a session.
+    pub(super) was_replayed: bool,
+    pub(super) verdict: Option<oneshot::Sender<Verdict>>,
+}
+
+/// A message with what goes up beside it.
+#[derive(Debug)]
+pub(super) struct Sent {
+    /// Empty once it need not be kept any more.
     pub(super) body: Bytes,
     pub(super) headers: Arc<HeaderMap>,
     pub(super) credential: Credential,
     /// The memory it takes, of the session's share and of the whole.
-    pub(super) holds: (Hold, Arc<Hold>),
-    pub(super) verdict: Option<oneshot::Sender<Verdict>>,
+    holds: Option<(Hold, Arc<Hold>)>,
+}
+
+/// Larger messages are not kept for sending them again once the upstream has begun to answer: they would take the room of
+/// those that come.
+const KEPT: usize = 64 << 10;
+
+impl Sent {
+    pub(super) fn held(body: Bytes, headers: Arc<HeaderMap>, credential: Credential, holds: (Hold, Arc<Hold>)) -> Self {
+        Sent { body, headers, credential, holds: Some(holds) }
+    }
+
+    /// One that takes no room.
+    #[cfg(test)]
+    pub(super) fn new(body: Bytes, headers: Arc<HeaderMap>, budget: &Budget) -> Self {
+        let credential = Credential::of(&headers);
+        Sent { body, headers, credential, holds: Some((budget.hold(), Arc::new(budget.hold()))) }
+    }
+
+    /// Whether it could be sent again.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.body.is_empty()
+    }
+
+    /// The upstream took it.
+    pub(super) fn was_taken(&mut self) {
+        if self.body.len() > KEPT {
+            self.forget();
+        }
+    }
+
+    /// It was answered.
+    pub(super) fn forget(&mut self) {
+        self.body = Bytes::new();
+        self.holds = None;
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,8 +214,10 @@ pub(super) enum OutgoingKind {
     Initialize(RequestId),
     Request(RequestId),
     Initialized,
-    /// A notification or a response: those after it wait for its response head.
+    /// A notification: those after it wait for its response head.
     Ordered,
+    /// An answer to the server, likewise; it is nothing to any other session.
+    Answer,
     /// `cancelled` and `progress`: nothing waits for them.
     Loose,
 }
@@ -142,15 +239,9 @@ pub(super) struct Barrier {
 #[derive(Debug)]
 pub(super) enum Errand {
     /// A request of the client.
-    Call { serial: Serial, credential: Credential, headers: Arc<HeaderMap> },
+    Call { serial: Serial },
     /// Its notification, or its answer to the server.
-    Message {
-        barrier: Option<u64>,
-        initialized: bool,
-        credential: Credential,
-        headers: Arc<HeaderMap>,
-        verdict: Option<oneshot::Sender<Verdict>>,
-    },
+    Message { barrier: Option<u64>, generation: u32, outgoing: Box<Outgoing> },
     /// The rest of a call's stream, which broke.
     Resume { serial: Serial },
     /// The GET stream.
@@ -182,25 +273,25 @@ impl Stream for Tagged {
 }
 
 impl Task {
-    pub(super) fn new(
-        context: Arc<Context>,
-        place: Place,
-        id: SessionId,
-        Ways { inbox, outbox, closer }: Ways,
-        evidence: Evidence,
-        refusal: Option<Refusal>,
-        unused: Duration,
-    ) -> Self {
+    pub(super) fn new(context: Arc<Context>, place: Place, ways: Ways, evidence: Evidence, outset: Outset) -> Self {
         let (drain, transport) = (context.drain.clone(), Arc::clone(&context.transport));
+        let Ways { id, key, inbox, outbox, closer, membership } = ways;
+        let Outset { refusal, unused, undecided, version } = outset;
         let now = Instant::now();
         Task {
             context,
-            _place: place,
+            place,
             id,
+            key,
             inbox,
             outbox,
             evidence,
-            closer,
+            closer: Some(closer),
+            presence: Presence::Here,
+            membership,
+            undecided,
+            merging: None,
+            version,
             refusal,
             drain,
             phase: Phase::Serving,
@@ -208,9 +299,20 @@ impl Task {
             unused_until: Some(now + unused),
             inbound: Budget::new(MAX_INBOUND),
             link: Link::new(transport),
+            generation: 0,
+            standing: Standing::Sound,
+            keepsake: Keepsake::default(),
+            revival: None,
+            reviving_with: Arc::default(),
+            attempts: 0,
+            pinging: None,
+            ping_at: now,
+            pings: 0,
+            held_messages: Vec::new(),
             handshake: Handshake::None,
             credentials: Credentials::default(),
             listening: Listening::Off,
+            has_listened: false,
             waiting: VecDeque::new(),
             barrier: None,
             next_barrier: 0,
@@ -249,10 +351,17 @@ impl Task {
             let (spent, listens) = (self.outbox.is_spent(), self.outbox.has_room_for_own());
             tokio::select! {
                 biased;
-                () = self.outbox.client_gone() => return self.client_ending(),
+                () = self.outbox.arrival() => self.on_arrival().await,
+                () = self.outbox.client_gone(), if self.presence.is_here() => {
+                    if let Some(ending) = self.on_client_gone() {
+                        return ending;
+                    }
+                }
                 () = self.drain.reached(next_phase), if self.phase < Phase::Over => self.phase = next_phase,
                 Some((errand, answer)) = self.heads.next() => self.on_head(errand, answer),
                 Some(delivery) = self.inbox.recv(), if listens => self.on_delivery(delivery).await,
+                outcome = ready(&mut self.revival) => self.on_revival(outcome),
+                (generation, pinged) = ready(&mut self.pinging) => self.on_pinged(generation, pinged),
                 () = self.outbox.room_for_own(), if !listens => {}
                 () = self.outbox.room_for(parked), if self.parked.is_some() => self.unpark(),
                 () = self.outbox.room_for(1), if spent && self.parked.is_none() => {}
@@ -261,15 +370,18 @@ impl Task {
                 }
                 () = self.timer.as_mut() => self.on_timer(),
             }
+            if self.merging.is_some() {
+                return Ending::Merged;
+            }
             self.start_waiting();
         }
     }
 
     /// Whether the session has nothing left to do here.
-    fn is_over(&self) -> Option<Ending> {
+    fn is_over(&mut self) -> Option<Ending> {
         let now = Instant::now();
-        let config = &self.context.config;
-        if self.outbox.stalled_since().is_some_and(|since| since + config.stall <= now) {
+        let stall = self.context.config.stall;
+        if self.outbox.stalled_since().is_some_and(|since| since + stall <= now) {
             return Some(Ending::SlowConsumer);
         }
         if self.refusal.is_some() && self.refused_until() <= now {
@@ -277,6 +389,9 @@ impl Task {
         }
         if self.unused_until.is_some_and(|until| until <= now) {
             return Some(Ending::Unused);
+        }
+        if let Some(ending) = self.absence_over(now) {
+            return Some(ending);
         }
         let owes_nothing = self.calls.in_flight() == 0 && self.waiting.is_empty() && self.parked.is_none();
         match self.phase {
@@ -296,15 +411,17 @@ impl Task {
 
     /// Gives `message` to the client, or parks it until there is room; no answer is read meanwhile.
     pub(super) fn deliver(&mut self, message: &Bytes) {
-        if let Err(event) = self.outbox.try_push(event(message)) {
-            debug_assert!(self.parked.is_none(), "no answer is read while an event is parked");
-            self.parked = Some(event);
+        if self.parked.is_some() {
+            // No answer is read while a message is parked; this one was held back by us.
+            self.outbox.push(message);
+        } else if !self.outbox.try_push(message) {
+            self.parked = Some(message.clone());
         }
     }
 
     fn unpark(&mut self) {
         // Another session may have taken the room meanwhile.
-        self.parked = self.parked.take().and_then(|event| self.outbox.try_push(event).err());
+        self.parked = self.parked.take().filter(|message| !self.outbox.try_push(message));
     }
 
     /// The error in place of a message that is larger than the client can take, if it is.
@@ -322,7 +439,7 @@ impl Task {
     /// Answers a request of the client with an error made here.
     pub(super) fn answer_error(&mut self, id: &RequestId, error: &RpcError) {
         self.evidence.made_error();
-        self.outbox.push(event(&error_response(id, error)));
+        self.outbox.push(&error_response(id, error));
     }
 
     /// Ends a call that is owed an answer with an error made here.
@@ -338,4 +455,15 @@ impl Task {
             self.answer_error(&call.id, error);
         }
     }
+}
+
+/// Waits for a future that may not be there, and takes it away once it is done. Cancel safe.
+async fn ready<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
+    let done = poll_fn(|cx| match future {
+        Some(future) => future.as_mut().poll(cx),
+        None => Poll::Pending,
+    })
+    .await;
+    *future = None;
+    done
 }

@@ -6,11 +6,13 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::{AbortHandle, Aborted, abortable};
 use http::HeaderValue;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::calls::{CallState, Serial};
 use super::credential::Credential;
 use super::ending::cancelled_notification;
+use super::linger::Presence;
+use super::loss::{Standing, session_lost};
 use super::task::{Errand, Handshake, Source, Task};
 use crate::mcp::{RequestId, RpcError, code};
 use crate::upstream::{Answer, End, Fault, Replies};
@@ -28,8 +30,8 @@ const SHORTEST_BACKOFF: Duration = Duration::from_secs(1);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// A stream that lasted this long was a good one.
 const GOOD_STREAM: Duration = Duration::from_secs(60);
-/// How long a server may take to say whether it resumes a stream.
-const RESUME_HEAD: Duration = Duration::from_secs(5);
+/// Sessions open their GET streams again within so long of each other.
+const SPREAD: Duration = Duration::from_millis(500);
 /// Far enough not to matter.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 
@@ -42,7 +44,7 @@ pub(super) enum Listening {
     /// The head is awaited, without a limit: Java sends none until the first event.
     Opening { past: Past, last_id: Option<HeaderValue>, credential: Credential, asking: AbortHandle },
     /// It is being read.
-    Open { past: Past, since: Instant, reading: AbortHandle },
+    Open { past: Past, since: Instant, last_id: Option<HeaderValue>, reading: AbortHandle },
     /// It will be opened again.
     Closed { past: Past, until: Instant, last_id: Option<HeaderValue> },
     /// It will be opened under another credential than this one, which was turned down.
@@ -129,6 +131,16 @@ impl Task {
             Handshake::Answered { grace_until } => Some(grace_until),
             _ => None,
         };
+        let stands = matches!(self.standing, Standing::Sound) && self.can_stand_up();
+        let ping = (stands && self.pinging.is_none()).then_some(self.ping_at);
+        let again = match self.standing {
+            Standing::Lost { again, .. } => Some(again),
+            _ => None,
+        };
+        let back = match self.presence {
+            Presence::Away { until, .. } => Some(until),
+            Presence::Here => None,
+        };
         let stall = self.outbox.stalled_since().map(|since| since + self.context.config.stall);
         [
             self.barrier.map(|barrier| barrier.until),
@@ -137,6 +149,9 @@ impl Task {
             self.deferred.next_deadline(),
             reopen,
             stall,
+            ping,
+            again,
+            back,
             self.refusal.as_ref().map(|_| self.refused_until()),
             self.unused_until,
         ]
@@ -174,13 +189,25 @@ impl Task {
             if let Some(id) = owed.map(|call| call.id.clone()) {
                 self.say(cancelled_notification(&id));
             }
-            self.fail_call(serial, &Fault::Silent(silence).to_rpc());
+            let error = if self.calls.get_mut(serial).is_some_and(|call| call.generation != self.generation) {
+                session_lost()
+            } else {
+                Fault::Silent(silence).to_rpc()
+            };
+            self.fail_call(serial, &error);
         }
         while let Some((serial, last_id)) = self.calls.take_resume(now) {
             self.resume(serial, &last_id);
         }
         while let Some(id) = self.deferred.take_due(now) {
             self.answer_unauthorized(&id);
+        }
+        let is_sound = matches!(self.standing, Standing::Sound);
+        if is_sound && self.can_stand_up() && self.ping_at <= now && self.pinging.is_none() {
+            self.ping();
+        }
+        if matches!(self.standing, Standing::Lost { again, .. } if again <= now) {
+            self.stand_up(false);
         }
         if let Listening::Closed { past, until, last_id } = &self.listening
             && *until <= now
@@ -205,25 +232,9 @@ impl Task {
     /// Opens the GET stream, once: the client's `initialized` was accepted. Servers without sessions have none.
     pub(super) fn start_listening(&mut self) {
         if self.link.has_session() && matches!(self.listening, Listening::Off) {
-            self.listen(Past::default(), None);
+            let past = Past { attempt: 0, worked: self.has_listened };
+            self.listen(past, None);
         }
-    }
-
-    /// Asks for the rest of a call's stream.
-    fn resume(&mut self, serial: Serial, last_id: &HeaderValue) {
-        let Some(call) = self.calls.get_mut(serial) else { return };
-        if call.state != CallState::Owed {
-            self.calls.remove(serial);
-            return;
-        }
-        let listening = timeout(RESUME_HEAD, self.link.listen(&self.credentials.headers(), Some(last_id)));
-        let (asking, exchange) = abortable(listening);
-        call.reading = Some(exchange);
-        let head = asking.map(move |answer| {
-            let answer = answer.ok().and_then(Result::ok);
-            (Errand::Resume { serial }, answer.unwrap_or(Err(Fault::Silent(RESUME_HEAD))))
-        });
-        self.heads.push(head.boxed());
     }
 
     pub(super) fn stop_listening(&mut self) {
@@ -259,7 +270,8 @@ impl Task {
             Ok(answer) if answer.status.is_success() && answer.is_event_stream() => {
                 let (replies, reading) = futures_util::stream::abortable(Replies::of(answer));
                 let past = Past { worked: true, ..past };
-                self.listening = Listening::Open { past, since: Instant::now(), reading };
+                self.has_listened = true;
+                self.listening = Listening::Open { past, since: Instant::now(), last_id, reading };
                 self.read(Source::Listen, replies);
             }
             Ok(answer) if matches!(answer.status.as_u16(), 200..=299 | 400 | 404 | 405 | 501) && !past.worked => {
@@ -267,8 +279,13 @@ impl Task {
                 self.listening = Listening::Off;
             }
             Ok(answer) => {
-                tracing::debug!(status = answer.status.as_u16(), "upstream does not open its GET stream now");
-                self.listen_later(past, None, last_id);
+                let status = answer.status.as_u16();
+                tracing::debug!(status, "upstream does not open its GET stream now");
+                // Some refuse an event id that they do not know, by 400 or 500; 409 is only the stream before.
+                self.listen_later(past, None, last_id.filter(|_| status == 409));
+                if matches!(status, 400 | 401 | 404) {
+                    self.suspect();
+                }
             }
             Err(fault) => {
                 tracing::debug!(%fault, "upstream GET stream failed");
@@ -288,24 +305,19 @@ impl Task {
 
     /// The GET stream ended: it is opened again, later each time it does not last.
     pub(super) fn on_listen_end(&mut self, end: End) {
-        let Listening::Open { mut past, since, .. } = self.listening else { return };
+        let Listening::Open { mut past, since, ref mut last_id, .. } = self.listening else { return };
+        let last_id = end.last_id.or(last_id.take());
         if since.elapsed() >= GOOD_STREAM {
             past.attempt = 0;
         }
-        self.listen_later(past, end.retry, end.last_id);
+        self.listen_later(past, end.retry, last_id);
     }
 
     fn listen_later(&mut self, past: Past, retry: Option<Duration>, last_id: Option<HeaderValue>) {
         let backoff = SHORTEST_BACKOFF.saturating_mul(1 << past.attempt.min(5)).min(LONGEST_BACKOFF);
         // A short `retry` is no leave to spin on a server that ends the stream at once.
-        let wait = retry.unwrap_or_default().max(backoff).min(LONGEST_BACKOFF) + self.jitter();
+        let wait = retry.unwrap_or_default().max(backoff).min(LONGEST_BACKOFF) + SPREAD.mul_f64(self.spread());
         let past = Past { attempt: past.attempt + 1, ..past };
         self.listening = Listening::Closed { past, until: Instant::now() + wait, last_id };
-    }
-
-    /// Up to half a second, different for each session, so that a restarted upstream does not see all at once.
-    fn jitter(&self) -> Duration {
-        let label = u64::from_str_radix(self.evidence.label(), 16).unwrap_or_default();
-        Duration::from_millis(label % 500)
     }
 }

@@ -1,6 +1,6 @@
 //! Writes the one event shape that every deployed legacy client reads.
 //!
-//! Exactly `event: message`, one `data:` line, LF (WIRE, Stream 3). Unknown events, `retry:` and empty events
+//! Exactly an id, `event: message`, one `data:` line, LF (WIRE, Stream 3). Unknown events, `retry:` and empty events
 //! kill Java, Go and old Python clients, so there is no way to write them here.
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -10,7 +10,8 @@ use memchr::memchr2_iter;
 /// the client stops reading, and httpx-sse and Ktor dispatch an empty event for it (WIRE, Stream 4).
 pub const KEEP_ALIVE: Bytes = Bytes::from_static(b": k\n");
 
-const BEFORE: &[u8] = b"event: message\ndata: ";
+const ID: &[u8] = b"id: ";
+const BEFORE: &[u8] = b"\nevent: message\ndata: ";
 const AFTER: &[u8] = b"\n\n";
 
 /// The event that tells the client where to POST. `path` is ours: path-absolute, unreserved characters only.
@@ -20,14 +21,17 @@ pub fn endpoint_event(path: &str) -> Bytes {
     Bytes::from(format!("event: endpoint\ndata: {path}\n\n"))
 }
 
-/// One JSON message as an event.
+/// One JSON message as an event under `id`, which is ours: one line of plain characters.
 ///
 /// The message's bytes are the upstream's own, save for what would break the line: line ends between tokens become spaces, and
 /// U+0085, U+2028, U+2029, at which httpx-sse 0.4.0 and Java end a line, become JSON escapes. `json` must be valid JSON:
 /// then line ends stand only between tokens, and these three characters only inside strings.
 #[must_use]
-pub fn message_event(json: &[u8]) -> Bytes {
-    let mut event = BytesMut::with_capacity(BEFORE.len() + json.len() + AFTER.len());
+pub fn message_event(id: &str, json: &[u8]) -> Bytes {
+    debug_assert!(!id.contains(['\r', '\n', '\0']), "ids are made here");
+    let mut event = BytesMut::with_capacity(ID.len() + id.len() + BEFORE.len() + json.len() + AFTER.len());
+    event.put_slice(ID);
+    event.put_slice(id.as_bytes());
     event.put_slice(BEFORE);
     let mut written = 0;
     for at in suspects(json) {
@@ -71,18 +75,18 @@ mod tests {
 
     #[test]
     fn message_bytes_pass_unchanged() {
-        assert_eq!(text(&message_event(b"{\"a\": 1}")), "event: message\ndata: {\"a\": 1}\n\n");
+        assert_eq!(text(&message_event("s-1", b"{\"a\": 1}")), "id: s-1\nevent: message\ndata: {\"a\": 1}\n\n");
     }
 
     #[test]
     fn line_ends_between_tokens_become_spaces() {
-        assert_eq!(text(&message_event(b"{\r\n\"a\":\n1}")), "event: message\ndata: {  \"a\": 1}\n\n");
+        assert_eq!(text(&message_event("s-2", b"{\r\n\"a\":\n1}")), "id: s-2\nevent: message\ndata: {  \"a\": 1}\n\n");
     }
 
     #[test]
     fn unicode_line_ends_become_escapes_and_neighbours_stay() {
-        let event = message_event("{\"a\":\"\u{85}\u{2028}\u{2029}é€\u{2027}\"}".as_bytes());
-        assert_eq!(text(&event), "event: message\ndata: {\"a\":\"\\u0085\\u2028\\u2029é€\u{2027}\"}\n\n");
+        let event = message_event("1", "{\"a\":\"\u{85}\u{2028}\u{2029}é€\u{2027}\"}".as_bytes());
+        assert_eq!(text(&event), "id: 1\nevent: message\ndata: {\"a\":\"\\u0085\\u2028\\u2029é€\u{2027}\"}\n\n");
     }
 
     #[test]
@@ -96,11 +100,12 @@ mod tests {
             let value = serde_json::json!({ "text": value, "n": 1 });
             let json = if pretty { serde_json::to_vec_pretty(&value) } else { serde_json::to_vec(&value) }.expect("json");
             let mut decoder = Decoder::new(1 << 20);
-            decoder.feed(&message_event(&json));
+            decoder.feed(&message_event("key-7", &json));
             let event = decoder.next_event().expect("small").expect("one event");
             prop_assert!(!event.data.contains(&b'\n') && !event.data.contains(&b'\r'));
             prop_assert_eq!(serde_json::from_slice::<serde_json::Value>(&event.data).expect("json"), value);
             prop_assert_eq!(decoder.next_event(), Ok(None));
+            prop_assert_eq!(decoder.last_id().map(AsRef::as_ref), Some(&b"key-7"[..]));
         }
     }
 }

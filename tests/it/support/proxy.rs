@@ -39,6 +39,8 @@ impl Proxy {
             ("traffic-log", log.to_str().expect("a plain path")),
             ("drain-delay", "0s"),
             ("drain", "10s"),
+            // What lingers is a subject of its own.
+            ("linger", "0s"),
         ];
         for (name, value) in defaults {
             raw.insert(name, Given { values: vec![value.to_owned()], origin: Origin::Flag });

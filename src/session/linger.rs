@@ -1,0 +1,153 @@
+//! A session whose client has lost its stream, and the ways in which the client finds it again.
+//!
+//! The session lingers, keeps what it owes within the bound of its outbox, and goes on reading from the upstream. A client
+//! that names its last event gets the session back (`position`), one that does not gets it where no other can be meant
+//! (`reunion`); what was opened for it meanwhile then ends as part of it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::ending::Ending;
+use super::outbox::Face;
+use super::reunion::Decision;
+use super::task::Task;
+use super::{Delivery, Handle, Payload};
+use crate::drain::Phase;
+use crate::mcp::MessageKind;
+
+/// How long a session lingers at most for a stream that might be its own and has not said so.
+const LONGEST: Duration = Duration::from_secs(300);
+/// How often it looks whether there is one.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Whether the client has its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    Here,
+    Away { since: Instant, until: Instant },
+}
+
+impl Presence {
+    pub(super) fn is_here(self) -> bool {
+        self == Presence::Here
+    }
+}
+
+/// The session that this one turned out to be, and what was posted first.
+pub(super) struct Merging {
+    handle: Handle,
+    face: Face,
+    first: Delivery,
+}
+
+impl Task {
+    /// The stream is gone. Returns how the session ends, unless it lingers.
+    pub(super) fn on_client_gone(&mut self) -> Option<Ending> {
+        let ending = self.client_ending();
+        let lingers = ending == Ending::ClientGone
+            && self.phase < Phase::Closing
+            && self.refusal.is_none()
+            && self.unused_until.is_none()
+            && !self.context.config.linger.is_zero()
+            && self.place.step_aside(self.context.config.max_sessions);
+        // A connection that may by now be another session's.
+        self.closer = None;
+        if !lingers {
+            return Some(ending);
+        }
+        self.context.books.metrics.sessions_lingering.inc();
+        let now = Instant::now();
+        self.presence = Presence::Away { since: now, until: now + self.context.config.linger };
+        self.evidence.left();
+        self.membership.step_out();
+        None
+    }
+
+    /// A stream takes the events again.
+    pub(super) async fn on_arrival(&mut self) {
+        for arrival in self.outbox.take_arrivals() {
+            if arrival.superseded
+                && let Some(closer) = self.closer.take()
+            {
+                // What is left of the connection before: its client has given it up.
+                closer.close();
+            }
+            if !self.presence.is_here() {
+                self.context.books.metrics.sessions_lingering.dec();
+                self.place.come_back();
+                self.presence = Presence::Here;
+            }
+            self.membership.step_in();
+            self.closer = Some(arrival.closer);
+            if arrival.is_resume {
+                self.context.books.metrics.streams_resumed.inc();
+            }
+            self.evidence.lost(arrival.lost);
+            self.evidence.reconnected(arrival.client, arrival.connection).await;
+        }
+    }
+
+    /// Whether the client has been away for too long.
+    pub(super) fn absence_over(&mut self, now: Instant) -> Option<Ending> {
+        let Presence::Away { since, until } = self.presence else { return None };
+        if self.phase >= Phase::Closing {
+            // No stream is taken in any more.
+            return Some(Ending::Drained);
+        }
+        if until > now || self.outbox.has_stream() {
+            return None;
+        }
+        if since + LONGEST > now && self.membership.is_waited_for() {
+            self.presence = Presence::Away { since, until: (now + LOOK).min(since + LONGEST) };
+            return None;
+        }
+        Some(Ending::ClientGone)
+    }
+
+    /// The first POST of a client that came back tells whether it goes on with the session that its stream was lent to.
+    /// Gives the message back if not.
+    pub(super) fn decide(&mut self, delivery: Delivery) -> Option<Delivery> {
+        if !std::mem::take(&mut self.undecided) {
+            return Some(delivery);
+        }
+        match self.membership.decide(begins_anew(&delivery)) {
+            Decision::Alone => Some(delivery),
+            Decision::Merge(handle, face) => {
+                self.merging = Some(Merging { handle, face, first: delivery });
+                None
+            }
+        }
+    }
+
+    /// The one exit of a session that turned out to be another: that one takes over its name and what was posted.
+    pub(super) async fn merge(mut self, Merging { handle, face, first }: Merging) {
+        handle.forward(first).await;
+        while let Ok(delivery) = self.inbox.try_recv() {
+            handle.forward(delivery).await;
+        }
+        self.context.registry.insert(self.id.clone(), handle.clone());
+        match face.add_alias(self.id.clone()) {
+            Ok(Some(oldest)) => drop(self.context.registry.remove(&oldest)),
+            Ok(None) => {}
+            Err(()) => drop(self.context.registry.remove(&self.id)),
+        }
+        self.inbox.close();
+        while let Ok(delivery) = self.inbox.try_recv() {
+            handle.forward(delivery).await;
+        }
+        self.context.resumable.remove(&self.key);
+        self.outbox.finish();
+        self.evidence.close("merged", 0).await;
+    }
+}
+
+fn begins_anew(delivery: &Delivery) -> bool {
+    match &delivery.payload {
+        Payload::Message(message) => match message.kind() {
+            MessageKind::Request { method, .. } => matches!(method.as_ref(), "initialize" | "server/discover"),
+            MessageKind::Notification { .. } | MessageKind::Response { .. } => false,
+        },
+        Payload::UnreadableRequest(..) | Payload::UnreadableResponse(..) => false,
+    }
+}
