@@ -52,7 +52,7 @@ impl Proxy {
             }
         };
         command.args(["serve", "--upstream", launch.upstream, "--listen", &launch.listen.to_string()]);
-        command.args(["--log-format", "json", "--traffic-log", "traffic.log"]).args(known(launch.options));
+        command.args(["--log-format", "json", "--traffic-log", "traffic.log"]).args(launch.options);
         let child = Child::start("proxy", &mut command);
         let address = wait::find("the proxy accepts connections", START, || {
             let said = child.said();
@@ -89,13 +89,4 @@ impl Proxy {
         let ends = self.records("legacy.end");
         ends.iter().map(|end| end["session.end.reason"].as_str().expect("a reason").to_owned()).collect()
     }
-}
-
-/// The options that this binary knows.
-fn known<'a>(options: &[&'a str]) -> Vec<&'a str> {
-    if options.first() == Some(&"--linger") && !sse_sunset::config::OPTIONS.iter().any(|option| option.name == "linger")
-    {
-        return options[2..].to_vec();
-    }
-    options.to_vec()
 }
