@@ -131,8 +131,17 @@ impl Driver {
 
     /// Endpoint events by client.
     pub(crate) fn streams(&self) -> HashMap<String, u64> {
+        self.figures("streams")
+    }
+
+    /// By client, the number of the last stream on which a request was posted that got a result.
+    pub(crate) fn served(&self) -> HashMap<String, u64> {
+        self.figures("served")
+    }
+
+    fn figures(&self, what: &str) -> HashMap<String, u64> {
         let streams = self.ask(json!({"do": "streams"}));
-        serde_json::from_value(streams["streams"].clone()).expect("figures")
+        serde_json::from_value(streams[what].clone()).expect("figures")
     }
 
     /// `kill -9`: the clients are gone without a word.

@@ -20,6 +20,8 @@ const { SSEClientTransport } = await load('client/sse.js');
 
 const COMMAND_MS = 60_000;
 const CALL_MS = 20_000;
+/** How long a call of `load` may take: longer than a client is away. */
+const LOAD_CALL_MS = 10_000;
 /** Every so many calls of `load` one takes longer, so that some are running whenever something breaks. */
 const SLOW_ONE_IN = 5;
 const SLOW_MS = 1_500;
@@ -38,6 +40,8 @@ class Person {
         this.notifications = [];
         /** Endpoint events: the first stream is 1. */
         this.streams = 0;
+        /** The last stream on which a request was posted that got a result. */
+        this.served = 0;
         /** Status codes of the GETs, or why there was none. */
         this.gets = [];
         this.troubles = [];
@@ -102,7 +106,10 @@ class Person {
         }
         const { result, error } = message;
         if (error) entry.answers.push({ error });
-        else entry.answers.push({ mine: !entry.token || result.content[0].text.includes(entry.token) });
+        else {
+            entry.answers.push({ mine: !entry.token || result.content[0].text.includes(entry.token) });
+            this.served = Math.max(this.served, entry.stream);
+        }
     }
 
     /** A tool call, whose token is told apart from all others. */
@@ -117,7 +124,7 @@ class Person {
         while (!stopped.aborted) {
             this.calls += 1;
             const args = { token: `${this.name}-${this.calls}`, ms: this.calls % SLOW_ONE_IN ? 0 : SLOW_MS };
-            await this.call('count', args).catch(() => {});
+            await this.call('count', args, LOAD_CALL_MS).catch(() => {});
             await sleep(pauseMs * (0.5 + Math.random()), undefined, { signal: stopped }).catch(() => {});
         }
     }
@@ -162,7 +169,8 @@ const commands = {
         return { calls: [...people.values()].reduce((sum, person) => sum + person.calls, 0) };
     },
     async streams() {
-        return { streams: Object.fromEntries([...people].map(([name, { streams }]) => [name, streams])) };
+        const of = what => Object.fromEntries([...people].map(([name, person]) => [name, person[what]]));
+        return { streams: of('streams'), served: of('served') };
     },
     async ledger() {
         return { clients: Object.fromEntries([...people].map(([name, person]) => [name, person.account()])) };
