@@ -95,6 +95,9 @@ impl Task {
         if !self.presence.is_here() {
             self.context.books.metrics.sessions_lingering.dec();
         }
+        if ending == Ending::SlowConsumer {
+            self.context.books.metrics.slow_consumers.inc();
+        }
         self.answer_what_is_owed(ending);
         let gone = ending == Ending::SlowConsumer || timeout(LAST_WORDS, self.outbox.drained()).await.is_err();
         self.evidence.lost(self.outbox.len() as u64);

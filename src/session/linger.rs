@@ -45,20 +45,21 @@ impl Task {
     /// The stream is gone. Returns how the session ends, unless it lingers.
     pub(super) fn on_client_gone(&mut self) -> Option<Ending> {
         let ending = self.client_ending();
+        // It waits from when the client was last there: one that vanished without a word is gone for longer.
+        let absence = self.closer.take().map_or(Duration::ZERO, |closer| closer.absence());
+        let linger = self.context.config.linger.saturating_sub(absence);
         let lingers = ending == Ending::ClientGone
             && self.phase < Phase::Closing
             && self.refusal.is_none()
             && self.unused_until.is_none()
-            && !self.context.config.linger.is_zero()
+            && !linger.is_zero()
             && self.place.step_aside(self.context.config.max_sessions);
-        // A connection that may by now be another session's.
-        self.closer = None;
         if !lingers {
             return Some(ending);
         }
         self.context.books.metrics.sessions_lingering.inc();
         let now = Instant::now();
-        self.presence = Presence::Away { since: now, until: now + self.context.config.linger };
+        self.presence = Presence::Away { since: now, until: now + linger };
         self.evidence.left();
         self.membership.step_out();
         None
@@ -92,8 +93,8 @@ impl Task {
     pub(super) fn absence_over(&mut self, now: Instant) -> Option<Ending> {
         let Presence::Away { since, until } = self.presence else { return None };
         if self.phase >= Phase::Closing {
-            // No stream is taken in any more.
-            return Some(Ending::Drained);
+            // No stream is taken in any more: it has left for good.
+            return Some(Ending::ClientGone);
         }
         if until > now || self.outbox.has_stream() {
             return None;

@@ -115,7 +115,7 @@ impl Task {
 
     /// A call was turned away because its session is lost: it did not run, and is sent again.
     pub(super) fn send_again(&mut self, serial: Serial) {
-        let Some(call) = self.calls.remove(serial) else { return };
+        let Some(call) = self.calls.remove(serial).filter(|call| call.state == CallState::Owed) else { return };
         self.context.books.metrics.messages_replayed.inc();
         let outgoing = Outgoing {
             kind: OutgoingKind::Request(call.id),

@@ -209,16 +209,29 @@ impl Guest {
 /// Ends a connection from outside. hyper does not poll a body while its write buffer is full, so a client that has
 /// stopped reading can only be ended by ending its connection.
 #[derive(Clone)]
-pub struct Closer(Arc<dyn Fn() + Send + Sync>);
+pub struct Closer {
+    close: Arc<dyn Fn() + Send + Sync>,
+    absence: Arc<dyn Fn() -> Duration + Send + Sync>,
+}
 
 impl Closer {
     /// A closer that calls `close`.
     pub fn new(close: impl Fn() + Send + Sync + 'static) -> Self {
-        Closer(Arc::new(close))
+        Closer { close: Arc::new(close), absence: Arc::new(|| Duration::ZERO) }
+    }
+
+    /// The same; `absence` says of an ended connection how long its client had been gone by then.
+    #[must_use]
+    pub fn with_absence(self, absence: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        Closer { absence: Arc::new(absence), ..self }
     }
 
     fn close(&self) {
-        (self.0)();
+        (self.close)();
+    }
+
+    fn absence(&self) -> Duration {
+        (self.absence)()
     }
 }
 

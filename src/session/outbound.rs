@@ -321,6 +321,6 @@ impl Task {
 }
 
 /// 401 without a challenge: old rmcp says so that a session is lost. `WWW-Authenticate` means that the credential is.
-fn may_be_loss(answer: &Answer) -> bool {
+pub(super) fn may_be_loss(answer: &Answer) -> bool {
     matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST) && answer.challenges().next().is_none()
 }

@@ -424,7 +424,9 @@ impl Face {
     /// there is one, is over. `None` when the session is over, or never was at that position.
     pub(super) fn attach(&self, position: Option<Position>, arrival: Arrival) -> Option<Attachment> {
         let mut shared = lock(&self.shared);
-        if shared.finished || position.is_some_and(|position| position > shared.last) {
+        // One that names no event takes nobody's place.
+        let is_taken = position.is_none() && shared.stream.is_some();
+        if shared.finished || is_taken || position.is_some_and(|position| position > shared.last) {
             return None;
         }
         shared.rewind();

@@ -13,6 +13,7 @@ use super::credential::Credential;
 use super::ending::cancelled_notification;
 use super::linger::Presence;
 use super::loss::{Standing, session_lost};
+use super::outbound::may_be_loss;
 use super::task::{Errand, Handshake, Source, Task};
 use crate::mcp::{RequestId, RpcError, code};
 use crate::upstream::{Answer, End, Fault, Replies};
@@ -262,7 +263,7 @@ impl Task {
         let Listening::Opening { past, last_id, credential, .. } = &self.listening else { return };
         let (past, last_id) = (*past, last_id.clone());
         match answer {
-            Ok(answer) if answer.rejects_credential() => {
+            Ok(answer) if answer.rejects_credential() && !(past.worked && may_be_loss(&answer)) => {
                 tracing::debug!(status = answer.status.as_u16(), "the credential does not open the GET stream");
                 self.listening = Listening::Barred { past, last_id, credential: credential.clone() };
                 self.listen_under_another_credential();

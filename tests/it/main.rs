@@ -20,5 +20,6 @@ mod secrets;
 mod session;
 mod sessions;
 mod support;
+mod survival;
 mod time;
 mod upstream_options;
