@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::port::Port;
+use crate::wait::{self, seconds};
 
 /// Bytes of a piece, as small as to split every line.
 const PIECE: usize = 7;
@@ -92,20 +93,27 @@ impl FaultProxy {
         self.manner.send_replace(manner);
     }
 
-    /// Resets every connection, on both sides; tells how many.
+    /// Resets every connection, on both sides, and tells how many when that is done.
     pub(crate) fn cut_all(&self) -> usize {
         self.cut(|_| true)
     }
 
-    /// Resets every connection that carries an event stream; tells how many.
+    /// Resets every connection that carries an event stream, and tells how many.
     pub(crate) fn cut_streams(&self) -> usize {
         self.cut(|connection| connection.is_stream.load(Ordering::Relaxed))
     }
 
     fn cut(&self, of: impl Fn(&Connection) -> bool) -> usize {
-        let connections = self.shared.connections();
-        let cut = connections.values().filter(|connection| of(connection)).map(|connection| connection.reset.cancel());
-        cut.count()
+        let to_cut = |(number, connection): (&u64, &Arc<Connection>)| of(connection).then_some(*number);
+        let cut: Vec<u64> = self.shared.connections().iter().filter_map(to_cut).collect();
+        for connection in cut.iter().filter_map(|number| self.shared.connections().get(number).cloned()) {
+            connection.reset.cancel();
+        }
+        wait::until("connections are reset", seconds(5), || {
+            let open = self.shared.connections();
+            !cut.iter().any(|number| open.contains_key(number))
+        });
+        cut.len()
     }
 
     /// Tells the target of every connection that nothing more comes, and goes on with the other direction.
@@ -174,6 +182,7 @@ async fn carry(shared: Arc<Shared>, number: u64, mut client: TcpStream, mut mann
             let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
         }
     }
+    drop((client, server));
     shared.connections().remove(&number);
 }
 

@@ -21,7 +21,7 @@
 //! | client vanishes (no FIN) | `client_that_vanishes_without_a_word_is_reaped_within_a_minute` |
 //! | client never reads | `clients_that_do_not_read_are_closed_and_memory_stays_bounded` |
 //! | client floods | `client_that_floods_is_answered_and_others_are_served` |
-//! | client's stream cut (WIRE, Stream 5 and 6) | `typescript_client_with_a_token_that_is_cut_off_gets_its_session_and_its_answer`, `typescript_client_without_a_token_that_is_cut_off_goes_on_in_a_new_session`, `python_client_that_is_cut_off_is_told_and_its_call_is_not_made_again` |
+//! | client's stream cut (WIRE, Stream 5 and 6) | `typescript_client_with_a_token_that_is_cut_off_gets_its_session_and_its_answer`, `typescript_client_without_a_token_that_is_cut_off_goes_on_in_a_new_session`, `python_client_that_is_cut_off_is_told_and_its_call_is_not_made_again`, `rust_client_that_is_cut_off_resumes_its_session_and_gets_its_answer` |
 //! | fd exhaustion | `proxy_without_descriptors_does_not_spin_harms_no_session_and_recovers` |
 //! | SIGTERM under load | `proxy_that_is_told_to_end_under_load_answers_everything_first`, `proxy_that_is_told_to_end_gives_calls_that_outlast_it_an_error` |
 //! | SIGKILL of the proxy | `proxy_that_is_killed_is_found_again_by_clients_that_come_back` |
@@ -55,6 +55,7 @@ mod process;
 #[allow(dead_code, reason = "shared with tests/interop, which stops in order what is killed here")]
 mod processes;
 mod proxy;
+mod resuming;
 mod server;
 mod storm;
 mod upstream;
@@ -69,6 +70,7 @@ fn table_names_every_test() {
         include_str!("balancing.rs"),
         include_str!("client.rs"),
         include_str!("process.rs"),
+        include_str!("resuming.rs"),
         include_str!("storm.rs"),
         include_str!("upstream.rs"),
     ];

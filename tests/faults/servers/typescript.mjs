@@ -84,6 +84,7 @@ function build() {
         write('run', token);
         extra.signal.addEventListener('abort', () => write('cancelled', token));
         await work(ms, extra);
+        write('done', token, Date.now());
         return text(`counted ${token}`);
     });
     server.registerTool('hold', { inputSchema: { token: z.string() } }, async ({ token }, extra) => {
@@ -91,6 +92,7 @@ function build() {
         const cancelled = new Promise(resolve => extra.signal.addEventListener('abort', resolve));
         cancelled.then(() => write('cancelled', token));
         await Promise.race([cancelled, new Promise(resolve => held.add(resolve))]);
+        write('answered', token);
         return text(`held ${token}`);
     });
     const lengthy = { token: z.string(), length: z.number() };
