@@ -31,8 +31,6 @@ const SHORTEST_BACKOFF: Duration = Duration::from_secs(1);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// A stream that lasted this long was a good one.
 const GOOD_STREAM: Duration = Duration::from_secs(60);
-/// Sessions open their GET streams again within so long of each other.
-const SPREAD: Duration = Duration::from_millis(500);
 /// Far enough not to matter.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 
@@ -317,7 +315,9 @@ impl Task {
     fn listen_later(&mut self, past: Past, retry: Option<Duration>, last_id: Option<HeaderValue>) {
         let backoff = SHORTEST_BACKOFF.saturating_mul(1 << past.attempt.min(5)).min(LONGEST_BACKOFF);
         // A short `retry` is no leave to spin on a server that ends the stream at once.
-        let wait = retry.unwrap_or_default().max(backoff).min(LONGEST_BACKOFF) + SPREAD.mul_f64(self.spread());
+        let wait = retry.unwrap_or_default().max(backoff).min(LONGEST_BACKOFF);
+        // And up to half as long again: a server that is back must not see all sessions at once.
+        let wait = wait + wait.mul_f64(self.spread() / 2.0);
         let past = Past { attempt: past.attempt + 1, ..past };
         self.listening = Listening::Closed { past, until: Instant::now() + wait, last_id };
     }

@@ -79,7 +79,7 @@ fn clients_that_do_not_read_are_closed_and_memory_stays_bounded() {
     const CLIENTS: usize = 10;
     const CALLS: usize = 16;
     let server = Server::start(Sdk::TypeScript, &["--json"]);
-    let proxy = Proxy::start(&server.mcp_url(), &["--stall", "4s"]);
+    let proxy = Proxy::start(&server.mcp_url(), &["--stall", "8s"]);
     let between = FaultProxy::start(proxy.address());
     let (deaf, others) = (Driver::typescript(), Both::connect(&proxy.sse_url()));
     let names: Vec<String> = (0..CLIENTS).map(|i| format!("deaf-{i}")).collect();
@@ -99,7 +99,7 @@ fn clients_that_do_not_read_are_closed_and_memory_stays_bounded() {
         for client in others.clients() {
             let asked = Instant::now();
             client.must_count(&format!("{}-{rounds}", client.name));
-            assert!(asked.elapsed() < seconds(3), "others are served: {:?}", asked.elapsed());
+            assert!(asked.elapsed() < seconds(6), "others are served: {:?}", asked.elapsed());
         }
         proxy.ends().len() == CLIENTS
     });
@@ -131,7 +131,7 @@ fn client_that_floods_is_answered_and_others_are_served() {
         slowest = slowest.max(asked.elapsed());
         rounds += 1;
     }
-    assert!(slowest < seconds(3), "the other client waited {slowest:?}");
+    assert!(slowest < seconds(6), "the other client waited {slowest:?}");
     let outcomes: Vec<_> = calls.iter().map(crate::driver::Pending::outcome).collect();
     let carried_out = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Text(_))).count();
     let refused = outcomes.iter().filter(|outcome| outcome.reason() == "too_many_in_flight").count();

@@ -52,6 +52,7 @@ pub(crate) struct FaultProxy {
 struct Shared {
     port: Port,
     target: SocketAddr,
+    is_listening: AtomicBool,
     connections: Mutex<HashMap<u64, Arc<Connection>>>,
 }
 
@@ -69,7 +70,12 @@ impl FaultProxy {
     pub(crate) fn start(target: SocketAddr) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let shared = Arc::new(Shared { port: Port::reserve(), target, connections: Mutex::default() });
+        let shared = Arc::new(Shared {
+            port: Port::reserve(),
+            target,
+            is_listening: AtomicBool::new(true),
+            connections: Mutex::default(),
+        });
         let (manner, watched) = watch::channel(Manner::Pass);
         let listener = runtime.block_on(async { listen(&shared.port) });
         runtime.spawn(accept(Arc::clone(&shared), watched, listener));
@@ -89,8 +95,12 @@ impl FaultProxy {
         format!("{}/mcp", self.base())
     }
 
+    /// From now on. New connections are refused, or taken again, when this returns.
     pub(crate) fn set(&self, manner: Manner) {
         self.manner.send_replace(manner);
+        wait::until("the port is open, or closed", seconds(5), || {
+            self.shared.is_listening.load(Ordering::Acquire) == (manner != Manner::Refuse)
+        });
     }
 
     /// Resets every connection, on both sides, and tells how many when that is done.
@@ -150,8 +160,10 @@ async fn accept(shared: Arc<Shared>, manner: watch::Receiver<Manner>, mut listen
             }
             () = async { drop(refusing.wait_for(|manner| *manner == Manner::Refuse).await) } => {
                 drop(listener);
+                shared.is_listening.store(false, Ordering::Release);
                 drop(refusing.wait_for(|manner| *manner != Manner::Refuse).await);
                 listener = listen(&shared.port);
+                shared.is_listening.store(true, Ordering::Release);
             }
         }
     }

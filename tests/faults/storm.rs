@@ -70,7 +70,7 @@ impl Storm {
         if kills_first {
             self.kill_upstream();
             let runs = self.server.count("run");
-            wait::until("calls are carried out again", seconds(15), || self.server.count("run") > runs);
+            wait::until("calls are carried out again", seconds(60), || self.server.count("run") > runs);
         }
         self.cuts.push(SystemTime::now());
         let cut = self.between.cut_streams();
@@ -79,12 +79,14 @@ impl Storm {
             self.kill_upstream();
         }
         let stream = round + 2;
-        wait::until("everybody is back", seconds(30), || {
+        wait::until("everybody is back", seconds(60), || {
             self.typescript.streams().values().all(|streams| *streams >= stream)
         });
         if kills_first {
-            wait::until("everybody is served", seconds(30), || {
-                self.typescript.served().values().all(|served| *served >= stream)
+            // Whose answer is lost (`answered_while_cut`) waits for it in vain.
+            wait::until("almost everybody is served", seconds(60), || {
+                let served = self.typescript.served();
+                served.values().filter(|served| **served >= stream).count() >= CLIENTS - LOST_AT_MOST
             });
         }
     }
@@ -142,7 +144,7 @@ impl Storm {
         assert!(!merged.iter().any(|end| first.contains(session(end))), "a first session was merged into another");
         let returned: u64 = self.typescript.streams().values().map(|streams| streams - 1).sum();
         assert_eq!((merged.len() + cut.len()) as u64, returned, "each stream that came back has its end");
-        assert!(merged.len() as u64 >= CLIENTS as u64 * ROUNDS / 2, "only {} were merged", merged.len());
+        assert!(merged.len() >= CLIENTS * 4, "only {} were merged", merged.len());
     }
 }
 

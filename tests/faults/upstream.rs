@@ -1,5 +1,7 @@
 //! Faults of the upstream: down, killed, restarted, silent, cut off.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use crate::both::Both;
@@ -15,7 +17,9 @@ fn upstream_that_is_down_is_an_error_and_is_found_when_it_comes_up() {
     let proxy = Proxy::start(&server.mcp_url(), &[]);
     let both = Both::start();
     for driver in [&both.typescript, &both.python] {
-        let asked = std::time::Instant::now();
+        // Its process has started when it answers.
+        driver.ledger();
+        let asked = Instant::now();
         let outcome = driver.begin_connect("too-early", &proxy.sse_url()).outcome();
         assert!(asked.elapsed() < seconds(6), "{:?}", asked.elapsed());
         assert_eq!((outcome.code(), outcome.reason()), (-32002, "upstream_unavailable"), "{outcome:?}");
@@ -249,7 +253,7 @@ fn way_to_the_upstream_that_is_slow_and_cuts_into_pieces_changes_nothing() {
     let between = FaultProxy::start(server.port().address);
     let proxy = Proxy::start(&between.mcp_url(), &[]);
     let both = Both::connect(&proxy.sse_url());
-    for (manner, name) in [(Manner::Slice, "sliced"), (Manner::Delay(std::time::Duration::from_millis(100)), "late")] {
+    for (manner, name) in [(Manner::Slice, "sliced"), (Manner::Delay(Duration::from_millis(100)), "late")] {
         between.set(manner);
         let calls: Vec<_> = both
             .clients()
