@@ -9,8 +9,9 @@ use tokio::time::timeout;
 
 use super::Payload;
 use super::credential::Credential;
-use super::loss::Standing;
-use super::task::{Errand, Handshake, OutgoingKind, Task};
+use super::exchange::{Errand, OutgoingKind};
+use super::recovery::Standing;
+use super::task::{Handshake, Task};
 use crate::mcp::{MessageKind, RequestId, RpcError, code, error_response};
 
 /// How long the end of a session waits for the client to take what it is owed.

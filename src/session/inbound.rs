@@ -15,10 +15,12 @@ use tokio::time::{Instant, timeout};
 use super::calls::Start;
 use super::calls::{CallState, Serial};
 use super::credential::{Rejection, Standing};
+use super::delivery::Delivery;
+use super::exchange::{Barrier, Errand, Outgoing, OutgoingKind, Sent};
 use super::keepsake::Effect;
-use super::loss::Standing as Upstream;
-use super::task::{Barrier, Errand, Handshake, Outgoing, OutgoingKind, Sent, Task};
-use super::{Delivery, Payload, Verdict};
+use super::recovery::Standing as Upstream;
+use super::task::{Handshake, Task};
+use super::{Payload, Verdict};
 use crate::mcp::{Message, MessageKind, RequestId, RpcError, code, error_response};
 use crate::upstream::{Fault, Link, Sending};
 

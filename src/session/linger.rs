@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::Payload;
+use super::delivery::{Delivery, Handle};
 use super::ending::Ending;
-use super::outbox::Face;
+use super::face::Face;
 use super::reunion::Decision;
 use super::task::Task;
-use super::{Delivery, Handle, Payload};
 use crate::drain::Phase;
 use crate::mcp::MessageKind;
 

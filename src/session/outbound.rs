@@ -8,9 +8,10 @@ use tokio::time::Instant;
 
 use super::calls::{CallState, Serial};
 use super::credential::{Credential, Rejection};
+use super::exchange::{Errand, Outgoing, OutgoingKind, Source, Tagged};
 use super::inbound::{accept, pong, reject};
 use super::loss::{Held, Loss, Word};
-use super::task::{Errand, Handshake, Outgoing, OutgoingKind, Source, Tagged, Task};
+use super::task::{Handshake, Task};
 use super::timers::GRACE;
 use crate::mcp::{Message, MessageKind, RequestId, RpcError, code, error_response};
 use crate::upstream::{Answer, End, Fault, Item, Replies};

@@ -11,7 +11,8 @@ use http::HeaderValue;
 use tokio::time::{Instant, timeout};
 
 use super::calls::{CallState, Serial};
-use super::task::{Errand, Source, Task};
+use super::exchange::{Errand, Source};
+use super::task::Task;
 use crate::upstream::{Answer, End, Fault, Replies};
 
 /// How long a server may take to say whether it resumes a stream.

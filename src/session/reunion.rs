@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::outbox::Face;
+use super::face::Face;
 use super::stream::{Arrival, Line};
 use super::{Credential, Handle};
 use crate::metrics::Metrics;

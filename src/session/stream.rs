@@ -19,7 +19,7 @@ use http_body::Frame;
 use tokio::time::{Instant, Sleep};
 
 use super::Closer;
-use super::outbox::{Attachment, Face, Taken};
+use super::face::{Attachment, Face, Taken};
 use crate::sse;
 use crate::traffic::{Client, Connection};
 

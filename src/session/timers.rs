@@ -11,10 +11,12 @@ use tokio::time::Instant;
 use super::calls::{CallState, Serial};
 use super::credential::Credential;
 use super::ending::cancelled_notification;
+use super::exchange::{Errand, Source};
 use super::linger::Presence;
-use super::loss::{Standing, session_lost};
+use super::loss::session_lost;
 use super::outbound::may_be_loss;
-use super::task::{Errand, Handshake, Source, Task};
+use super::recovery::Standing;
+use super::task::{Handshake, Task};
 use crate::mcp::{RequestId, RpcError, code};
 use crate::upstream::{Answer, End, Fault, Replies};
 
