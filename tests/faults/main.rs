@@ -21,7 +21,7 @@
 //! | client vanishes (no FIN) | `client_that_vanishes_without_a_word_is_reaped_within_a_minute` |
 //! | client never reads | `clients_that_do_not_read_are_closed_and_memory_stays_bounded` |
 //! | client floods | `client_that_floods_is_answered_and_others_are_served` |
-//! | client's stream cut (WIRE, Stream 5 and 6) | `typescript_client_with_a_token_that_is_cut_off_gets_its_session_and_its_answer`, `typescript_client_without_a_token_that_is_cut_off_goes_on_in_a_new_session`, `python_client_that_is_cut_off_is_told_and_its_call_is_not_made_again`, `rust_client_that_is_cut_off_resumes_its_session_and_gets_its_answer` |
+//! | client's stream cut (WIRE, Stream 5 and 6) | `typescript_client_with_a_token_that_is_cut_off_gets_its_session_and_its_answer`, `typescript_client_with_a_token_that_is_cut_off_twice_in_silence_is_served_while_it_is_away`, `typescript_client_without_a_token_that_is_cut_off_goes_on_in_a_new_session`, `python_client_that_is_cut_off_is_told_and_its_call_is_not_made_again`, `rust_client_that_is_cut_off_resumes_its_session_and_gets_its_answer` |
 //! | fd exhaustion | `proxy_without_descriptors_does_not_spin_harms_no_session_and_recovers` |
 //! | SIGTERM under load | `proxy_that_is_told_to_end_under_load_answers_everything_first`, `proxy_that_is_told_to_end_gives_calls_that_outlast_it_an_error` |
 //! | SIGKILL of the proxy | `proxy_that_is_killed_is_found_again_by_clients_that_come_back` |
