@@ -98,11 +98,9 @@ impl Credentials {
         is_new
     }
 
-    /// The upstream turned `credential` down.
+    /// The upstream turned `credential` down. What it took last is kept all the same: what goes up of the proxy's own accord
+    /// goes up under that or fails, and never as nobody's.
     pub(super) fn reject(&mut self, credential: Credential, rejection: Rejection) {
-        if self.accepted.as_ref().is_some_and(|accepted| accepted.credential == credential) {
-            self.accepted = None;
-        }
         self.rejected = Some((credential, rejection));
     }
 
@@ -134,6 +132,7 @@ mod tests {
         credentials.reject(old.clone(), rejection.clone());
         assert_eq!(credentials.standing(&old), Standing::Rejected(&rejection));
         assert_eq!(credentials.standing(&new), Standing::Unknown);
+        assert_eq!(credentials.headers(), old_headers, "nothing goes up without a credential where there was one");
         credentials.accept(&old, &old_headers);
         assert_eq!(credentials.standing(&old), Standing::Accepted);
     }
