@@ -40,19 +40,20 @@ pub(super) const HABITS: [Habit; 6] =
     [Habit::Python, Habit::TypeScript, Habit::TypeScriptWaits, Habit::TypeScript10, Habit::McpRemote, Habit::Rmcp];
 
 impl Habit {
-    fn names_last_event(self) -> bool {
+    pub(super) fn names_last_event(self) -> bool {
         matches!(self, Habit::TypeScript10 | Habit::McpRemote | Habit::Rmcp)
     }
 
-    fn names_version(self) -> bool {
+    pub(super) fn names_version(self) -> bool {
         matches!(self, Habit::TypeScript | Habit::TypeScriptWaits)
     }
 }
 
 /// What the proxy sees of who a client is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
-    pub(super) token: Option<String>,
+    /// The number of its token, which it may share with others.
+    pub(super) token: Option<u32>,
     pub(super) user_agent: &'static str,
     pub(super) address: IpAddr,
 }
@@ -90,6 +91,12 @@ struct State {
     is_over: bool,
     /// Its connection was always there, and always read.
     is_undisturbed: bool,
+    /// Nothing happens to its connection.
+    is_steady: bool,
+    /// How often it renewed its token.
+    renewed: u32,
+    /// Cancellations that the proxy took, whose answer may be on the way until the stream has nothing more.
+    fences: Vec<usize>,
 }
 
 /// A request of a client.
@@ -125,6 +132,9 @@ impl Client {
             notifications: BTreeMap::new(),
             is_over: false,
             is_undisturbed: true,
+            is_steady: false,
+            renewed: 0,
+            fences: Vec::new(),
         };
         let (stage, writer) = (Arc::clone(stage), tokio::sync::Mutex::default());
         Arc::new(Client { name, habit, identity, stage, state: Mutex::new(state), writer })
@@ -136,8 +146,10 @@ impl Client {
 
     fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        if let Some(token) = &self.identity.token {
-            headers.insert(header::AUTHORIZATION, HeaderValue::from_str(token).expect("a header"));
+        if let Some(token) = self.identity.token {
+            let renewed = self.state().renewed;
+            let bearer = format!("Bearer {token}.{renewed}");
+            headers.insert(header::AUTHORIZATION, HeaderValue::from_str(&bearer).expect("a header"));
         }
         headers
     }
@@ -156,6 +168,7 @@ impl Client {
             });
             (line, self.guest(&state, closer))
         };
+        let guest = Guest { credential: Credential::of(&self.headers()), ..guest };
         self.stage.ledger.note(|| {
             let (version, last) = (&guest.version, &guest.last_event_id);
             format!("c{}: opens line {} version {version:?} last {last:?}", self.name, line.number)
@@ -169,6 +182,19 @@ impl Client {
             before.set(Flow::Cut);
         }
         tokio::spawn(line::read(Arc::clone(self), stream, line));
+    }
+
+    /// Nothing happens to its connection.
+    pub(super) fn be_steady(&self) {
+        self.state().is_steady = true;
+    }
+
+    /// It had its handshake with a proxy that is not there any more, and comes back.
+    pub(super) fn be_of_old(&self) {
+        let mut state = self.state();
+        state.version = Some("2025-06-18".to_owned());
+        state.is_initialized = true;
+        state.came_back = true;
     }
 
     fn guest(&self, state: &State, closer: Closer) -> Guest {
@@ -192,7 +218,7 @@ impl Client {
         };
         Guest {
             client,
-            credential: Credential::of(&self.headers()),
+            credential: Credential::of(&HeaderMap::new()),
             connection,
             closer,
             bears_comments: true,
@@ -255,7 +281,7 @@ impl Client {
     /// The connection is cut, now or, if nobody notices, after a while.
     pub(super) fn drop_line(self: &Arc<Self>, notices: bool) {
         let mut state = self.state();
-        let Some(line) = state.line.clone() else { return };
+        let Some(line) = state.line.clone().filter(|_| !state.is_steady) else { return };
         state.is_undisturbed = false;
         self.stage.ledger.note(|| format!("c{}: drops line {} ({notices})", self.name, line.number));
         if notices {
@@ -276,7 +302,7 @@ impl Client {
     /// The client reads nothing for a while.
     pub(super) fn block(self: &Arc<Self>, time: Duration) {
         let mut state = self.state();
-        let Some(line) = state.line.clone() else { return };
+        let Some(line) = state.line.clone().filter(|_| !state.is_steady) else { return };
         state.is_undisturbed = false;
         let more = u32::try_from(state.chance.below(3)).expect("small");
         line.set(Flow::Blocked(more));
@@ -291,7 +317,10 @@ impl Client {
 
     /// The process ends.
     pub(super) fn die(self: &Arc<Self>) {
-        self.state().is_over = true;
+        {
+            let mut state = self.state();
+            (state.is_over, state.is_steady) = (true, false);
+        }
         self.drop_line(true);
     }
 
@@ -381,9 +410,23 @@ impl Client {
             let (headers, mut hold) = (client.headers(), client.stage.sessions.hold());
             assert!(hold.grow(text.len()), "messages are small");
             let credential = Credential::of(&headers);
+            let credential_sent = credential.clone();
             let verdict = client.stage.sessions.deliver(&endpoint, payloads, headers, credential, hold).await;
+            if let Verdict::Rejected(_) = verdict
+                && client.renew(&credential_sent)
+            {
+                return client.post(message, ask, cancels);
+            }
             client.on_verdict(&verdict, ask, cancels);
         });
+    }
+
+    /// Renews its token, if that is what was turned down. Returns whether it is worth another try.
+    fn renew(&self, rejected: &Credential) -> bool {
+        let is_current = Credential::of(&self.headers()) == *rejected;
+        let mut state = self.state();
+        state.renewed += u32::from(is_current);
+        !state.is_over && state.renewed < 50
     }
 
     fn on_verdict(self: &Arc<Self>, verdict: &Verdict, ask: Option<usize>, cancels: Option<usize>) {
@@ -400,10 +443,23 @@ impl Client {
                 return;
             }
         }
-        if let Some(ask) = cancels {
-            // What is on its way to the client may be an answer that was first.
-            state.asks[ask].cancelled_surely = false;
+        if let Some(ask) = cancels.filter(|_| *verdict == Verdict::Accepted) {
+            state.fences.push(ask);
         }
+    }
+
+    /// Its stream has nothing more for now, and all of it has arrived: what was cancelled before must not be answered now.
+    pub(super) fn on_quiet(&self, fences: usize) {
+        let mut state = self.state();
+        let certain: Vec<_> = state.fences.drain(..fences).collect();
+        for ask in certain {
+            state.asks[ask].cancelled_surely = true;
+        }
+    }
+
+    /// How many cancellations the proxy has taken.
+    pub(super) fn fences(&self) -> usize {
+        self.state().fences.len()
     }
 
     /// An event arrived.
@@ -461,6 +517,11 @@ impl Client {
             self.violation(&format!("{expected} was answered by {message}"));
         }
         self.touch(&result["session"], "an answer");
+        let (error, runs) = (&message["error"], self.stage.ledger.runs(&expected));
+        let text = error["message"].as_str().unwrap_or_default();
+        if error["data"]["reason"].is_string() && runs > 0 && !text.contains("may have run") {
+            self.violation(&format!("an error that does not say that {expected} ran: {message}"));
+        }
         if method == "initialize" {
             self.on_handshake(ask, result);
         }

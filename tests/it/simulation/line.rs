@@ -69,6 +69,8 @@ pub(super) async fn read(client: Arc<Client>, mut stream: EventStream, line: Arc
     let mut was_frozen = false;
     let is_cut = loop {
         let flow = *changes.borrow_and_update();
+        // Those that are there before the stream was found empty.
+        let waited = client.fences();
         was_frozen |= matches!(flow, Flow::Frozen(_));
         match flow {
             Flow::Cut => break true,
@@ -108,7 +110,10 @@ pub(super) async fn read(client: Arc<Client>, mut stream: EventStream, line: Arc
                 }
                 Some(Err(never)) => match never {},
             },
-            () = sleep(WAY), if !pipe.is_empty() && flow == Flow::Flowing => {
+            () = sleep(WAY), if (!pipe.is_empty() || client.fences() > 0) && flow == Flow::Flowing => {
+                // What was cancelled longer ago than that would have been taken by now.
+                let fences = if pipe.is_empty() { client.fences() } else { 0 };
+                client.on_quiet(fences.min(waited));
                 while !pipe.is_empty() {
                     take(&client, &line, &mut decoder, &mut pipe, true);
                 }

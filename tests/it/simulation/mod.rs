@@ -10,6 +10,7 @@ mod client;
 mod ledger;
 mod line;
 mod log;
+mod steps;
 mod thread;
 mod upstream;
 mod work;
@@ -17,7 +18,7 @@ mod world;
 
 use std::ops::Range;
 
-use world::{Counts, Outcome};
+use world::{Counts, Outcome, Scene};
 
 /// The runs that are played unless others are asked for.
 const SEEDS: Range<u64> = 0..2_000;
@@ -28,9 +29,9 @@ fn seeds() -> Range<u64> {
     start.parse().expect("a number")..end.parse().expect("a number")
 }
 
-fn play(seed: u64, traces: bool) -> Outcome {
+fn play(seed: u64, scene: &Scene, traces: bool) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.expect("a runtime").block_on(world::run(seed, traces))
+    runtime.expect("a runtime").block_on(world::run(seed, scene, traces))
 }
 
 #[test]
@@ -38,7 +39,7 @@ fn simulation_holds_for_thousands_of_seeds() {
     let mut counts = Counts::default();
     let mut failures = Vec::new();
     for seed in seeds() {
-        let outcome = play(seed, false);
+        let outcome = play(seed, &Scene::Chance, false);
         counts.add(&outcome.counts);
         if !outcome.violations.is_empty() {
             failures.push((seed, outcome.violations));
@@ -48,7 +49,7 @@ fn simulation_holds_for_thousands_of_seeds() {
         }
     }
     if let Some((seed, _)) = failures.first() {
-        let outcome = play(*seed, true);
+        let outcome = play(*seed, &Scene::Chance, true);
         eprintln!("seed {seed}:\n{}", outcome.trace.join("\n"));
     }
     eprintln!("{} runs: {counts:?}", seeds().count());

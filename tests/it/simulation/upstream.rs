@@ -93,6 +93,8 @@ pub(super) struct State {
     pub(super) weather: Weather,
     pub(super) sessions: BTreeMap<Sid, Session>,
     pub(super) last: Sid,
+    /// How often each token has to have been renewed to be good.
+    pub(super) expired: BTreeMap<u32, u32>,
 }
 
 /// A session of the server.
@@ -140,7 +142,8 @@ impl Transport for Upstream {
 
 impl Server {
     pub(super) fn new(ledger: Arc<Ledger>, manner: Manner, chance: Chance) -> Self {
-        let state = State { chance, weather: Weather::Fine, sessions: BTreeMap::new(), last: 0 };
+        let state =
+            State { chance, weather: Weather::Fine, sessions: BTreeMap::new(), last: 0, expired: BTreeMap::new() };
         Server { ledger, manner, state: Mutex::new(state) }
     }
 
@@ -179,6 +182,10 @@ impl Server {
             _ => {}
         }
         let answer = match exchange.method {
+            _ if !self.state().is_good(&exchange.headers) => {
+                self.ledger.note(|| format!("up: 401 for {sid:?} {:.80}", String::from_utf8_lossy(&exchange.body)));
+                text(401, "Unauthorized", &[("www-authenticate", "Bearer error=\"invalid_token\"")])
+            }
             Method::POST => self.post(&exchange, sid, trouble).await?,
             Method::GET => self.get(&exchange, sid),
             _ => self.delete(sid),
@@ -211,7 +218,7 @@ impl Server {
                 self.ledger.touch(of, client, "a POST");
             }
             let expected = self.state().sessions.get(&of).map(|session| session.auth.clone());
-            if expected.is_some_and(|expected| expected != auth) {
+            if expected.is_some_and(|expected| whose(expected.as_ref()) != whose(auth.as_ref())) {
                 self.ledger.violation(format!("{token:?} came into the session {of} under {auth:?}"));
             }
         }
@@ -334,7 +341,7 @@ impl Server {
         let mut state = self.state();
         let cut = state.draw_cut(false);
         let Some(session) = state.sessions.get(&sid) else { return text(404, "", &[]) };
-        if session.auth != auth(&exchange.headers) {
+        if whose(session.auth.as_ref()) != whose(auth(&exchange.headers).as_ref()) {
             drop(state);
             self.ledger.violation(format!("the GET of session {sid} under another credential"));
             return text(401, "Unauthorized", &[("www-authenticate", "Bearer")]);
@@ -382,6 +389,12 @@ impl Server {
         }
     }
 
+    /// A token is good no more until it is renewed once more.
+    pub(super) fn expire(&self, token: u32) {
+        self.ledger.note(|| format!("up: the token {token} expires"));
+        *self.state().expired.entry(token).or_default() += 1;
+    }
+
     /// A session that is there.
     pub(super) fn any_session(&self) -> Option<Sid> {
         let mut state = self.state();
@@ -425,6 +438,11 @@ impl Server {
 impl State {
     pub(super) fn is_alive(&self, sid: Sid) -> bool {
         self.sessions.get(&sid).is_some_and(|session| session.standing == Standing::Alive)
+    }
+
+    fn is_good(&self, headers: &HeaderMap) -> bool {
+        let Some((token, renewed)) = auth(headers).as_deref().and_then(read_token) else { return true };
+        renewed >= self.expired.get(&token).copied().unwrap_or_default()
     }
 
     /// How long an exchange is on its way, and what goes wrong with it.
@@ -500,6 +518,17 @@ fn sid(headers: &HeaderMap) -> Option<Sid> {
 
 fn auth(headers: &HeaderMap) -> Option<String> {
     headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+/// `Bearer {token}.{times it was renewed}`
+fn read_token(auth: &str) -> Option<(u32, u32)> {
+    let (token, renewed) = auth.strip_prefix("Bearer ")?.split_once('.')?;
+    Some((token.parse().ok()?, renewed.parse().ok()?))
+}
+
+/// Whose token it is.
+fn whose(auth: Option<&String>) -> Option<u32> {
+    Some(read_token(auth?)?.0)
 }
 
 /// `{session}-{thread}-{events}`

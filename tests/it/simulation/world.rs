@@ -14,7 +14,7 @@ use super::chance::Chance;
 use super::client::{Client, HABITS, Habit, Identity};
 use super::ledger::{Ledger, token};
 use super::log;
-use super::thread::Fate;
+use super::steps::Step;
 use super::upstream::{Disguise, Manner, Server, Standing, Upstream, Weather};
 
 /// What the clients of a run have in common.
@@ -31,6 +31,18 @@ impl Stage {
         self.closing.load(Ordering::Relaxed)
     }
 }
+
+/// What is played.
+#[derive(Debug)]
+pub(super) enum Scene {
+    /// Whatever chance brings.
+    Chance,
+    /// These clients, and then this.
+    Given { cast: Vec<(Habit, Identity)>, steps: Vec<Step> },
+}
+
+/// Long enough for everything under way to come to its end.
+const REST: Duration = Duration::from_secs(200);
 
 /// What came of a run.
 #[derive(Debug)]
@@ -103,7 +115,7 @@ struct World {
 }
 
 /// Plays the run `seed` to its end.
-pub(super) async fn run(seed: u64, traces: bool) -> Outcome {
+pub(super) async fn run(seed: u64, scene: &Scene, traces: bool) -> Outcome {
     let mut chance = Chance::new(seed, 0);
     let ledger = Arc::new(Ledger::new(traces));
     let manner = manner(&mut chance);
@@ -122,7 +134,7 @@ pub(super) async fn run(seed: u64, traces: bool) -> Outcome {
     let stage = Arc::new(Stage { ledger: Arc::clone(&ledger), sessions, closing: AtomicBool::new(false) });
     let crowd = chance.one_in(2);
     let mut world = World { chance, seed, stage, server, clients: Vec::new(), crowd };
-    world.play().await;
+    world.play(scene).await;
     world.end(&drain, &tasks).await;
     let lines = log::read(&log, &path).await;
     let undelivered = log::check(&ledger, &lines, &world.clients);
@@ -164,7 +176,7 @@ fn config(chance: &mut Chance) -> Config {
             Duration::from_secs(15),
             Duration::from_secs(15),
         ]),
-        ping: chance.pick(&[Duration::from_secs(10), Duration::from_secs(90)]),
+        ping: chance.pick(&[Duration::from_secs(20), Duration::from_secs(90)]),
         call_silence: Duration::from_secs(60),
         stall: Duration::from_secs(30),
         ..Config::default()
@@ -172,13 +184,27 @@ fn config(chance: &mut Chance) -> Config {
 }
 
 impl World {
-    async fn play(&mut self) {
-        for _ in 0..=self.chance.below(4) {
-            self.arrive(None).await;
-        }
-        for _ in 0..60 + self.chance.below(60) {
-            self.step().await;
-            self.pass().await;
+    async fn play(&mut self, scene: &Scene) {
+        match scene {
+            Scene::Chance => {
+                for _ in 0..=self.chance.below(4) {
+                    self.arrive(None).await;
+                }
+                for _ in 0..60 + self.chance.below(60) {
+                    let step = Step::draw(&mut self.chance);
+                    self.step(step).await;
+                    let pause = Step::pause(&mut self.chance);
+                    self.step(pause).await;
+                }
+            }
+            Scene::Given { cast, steps } => {
+                for (habit, identity) in cast {
+                    self.arrive(Some((*habit, identity.clone()))).await;
+                }
+                for step in steps {
+                    self.step(*step).await;
+                }
+            }
         }
     }
 
@@ -192,33 +218,26 @@ impl World {
         let chance = Chance::new(self.seed, 100 + u64::from(name));
         self.stage.ledger.note(|| format!("c{name}: comes as {habit:?} {identity:?}"));
         let client = Client::new(name, habit, identity, &self.stage, chance);
+        if self.chance.one_in(6) {
+            client.be_steady();
+        } else if habit.names_version() && self.chance.one_in(6) {
+            client.be_of_old();
+        }
         self.clients.push(Arc::clone(&client));
         client.open().await;
     }
 
     fn identity(&mut self, name: u32) -> Identity {
-        let own = format!("Bearer own-{name}");
         let few = self.crowd;
         let token = match self.chance.below(if few { 3 } else { 6 }) {
-            0 | 1 => Some("Bearer shared".to_owned()),
-            2 => Some("Bearer other".to_owned()),
+            0 | 1 => Some(0),
+            2 => Some(1),
             3 => None,
-            _ => Some(own),
+            _ => Some(100 + name),
         };
         let user_agent = if few { "node" } else { self.chance.pick(&["node", "python-httpx/0.28"]) };
         let address = if few || self.chance.one_in(2) { "192.0.2.1" } else { "192.0.2.2" };
         Identity { token, user_agent, address: address.parse().expect("an address") }
-    }
-
-    async fn pass(&mut self) {
-        let time = match self.chance.below(16) {
-            0..4 => return,
-            4..10 => self.chance.ms(1, 30),
-            10..13 => self.chance.ms(50, 1_000),
-            13 | 14 => self.chance.ms(1_000, 6_000),
-            _ => self.chance.ms(6_000, 40_000),
-        };
-        sleep(time).await;
     }
 
     fn any(&mut self) -> Option<Arc<Client>> {
@@ -226,51 +245,45 @@ impl World {
         (!living.is_empty()).then(|| Arc::clone(&living[self.chance.index(living.len())]))
     }
 
-    async fn step(&mut self) {
+    async fn step(&mut self, step: Step) {
+        if let Step::Pass(time) = step {
+            return sleep(time).await;
+        }
         let Some(client) = self.any() else { return self.arrive(None).await };
-        match self.chance.below(40) {
-            0..16 => self.ask(&client),
-            16 => client.cancel(),
-            17 => {
-                if client.is_ready() {
-                    client.notify("notifications/roots/list_changed");
-                }
-            }
-            18..21 => client.drop_line(true),
-            21 => client.drop_line(false),
-            22 => self.drop_many(),
-            23 => {
-                let time = self.chance.ms(100, 50_000);
-                client.block(time);
-            }
-            24 => self.arrive(None).await,
-            25 => {
+        match step {
+            Step::Pass(_) => {}
+            Step::Ask(count) => self.ask(&client, count),
+            Step::Cancel => client.cancel(),
+            Step::Notify => client.notify("notifications/roots/list_changed"),
+            Step::Drop { notices } => client.drop_line(notices),
+            Step::DropMany => self.drop_many(),
+            Step::Block(time) => client.block(time),
+            Step::Arrive => self.arrive(None).await,
+            Step::Begin => {
                 client.die();
                 self.arrive(Some((client.habit, client.identity.clone()))).await;
             }
-            26 => client.die(),
-            27 | 28 => self.restart(None),
-            29 => {
-                let which = self.server.any_session();
-                self.restart(which);
+            Step::Die => client.die(),
+            Step::Lose { one, fate } => {
+                let which = if one { self.server.any_session() } else { None };
+                self.server.lose(which, fate);
             }
-            30..34 => {
+            Step::Announce | Step::AskClient => {
                 if let Some(sid) = self.server.any_session() {
-                    self.server.announce(sid);
+                    if step == Step::Announce { self.server.announce(sid) } else { self.server.ask(sid) }
                 }
             }
-            34 => {
-                if let Some(sid) = self.server.any_session() {
-                    self.server.ask(sid);
+            Step::Weather(weather) => self.set_weather(weather),
+            Step::Expire => {
+                if let Some(token) = client.identity.token {
+                    self.server.expire(token);
                 }
             }
-            35 | 36 => self.change_weather(),
-            _ => self.set_weather(Weather::Fine),
         }
     }
 
-    fn ask(&mut self, client: &Arc<Client>) {
-        for _ in 0..=self.chance.below(4) {
+    fn ask(&mut self, client: &Arc<Client>, count: u64) {
+        for _ in 0..count {
             if !client.is_ready() {
                 return;
             }
@@ -296,20 +309,6 @@ impl World {
         }
     }
 
-    fn restart(&mut self, which: Option<u64>) {
-        let fate = if self.chance.one_in(4) { Fate::Hanging } else { Fate::Broken };
-        self.server.lose(which, fate);
-    }
-
-    fn change_weather(&mut self) {
-        let weather = match self.chance.below(8) {
-            0 => Weather::Down,
-            1 => Weather::Stuck,
-            rough => Weather::Rough(2 * rough),
-        };
-        self.set_weather(weather);
-    }
-
     fn set_weather(&self, weather: Weather) {
         self.stage.ledger.note(|| format!("the weather is {weather:?}"));
         self.server.state().weather = weather;
@@ -319,7 +318,7 @@ impl World {
     async fn end(&mut self, drain: &Drain, tasks: &Tasks) {
         if !self.chance.one_in(4) {
             self.set_weather(Weather::Fine);
-            sleep(Duration::from_secs(400)).await;
+            sleep(REST).await;
             self.check_rest();
         }
         self.stage.ledger.note(|| "the proxy drains".to_owned());
@@ -383,7 +382,8 @@ impl World {
         for (client, undelivered) in self.clients.iter().zip(undelivered) {
             let asks = client.asks();
             let owed = asks.iter().enumerate().filter(|(_, ask)| {
-                ask.verdict == Some(Verdict::Accepted) && ask.answers == 0 && !ask.cancelled && !ask.lost
+                let excused = ask.lost && (!client.habit.names_last_event() || *undelivered > 0 || client.is_over());
+                ask.verdict == Some(Verdict::Accepted) && ask.answers == 0 && !ask.cancelled && !excused
             });
             let owed: Vec<_> = owed.map(|(number, ask)| (number, ask.method)).collect();
             if owed.len() as u64 > *undelivered {
