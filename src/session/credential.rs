@@ -93,21 +93,21 @@ impl Credentials {
         }
     }
 
-    /// The upstream took a message (2xx) that came with these headers. Returns whether it took another before.
+    /// The upstream took a message (2xx) that came with these headers. Returns whether what it took before was
+    /// another, or was turned down since.
     pub(super) fn accept(&mut self, credential: &Credential, headers: &Arc<HeaderMap>) -> bool {
-        if self.rejected.as_ref().is_some_and(|(rejected, _)| rejected == credential) {
+        let was_rejected = self.rejected.as_ref().is_some_and(|(rejected, _)| rejected == credential);
+        if was_rejected {
             self.rejected = None;
         }
         let is_new = self.accepted.as_ref().is_none_or(|accepted| accepted.credential != *credential);
         self.accepted = Some(Accepted { credential: credential.clone(), headers: Arc::clone(headers) });
-        is_new
+        is_new || was_rejected
     }
 
-    /// The upstream turned `credential` down.
+    /// The upstream turned `credential` down. What it took last is kept all the same: what goes up of the proxy's own accord
+    /// goes up under that or fails, and never as nobody's.
     pub(super) fn reject(&mut self, credential: Credential, rejection: Rejection) {
-        if self.accepted.as_ref().is_some_and(|accepted| accepted.credential == credential) {
-            self.accepted = None;
-        }
         self.rejected = Some((credential, rejection));
     }
 
@@ -144,6 +144,7 @@ mod tests {
         credentials.reject(old.clone(), rejection.clone());
         assert_eq!(credentials.standing(&old), Standing::Rejected(&rejection));
         assert_eq!(credentials.standing(&new), Standing::Unknown);
+        assert_eq!(credentials.headers(), old_headers, "nothing goes up without a credential where there was one");
         credentials.accept(&old, &old_headers);
         assert_eq!(credentials.standing(&old), Standing::Accepted);
     }

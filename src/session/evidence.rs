@@ -36,6 +36,8 @@ pub struct Evidence {
     books: Books,
     /// The session's label in the log.
     label: String,
+    /// How many sessions were opened before.
+    number: u64,
     client: Client,
     connection: Connection,
     since: Instant,
@@ -96,12 +98,13 @@ impl Evidence {
     /// Opens the account; nothing is written yet.
     #[must_use]
     pub fn open(books: Books, label: String, client: Client, connection: Connection) -> Self {
-        books.metrics.sessions_opened.inc();
+        let number = books.metrics.sessions_opened.inc();
         books.metrics.sessions_active.inc();
         Evidence {
             books,
             connection,
             label,
+            number,
             client,
             since: Instant::now(),
             engagement: Engagement::Connect,
@@ -156,6 +159,13 @@ impl Evidence {
     #[must_use]
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// Tells the sessions of one process apart, in order.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        // Only the low bits: it is no count.
+        u32::try_from(self.number & u64::from(u32::MAX)).unwrap_or_default()
     }
 
     /// A request arrived.

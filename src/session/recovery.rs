@@ -24,6 +24,8 @@ const STRAGGLERS: Duration = Duration::from_secs(5);
 /// Bounds of the wait before an idle session tries again.
 const SHORTEST_BACKOFF: Duration = Duration::from_secs(1);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+/// The golden ratio's part after the point, of 2^32.
+const GOLDEN: u32 = 0x9E37_79B9;
 /// The version of a handshake for a client of which none is known (MCP 2024-11-05 is the last with HTTP+SSE), and the newest
 /// of the session era.
 const OLDEST: &str = "2024-11-05";
@@ -169,10 +171,10 @@ impl Task {
         }
     }
 
-    /// From 0 to 1, different for each session, so that a restarted upstream does not see all at once.
+    /// From 0 to 1, different for each session, so that a restarted upstream does not see all at once. Multiples of the golden
+    /// ratio lie evenly however many there are, and are the same in every run of a simulation.
     pub(super) fn spread(&self) -> f64 {
-        let label = u32::from_str_radix(self.evidence.label(), 16).unwrap_or_default();
-        f64::from(label % 1000) / 1000.0
+        f64::from(self.evidence.number().wrapping_mul(GOLDEN)) / f64::from(u32::MAX)
     }
 }
 

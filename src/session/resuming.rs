@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::calls::{CallState, Serial};
 use super::exchange::{Errand, Source};
+use super::loss::session_lost;
 use super::task::Task;
 use crate::upstream::{Answer, End, Fault, Replies};
 
@@ -73,6 +74,10 @@ impl Task {
         if call.state != CallState::Owed {
             self.calls.remove(serial);
             return;
+        }
+        if call.generation != self.generation {
+            // Its session was lost since, and another knows nothing of its events.
+            return self.fail_call(serial, &session_lost());
         }
         self.context.books.metrics.upstream_streams_resumed.inc();
         let listening = timeout(HEAD, self.link.listen(&self.credentials.headers(), Some(last_id)));

@@ -19,6 +19,7 @@ mod rude_upstream;
 mod secrets;
 mod session;
 mod sessions;
+mod simulation;
 mod support;
 mod survival;
 mod time;

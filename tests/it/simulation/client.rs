@@ -1,0 +1,623 @@
+//! Simulated legacy clients: what they post, what they make of events, and how they come back.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, header};
+use serde_json::{Value, json};
+use sse_sunset::mcp;
+use sse_sunset::session::{Closer, Credential, Guest, Payload, Verdict};
+use sse_sunset::sse::Event;
+use sse_sunset::traffic::{Connection, Principal};
+use tokio::time::sleep;
+
+use super::chance::Chance;
+use super::ledger::{Name, named, token};
+use super::line::{self, Flow, Line};
+use super::world::Stage;
+
+/// How a client behaves when its stream ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Habit {
+    /// Gives up.
+    Python,
+    /// Comes back after three seconds without a word, and goes on.
+    TypeScript,
+    /// The same, and posts nothing while it waits for an answer.
+    TypeScriptWaits,
+    /// Names its last event, and takes the new endpoint.
+    TypeScript10,
+    /// The same, and begins anew.
+    McpRemote,
+    /// Names its last event, and keeps its old endpoint.
+    Rmcp,
+}
+
+pub(super) const HABITS: [Habit; 6] =
+    [Habit::Python, Habit::TypeScript, Habit::TypeScriptWaits, Habit::TypeScript10, Habit::McpRemote, Habit::Rmcp];
+
+impl Habit {
+    pub(super) fn names_last_event(self) -> bool {
+        matches!(self, Habit::TypeScript10 | Habit::McpRemote | Habit::Rmcp)
+    }
+
+    pub(super) fn names_version(self) -> bool {
+        matches!(self, Habit::TypeScript | Habit::TypeScriptWaits)
+    }
+}
+
+/// What the proxy sees of who a client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    /// The number of its token, which it may share with others.
+    pub(super) token: Option<u32>,
+    pub(super) user_agent: &'static str,
+    pub(super) address: IpAddr,
+}
+
+/// One client: a process from its start to its end.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) name: Name,
+    pub(super) habit: Habit,
+    pub(super) identity: Identity,
+    pub(super) stage: Arc<Stage>,
+    state: Mutex<State>,
+    /// Python posts one message at a time.
+    writer: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct State {
+    chance: Chance,
+    endpoint: Option<String>,
+    line: Option<Arc<Line>>,
+    lines: u64,
+    version: Option<String>,
+    is_initialized: bool,
+    came_back: bool,
+    last_event_id: Option<HeaderValue>,
+    asks: Vec<Ask>,
+    /// By request id.
+    in_flight: BTreeMap<u64, usize>,
+    cancelled: BTreeMap<u64, usize>,
+    next_id: u64,
+    /// The last note on the progress of each call, and the last notification of each upstream session.
+    notes: BTreeMap<String, u64>,
+    notifications: BTreeMap<u64, u64>,
+    is_over: bool,
+    /// Its connection was always there, and always read.
+    is_undisturbed: bool,
+    /// Nothing happens to its connection.
+    is_steady: bool,
+    /// How often it renewed its token.
+    renewed: u32,
+    /// Cancellations that the proxy took, whose answer may be on the way until the stream has nothing more.
+    fences: Vec<usize>,
+}
+
+/// A request of a client.
+#[derive(Debug, Clone)]
+pub(super) struct Ask {
+    pub(super) method: &'static str,
+    pub(super) id: u64,
+    pub(super) verdict: Option<Verdict>,
+    pub(super) answers: u32,
+    pub(super) cancelled: bool,
+    /// No answer was under way any more when it was cancelled.
+    cancelled_surely: bool,
+    /// Its answer was on a connection that was cut.
+    pub(super) lost: bool,
+}
+
+impl Client {
+    pub(super) fn new(name: Name, habit: Habit, identity: Identity, stage: &Arc<Stage>, chance: Chance) -> Arc<Self> {
+        let state = State {
+            chance,
+            endpoint: None,
+            line: None,
+            lines: 0,
+            version: None,
+            is_initialized: false,
+            came_back: false,
+            last_event_id: None,
+            asks: Vec::new(),
+            in_flight: BTreeMap::new(),
+            cancelled: BTreeMap::new(),
+            next_id: 0,
+            notes: BTreeMap::new(),
+            notifications: BTreeMap::new(),
+            is_over: false,
+            is_undisturbed: true,
+            is_steady: false,
+            renewed: 0,
+            fences: Vec::new(),
+        };
+        let (stage, writer) = (Arc::clone(stage), tokio::sync::Mutex::default());
+        Arc::new(Client { name, habit, identity, stage, state: Mutex::new(state), writer })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if let Some(token) = self.identity.token {
+            let renewed = self.state().renewed;
+            let bearer = format!("Bearer {token}.{renewed}");
+            headers.insert(header::AUTHORIZATION, HeaderValue::from_str(&bearer).expect("a header"));
+        }
+        headers
+    }
+
+    /// Opens a stream.
+    pub(super) async fn open(self: &Arc<Self>) {
+        let (line, guest) = {
+            let mut state = self.state();
+            state.lines += 1;
+            let line = Line::new(state.lines);
+            let closer = Arc::downgrade(&line);
+            let closer = Closer::new(move || {
+                if let Some(line) = closer.upgrade() {
+                    line.set(Flow::Cut);
+                }
+            });
+            (line, self.guest(&state, closer))
+        };
+        let guest = Guest { credential: Credential::of(&self.headers()), ..guest };
+        self.stage.ledger.note(|| {
+            let (version, last) = (&guest.version, &guest.last_event_id);
+            format!("c{}: opens line {} version {version:?} last {last:?}", self.name, line.number)
+        });
+        let stream = self.stage.sessions.open(guest, |id| format!("/messages?sessionId={id}")).await;
+        let Some(stream) = stream else {
+            self.stage.ledger.note(|| format!("c{}: was turned away", self.name));
+            return self.return_later();
+        };
+        if let Some(before) = self.state().line.replace(Arc::clone(&line)) {
+            before.set(Flow::Cut);
+        }
+        tokio::spawn(line::read(Arc::clone(self), stream, line));
+    }
+
+    /// Nothing happens to its connection.
+    pub(super) fn be_steady(&self) {
+        self.state().is_steady = true;
+    }
+
+    /// It had its handshake with a proxy that is not there any more, and comes back.
+    pub(super) fn be_of_old(&self) {
+        let mut state = self.state();
+        state.version = Some("2025-06-18".to_owned());
+        state.is_initialized = true;
+        state.came_back = true;
+    }
+
+    fn guest(&self, state: &State, closer: Closer) -> Guest {
+        let Identity { user_agent, address, .. } = self.identity;
+        let connection = Connection {
+            user_agent: Some(user_agent.to_owned()),
+            peer_address: String::new(),
+            auth_scheme: None,
+            // Tells which sessions in the log are this client's.
+            path: format!("/c{}", self.name),
+            server_address: None,
+            origin: None,
+            protocol_version: "1.1",
+            reconnect: false,
+        };
+        let client = sse_sunset::traffic::Client {
+            principal: Principal::default(),
+            info: None,
+            user_agent: Some(user_agent.to_owned()),
+            address,
+        };
+        Guest {
+            client,
+            credential: Credential::of(&HeaderMap::new()),
+            connection,
+            closer,
+            bears_comments: true,
+            is_probe: false,
+            last_event_id: state.last_event_id.clone().filter(|_| self.habit.names_last_event()),
+            version: state.version.clone().filter(|_| self.habit.names_version()),
+        }
+    }
+
+    /// How much of what was taken has not arrived yet.
+    pub(super) fn lag(&self) -> usize {
+        let mut state = self.state();
+        if state.chance.one_in(2) { 0 } else { state.chance.index(3) }
+    }
+
+    /// The stream is over.
+    pub(super) fn on_end(self: &Arc<Self>, line: &Arc<Line>) {
+        self.stage.ledger.note(|| format!("c{}: line {} is over", self.name, line.number));
+        {
+            let mut state = self.state();
+            if !state.line.as_ref().is_some_and(|current| Arc::ptr_eq(current, line)) {
+                return;
+            }
+            state.line = None;
+            if !self.stage.is_closing() {
+                state.is_undisturbed = false;
+            }
+        }
+        self.return_later();
+    }
+
+    fn return_later(self: &Arc<Self>) {
+        let mut state = self.state();
+        if self.habit == Habit::Python {
+            state.is_over = true;
+        }
+        if state.is_over || self.stage.is_closing() {
+            return;
+        }
+        state.came_back = true;
+        let wait = match self.habit {
+            Habit::Rmcp => state.chance.ms(0, 1_000),
+            Habit::TypeScript10 | Habit::McpRemote => state.chance.ms(500, 4_000),
+            _ => Duration::from_secs(3),
+        };
+        drop(state);
+        let client = Arc::clone(self);
+        tokio::spawn(async move {
+            sleep(wait).await;
+            let is_wanted = {
+                let state = client.state();
+                !state.is_over && state.line.is_none() && !client.stage.is_closing()
+            };
+            if is_wanted {
+                client.open().await;
+            }
+        });
+    }
+
+    /// The connection is cut, now or, if nobody notices, after a while.
+    pub(super) fn drop_line(self: &Arc<Self>, notices: bool) {
+        let mut state = self.state();
+        let Some(line) = state.line.clone().filter(|_| !state.is_steady) else { return };
+        state.is_undisturbed = false;
+        self.stage.ledger.note(|| format!("c{}: drops line {} ({notices})", self.name, line.number));
+        if notices {
+            return line.set(Flow::Cut);
+        }
+        let more = u32::try_from(state.chance.below(3)).expect("small");
+        let late = state.chance.ms(500, 70_000);
+        line.set(Flow::Frozen(more));
+        state.line = None;
+        drop(state);
+        tokio::spawn(async move {
+            sleep(late).await;
+            line.set(Flow::Cut);
+        });
+        self.return_later();
+    }
+
+    /// The client reads nothing for a while.
+    pub(super) fn block(self: &Arc<Self>, time: Duration) {
+        let mut state = self.state();
+        let Some(line) = state.line.clone().filter(|_| !state.is_steady) else { return };
+        state.is_undisturbed = false;
+        let more = u32::try_from(state.chance.below(3)).expect("small");
+        line.set(Flow::Blocked(more));
+        drop(state);
+        tokio::spawn(async move {
+            sleep(time).await;
+            if matches!(line.flow(), Flow::Blocked(_)) {
+                line.set(Flow::Flowing);
+            }
+        });
+    }
+
+    /// The process ends.
+    pub(super) fn die(self: &Arc<Self>) {
+        {
+            let mut state = self.state();
+            (state.is_over, state.is_steady) = (true, false);
+        }
+        self.drop_line(true);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.state().is_over
+    }
+
+    pub(super) fn has_line(&self) -> bool {
+        self.state().line.is_some()
+    }
+
+    pub(super) fn is_undisturbed(&self) -> bool {
+        self.state().is_undisturbed
+    }
+
+    pub(super) fn asks(&self) -> Vec<Ask> {
+        self.state().asks.clone()
+    }
+
+    /// Whether it would ask something now.
+    pub(super) fn is_ready(&self) -> bool {
+        let state = self.state();
+        let waits = self.habit == Habit::TypeScriptWaits && state.came_back && !state.in_flight.is_empty();
+        state.is_initialized && state.endpoint.is_some() && !state.is_over && !waits
+    }
+
+    /// Asks something, and gives the number of the request.
+    pub(super) fn ask(self: &Arc<Self>, method: &'static str) -> usize {
+        let mut state = self.state();
+        let number = state.asks.len();
+        let mut id = state.next_id;
+        while state.in_flight.contains_key(&id) || state.cancelled.contains_key(&id) {
+            id += 1;
+        }
+        // Ids are used again once they were answered.
+        state.next_id = (id + 1) % 12;
+        state.in_flight.insert(id, number);
+        let (verdict, answers, cancelled, cancelled_surely, lost) = (None, 0, false, false, false);
+        state.asks.push(Ask { method, id, verdict, answers, cancelled, cancelled_surely, lost });
+        drop(state);
+        let token = token(self.name, number);
+        let meta = json!({"token": token, "progressToken": token});
+        let params = match method {
+            "initialize" => json!({"_meta": meta, "protocolVersion": "2025-06-18", "capabilities": {},
+                "clientInfo": {"name": format!("c{}", self.name), "version": "1"}}),
+            "tools/call" => json!({"_meta": meta, "name": "work", "arguments": {"token": token}}),
+            "logging/setLevel" => json!({"_meta": meta, "level": "info"}),
+            "resources/subscribe" => json!({"_meta": meta, "uri": format!("sim://c{}", self.name)}),
+            _ => json!({"_meta": meta}),
+        };
+        self.post(json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}), Some(number), None);
+        number
+    }
+
+    /// Gives up what it asked last.
+    pub(super) fn cancel(self: &Arc<Self>) {
+        let mut state = self.state();
+        let newest = state.in_flight.iter().rev().find(|(_, ask)| state.asks[**ask].method != "initialize");
+        let Some((id, ask)) = newest.map(|(id, ask)| (*id, *ask)) else { return };
+        if state.asks[ask].verdict.is_none() {
+            return;
+        }
+        state.in_flight.remove(&id);
+        state.cancelled.insert(id, ask);
+        state.asks[ask].cancelled = true;
+        drop(state);
+        self.stage.ledger.note(|| format!("c{}: cancels {id}", self.name));
+        let token = token(self.name, ask);
+        let params = json!({"_meta": {"token": token}, "requestId": id, "reason": "no more"});
+        self.post(json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}), None, Some(ask));
+    }
+
+    /// Says something that wants no answer.
+    pub(super) fn notify(self: &Arc<Self>, method: &str) {
+        let params = json!({"_meta": {"token": token(self.name, 0)}});
+        self.post(json!({"jsonrpc": "2.0", "method": method, "params": params}), None, None);
+    }
+
+    fn post(self: &Arc<Self>, message: Value, ask: Option<usize>, cancels: Option<usize>) {
+        let Some(endpoint) = self.state().endpoint.clone() else { return };
+        let client = Arc::clone(self);
+        tokio::spawn(async move {
+            let _turn = if client.habit == Habit::Python { Some(client.writer.lock().await) } else { None };
+            let text = Bytes::from(message.to_string());
+            client.stage.ledger.note(|| format!("c{}: posts {message}", client.name));
+            let payloads = mcp::parse(&text).expect("a message").into_iter().map(Payload::Message).collect();
+            let (headers, mut hold) = (client.headers(), client.stage.sessions.hold());
+            assert!(hold.grow(text.len()), "messages are small");
+            let credential = Credential::of(&headers);
+            let credential_sent = credential.clone();
+            let verdict = client.stage.sessions.deliver(&endpoint, payloads, headers, credential, hold).await;
+            if let Verdict::Rejected(_) = verdict
+                && client.renew(&credential_sent)
+            {
+                return client.post(message, ask, cancels);
+            }
+            client.on_verdict(&verdict, ask, cancels);
+        });
+    }
+
+    /// Renews its token, if that is what was turned down. Returns whether it is worth another try.
+    fn renew(&self, rejected: &Credential) -> bool {
+        let is_current = Credential::of(&self.headers()) == *rejected;
+        let mut state = self.state();
+        state.renewed += u32::from(is_current);
+        !state.is_over && state.renewed < 50
+    }
+
+    fn on_verdict(self: &Arc<Self>, verdict: &Verdict, ask: Option<usize>, cancels: Option<usize>) {
+        if *verdict != Verdict::Accepted {
+            self.stage.ledger.note(|| format!("c{}: {verdict:?} for {ask:?}", self.name));
+        }
+        let mut state = self.state();
+        if let Some(ask) = ask {
+            state.asks[ask].verdict = Some(verdict.clone());
+            let (id, method) = (state.asks[ask].id, state.asks[ask].method);
+            if *verdict == Verdict::Gone && state.in_flight.get(&id) == Some(&ask) && method == "initialize" {
+                drop(state);
+                self.begin_again(ask);
+                return;
+            }
+        }
+        if let Some(ask) = cancels.filter(|_| *verdict == Verdict::Accepted) {
+            state.fences.push(ask);
+        }
+    }
+
+    /// Its stream has nothing more for now, and all of it has arrived: what was cancelled before must not be answered now.
+    pub(super) fn on_quiet(&self, fences: usize) {
+        let mut state = self.state();
+        let certain: Vec<_> = state.fences.drain(..fences).collect();
+        for ask in certain {
+            state.asks[ask].cancelled_surely = true;
+        }
+    }
+
+    /// How many cancellations the proxy has taken.
+    pub(super) fn fences(&self) -> usize {
+        self.state().fences.len()
+    }
+
+    /// An event arrived.
+    pub(super) fn on_event(self: &Arc<Self>, line: &Arc<Line>, event: &Event, id: Option<Bytes>) {
+        let text = String::from_utf8_lossy(&event.data).into_owned();
+        self.stage.ledger.note(|| format!("c{}: line {} gets {text:.160}", self.name, line.number));
+        if event.kind.as_deref() == Some(b"endpoint") {
+            return self.on_endpoint(&text);
+        }
+        if let Some(id) = id {
+            self.state().last_event_id = HeaderValue::from_bytes(&id).ok();
+        }
+        let message: Value = serde_json::from_str(&text).unwrap_or_default();
+        match (message["method"].as_str(), &message["id"]) {
+            (None, id) => self.on_answer(id, &message),
+            (Some(method), Value::Null) => self.on_notification(method, &message["params"]),
+            (Some(_), id) => self.on_question(id, &message["params"]),
+        }
+    }
+
+    fn on_endpoint(self: &Arc<Self>, path: &str) {
+        let named = path.rsplit('=').next().unwrap_or_default().to_owned();
+        let mut state = self.state();
+        if state.endpoint.is_none() || self.habit != Habit::Rmcp || state.last_event_id.is_none() {
+            state.endpoint = Some(named);
+        }
+        let begins = !state.is_initialized || (state.came_back && self.habit == Habit::McpRemote);
+        if begins {
+            state.is_initialized = false;
+            drop(state);
+            self.ask("initialize");
+        }
+    }
+
+    fn on_answer(self: &Arc<Self>, id: &Value, message: &Value) {
+        let mut state = self.state();
+        let known = id.as_u64();
+        let in_flight = known.and_then(|id| state.in_flight.remove(&id));
+        let cancelled = known.and_then(|id| state.cancelled.get(&id).copied());
+        let Some(ask) = in_flight.or(cancelled) else {
+            drop(state);
+            return self.violation(&format!("an answer to nothing: {message}"));
+        };
+        state.asks[ask].answers += 1;
+        let (method, answers) = (state.asks[ask].method, state.asks[ask].answers);
+        let surely_cancelled = state.asks[ask].cancelled_surely;
+        drop(state);
+        if answers > 1 || surely_cancelled {
+            self.violation(&format!("answer number {answers} to what may be cancelled: {message}"));
+        }
+        let expected = token(self.name, ask);
+        let result = &message["result"];
+        let named = result["token"].as_str().or(message["error"]["data"]["token"].as_str());
+        if named.is_some_and(|named| named != expected) || (named.is_none() && result.is_object() && method != "ping") {
+            self.violation(&format!("{expected} was answered by {message}"));
+        }
+        self.touch(&result["session"], "an answer");
+        let (error, runs) = (&message["error"], self.stage.ledger.runs(&expected));
+        let text = error["message"].as_str().unwrap_or_default();
+        if error["data"]["reason"].is_string() && runs > 0 && !text.contains("may have run") {
+            self.violation(&format!("an error that does not say that {expected} ran: {message}"));
+        }
+        if method == "initialize" {
+            self.on_handshake(ask, result);
+        }
+    }
+
+    fn on_handshake(self: &Arc<Self>, ask: usize, result: &Value) {
+        let Some(version) = result["protocolVersion"].as_str() else { return self.begin_again(ask) };
+        {
+            let mut state = self.state();
+            state.version = Some(version.to_owned());
+            state.is_initialized = true;
+        }
+        self.notify("notifications/initialized");
+    }
+
+    /// The handshake failed: once more, in a while.
+    fn begin_again(self: &Arc<Self>, ask: usize) {
+        self.state().in_flight.retain(|_, other| *other != ask);
+        let client = Arc::clone(self);
+        tokio::spawn(async move {
+            sleep(Duration::from_secs(2)).await;
+            let is_wanted = {
+                let state = client.state();
+                let is_last = state.asks.iter().rposition(|ask| ask.method == "initialize") == Some(ask);
+                is_last && state.line.is_some() && !state.is_over && !client.stage.is_closing()
+            };
+            if is_wanted {
+                client.ask("initialize");
+            }
+        });
+    }
+
+    fn on_notification(&self, method: &str, params: &Value) {
+        self.touch(&params["session"], method);
+        if let Some(of) = params["progressToken"].as_str() {
+            self.check_token(of, method);
+            let note = params["progress"].as_u64().unwrap_or_default();
+            let before = self.state().notes.insert(of.to_owned(), note).unwrap_or_default();
+            if note <= before {
+                self.violation(&format!("note {note} on {of} after note {before}"));
+            }
+        }
+        if let (Some(sid), Some(number)) = (params["session"].as_u64(), params["n"].as_u64()) {
+            let before = self.state().notifications.insert(sid, number).unwrap_or_default();
+            if number <= before {
+                self.violation(&format!("notification {number} of session {sid} after {before}"));
+            }
+        }
+    }
+
+    fn on_question(self: &Arc<Self>, id: &Value, params: &Value) {
+        self.touch(&params["session"], "a question");
+        if let Some(of) = params["token"].as_str() {
+            self.check_token(of, "a question");
+        }
+        let (answers, late) = {
+            let mut state = self.state();
+            (!state.chance.one_in(6), state.chance.ms(0, 3_000))
+        };
+        if !answers {
+            return;
+        }
+        let result = json!({"token": token(self.name, 0), "about": params["about"]});
+        let message = json!({"jsonrpc": "2.0", "id": id, "result": result});
+        let client = Arc::clone(self);
+        tokio::spawn(async move {
+            sleep(late).await;
+            client.post(message, None, None);
+        });
+    }
+
+    /// An event was on a connection that was cut.
+    pub(super) fn on_lost(&self, event: &Event) {
+        let message: Value = serde_json::from_slice(&event.data).unwrap_or_default();
+        self.stage.ledger.note(|| format!("c{}: loses {:.160}", self.name, message.to_string()));
+        if message["method"].is_string() {
+            return;
+        }
+        let mut state = self.state();
+        let Some(ask) = message["id"].as_u64().and_then(|id| state.in_flight.get(&id).copied()) else { return };
+        state.asks[ask].lost = true;
+    }
+
+    fn touch(&self, sid: &Value, how: &str) {
+        if let Some(sid) = sid.as_u64().filter(|sid| *sid > 0) {
+            self.stage.ledger.touch(sid, self.name, how);
+        }
+    }
+
+    fn check_token(&self, of: &str, what: &str) {
+        if named(of) != Some(self.name) {
+            self.violation(&format!("{what} of {of}"));
+        }
+    }
+
+    fn violation(&self, what: &str) {
+        self.stage.ledger.violation(format!("c{} ({:?}) got {what}", self.name, self.habit));
+    }
+}
