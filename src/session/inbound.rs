@@ -87,12 +87,12 @@ impl Task {
             let error = refusal.error.clone();
             accept(delivery.verdict);
             self.answer_error(&id, &error);
-        } else if self.is_under_way(&id) || self.deferred.was_answered(&id) {
+        } else if self.is_under_way(&id) || self.deferred.was_answered(&id, &body) {
             // Python 1.12 with OAuth posts everything twice, and a 401 may be repeated after its id got its error: the
             // message must not run twice (WIRE, POST 3).
             accept(delivery.verdict);
         } else if let Some(rejection) = self.rejection(&delivery) {
-            self.defer(id);
+            self.defer(id, &body);
             reject(delivery.verdict, rejection);
         } else if method == "server/discover" {
             // Newer clients probe with it before `initialize`; this answer makes them fall back (WIRE, Stream 9). It is

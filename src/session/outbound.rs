@@ -132,7 +132,7 @@ impl Task {
             if call.is_initialize {
                 self.handshake = Handshake::None;
             }
-            self.defer(call.id);
+            self.defer(call.id, &call.sent.body);
         }
         reject(Some(verdict), rejection);
     }

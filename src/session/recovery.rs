@@ -148,7 +148,7 @@ impl Task {
     }
 
     fn turn_away(&mut self, outgoing: Outgoing, failure: &Failure, error: &RpcError) {
-        let Outgoing { kind, verdict, .. } = outgoing;
+        let Outgoing { kind, sent, verdict, .. } = outgoing;
         let id = match kind {
             OutgoingKind::Initialize(id) | OutgoingKind::Request(id) => Some(id),
             _ => None,
@@ -158,7 +158,7 @@ impl Task {
             // The client is told by HTTP, so that it renews its token and posts again.
             (Failure::Rejected(rejection), Some(verdict)) => {
                 if let Some(id) = id {
-                    self.defer(id);
+                    self.defer(id, &sent.body);
                 }
                 reject(Some(verdict), rejection.clone());
             }

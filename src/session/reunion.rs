@@ -372,7 +372,10 @@ impl Drop for Membership {
         let Some(kin) = &self.kin else { return };
         let mut state = self.reunions.lock();
         let Some(family) = state.families.get_mut(kin) else { return };
-        if family.members.remove(&self.serial).is_some() && self.leaves_ghost {
+        let member = family.members.remove(&self.serial);
+        // One that went without a word had a session somewhere, and may come again for it.
+        let is_unknown = |member: &Member| matches!(member.standing, Standing::Undecided { .. });
+        if member.is_some_and(|member| self.leaves_ghost || is_unknown(&member)) {
             family.ghost = Some(Instant::now());
         }
         state.forget_if_empty(kin);

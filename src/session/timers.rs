@@ -1,8 +1,10 @@
 //! What time does to a session, and the GET stream, which opens and opens again by time.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{AbortHandle, Aborted, abortable};
 use http::HeaderValue;
@@ -71,41 +73,56 @@ impl Listening {
 /// Requests whose POST was answered 401.
 #[derive(Debug, Default)]
 pub(super) struct Deferred {
-    owed: VecDeque<(RequestId, Instant)>,
-    answered: VecDeque<RequestId>,
+    owed: VecDeque<(Posted, Instant)>,
+    answered: VecDeque<Posted>,
+}
+
+/// A message by its id and a hash of its bytes: a client may use an id again, and only the same message is a repetition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Posted {
+    id: RequestId,
+    hash: u64,
+}
+
+impl Posted {
+    fn of(id: RequestId, body: &Bytes) -> Self {
+        let mut hasher = DefaultHasher::new();
+        body.hash(&mut hasher);
+        Posted { id, hash: hasher.finish() }
+    }
 }
 
 impl Deferred {
     /// `id` is owed an error unless it is posted again in time. With too many of them the oldest has to get its error now,
     /// and is given back.
     #[must_use]
-    fn defer(&mut self, id: RequestId, now: Instant) -> Option<RequestId> {
+    fn defer(&mut self, id: RequestId, body: &Bytes, now: Instant) -> Option<RequestId> {
         self.forget(&id);
-        self.owed.push_back((id, now + DEFERRED));
+        self.owed.push_back((Posted::of(id, body), now + DEFERRED));
         if self.owed.len() > REMEMBERED { self.owed.pop_front().map(|(oldest, _)| self.remember(oldest)) } else { None }
     }
 
-    /// `id` gets its error: what is posted under it from now on must not run.
-    fn remember(&mut self, id: RequestId) -> RequestId {
+    /// It gets its error: posted again from now on, it must not run.
+    fn remember(&mut self, posted: Posted) -> RequestId {
         if self.answered.len() == REMEMBERED {
             self.answered.pop_front();
         }
-        self.answered.push_back(id.clone());
-        id
+        self.answered.push_back(posted.clone());
+        posted.id
     }
 
     /// `id` was posted again, or cancelled.
     pub(super) fn forget(&mut self, id: &RequestId) {
-        self.owed.retain(|(owed, _)| owed != id);
+        self.owed.retain(|(owed, _)| owed.id != *id);
     }
 
-    /// Whether `id` got its error: what is posted late under it must not run.
-    pub(super) fn was_answered(&self, id: &RequestId) -> bool {
-        self.answered.contains(id)
+    /// Whether this message got its error: posted again so late, it must not run.
+    pub(super) fn was_answered(&self, id: &RequestId, body: &Bytes) -> bool {
+        !self.answered.is_empty() && self.answered.contains(&Posted::of(id.clone(), body))
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = RequestId> {
-        self.owed.iter().map(|(id, _)| id.clone())
+        self.owed.iter().map(|(posted, _)| posted.id.clone())
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -116,8 +133,8 @@ impl Deferred {
         if self.owed.front().is_none_or(|(_, until)| *until > now) {
             return None;
         }
-        let (id, _) = self.owed.pop_front()?;
-        Some(self.remember(id))
+        let (posted, _) = self.owed.pop_front()?;
+        Some(self.remember(posted))
     }
 }
 
@@ -219,8 +236,8 @@ impl Task {
     }
 
     /// The POST of `id` was answered 401: an error follows unless it is posted again.
-    pub(super) fn defer(&mut self, id: RequestId) {
-        if let Some(oldest) = self.deferred.defer(id, Instant::now()) {
+    pub(super) fn defer(&mut self, id: RequestId, body: &Bytes) {
+        if let Some(oldest) = self.deferred.defer(id, body, Instant::now()) {
             self.answer_unauthorized(&oldest);
         }
     }
