@@ -212,11 +212,10 @@ impl Shared {
         }
     }
 
-    /// Puts back what was taken after `position`. Returns how many events between that and the first one kept are lost.
+    /// Puts back what was taken after `position`. Returns how many events after that are not there any more: there may have been
+    /// no room to keep any of them.
     fn go_back_to(&mut self, position: Position) -> u64 {
         while self.history.front().is_some_and(|past| past.position <= position) && self.forget_oldest() {}
-        let oldest = self.history.front().map(|past| past.position);
-        let oldest = oldest.or_else(|| self.queue.front().map(|event| event.position));
         while let Some(past) = self.history.pop_back() {
             self.history_bytes -= past.bytes.len();
             self.spare.give(past.bytes.len());
@@ -224,7 +223,8 @@ impl Shared {
             self.budget.take_anyway(past.bytes.len());
             self.queue.push_front(Event { position: past.position, bytes: past.bytes, at: 0, is_own: false });
         }
-        oldest.map_or(0, |oldest| oldest.saturating_sub(position + 1))
+        let there = self.queue.iter().filter(|event| event.position > position).count();
+        self.last.saturating_sub(position).saturating_sub(there as u64)
     }
 
     fn wake_session(&mut self) -> Option<Waker> {
