@@ -97,6 +97,8 @@ struct State {
     renewed: u32,
     /// Cancellations that the proxy took, whose answer may be on the way until the stream has nothing more.
     fences: Vec<usize>,
+    /// The session that its stream belongs to.
+    named: Option<String>,
 }
 
 /// A request of a client.
@@ -111,6 +113,8 @@ pub(super) struct Ask {
     cancelled_surely: bool,
     /// Its answer was on a connection that was cut.
     pub(super) lost: bool,
+    /// And the client could not say which event it had got last.
+    pub(super) lost_for_good: bool,
 }
 
 impl Client {
@@ -135,6 +139,7 @@ impl Client {
             is_steady: false,
             renewed: 0,
             fences: Vec::new(),
+            named: None,
         };
         let (stage, writer) = (Arc::clone(stage), tokio::sync::Mutex::default());
         Arc::new(Client { name, habit, identity, stage, state: Mutex::new(state), writer })
@@ -148,7 +153,9 @@ impl Client {
         let mut headers = HeaderMap::new();
         if let Some(token) = self.identity.token {
             let renewed = self.state().renewed;
-            let bearer = format!("Bearer {token}.{renewed}");
+            // A renewed token is its own: who shares one does not share its successor.
+            let own = if renewed > 0 { self.name } else { 0 };
+            let bearer = format!("Bearer {token}.{renewed}.{own}");
             headers.insert(header::AUTHORIZATION, HeaderValue::from_str(&bearer).expect("a header"));
         }
         headers
@@ -159,6 +166,8 @@ impl Client {
         let (line, guest) = {
             let mut state = self.state();
             state.lines += 1;
+            state.named = None;
+            state.fences.clear();
             let line = Line::new(state.lines);
             let closer = Arc::downgrade(&line);
             let closer = Closer::new(move || {
@@ -243,6 +252,7 @@ impl Client {
                 return;
             }
             state.line = None;
+            state.fences.clear();
             if !self.stage.is_closing() {
                 state.is_undisturbed = false;
             }
@@ -358,8 +368,9 @@ impl Client {
         // Ids are used again once they were answered.
         state.next_id = (id + 1) % 12;
         state.in_flight.insert(id, number);
-        let (verdict, answers, cancelled, cancelled_surely, lost) = (None, 0, false, false, false);
-        state.asks.push(Ask { method, id, verdict, answers, cancelled, cancelled_surely, lost });
+        let (verdict, answers, cancelled, cancelled_surely, lost, lost_for_good) =
+            (None, 0, false, false, false, false);
+        state.asks.push(Ask { method, id, verdict, answers, cancelled, cancelled_surely, lost, lost_for_good });
         drop(state);
         let token = token(self.name, number);
         let meta = json!({"token": token, "progressToken": token});
@@ -443,7 +454,8 @@ impl Client {
                 return;
             }
         }
-        if let Some(ask) = cancels.filter(|_| *verdict == Verdict::Accepted) {
+        let is_heard = state.line.is_some() && state.named.is_some() && state.named == state.endpoint;
+        if let Some(ask) = cancels.filter(|_| *verdict == Verdict::Accepted && is_heard) {
             state.fences.push(ask);
         }
     }
@@ -451,6 +463,7 @@ impl Client {
     /// Its stream has nothing more for now, and all of it has arrived: what was cancelled before must not be answered now.
     pub(super) fn on_quiet(&self, fences: usize) {
         let mut state = self.state();
+        let fences = fences.min(state.fences.len());
         let certain: Vec<_> = state.fences.drain(..fences).collect();
         for ask in certain {
             state.asks[ask].cancelled_surely = true;
@@ -483,6 +496,7 @@ impl Client {
     fn on_endpoint(self: &Arc<Self>, path: &str) {
         let named = path.rsplit('=').next().unwrap_or_default().to_owned();
         let mut state = self.state();
+        state.named = Some(named.clone());
         if state.endpoint.is_none() || self.habit != Habit::Rmcp || state.last_event_id.is_none() {
             state.endpoint = Some(named);
         }
@@ -594,7 +608,7 @@ impl Client {
     }
 
     /// An event was on a connection that was cut.
-    pub(super) fn on_lost(&self, event: &Event) {
+    pub(super) fn on_lost(&self, event: &Event, id: Option<&Bytes>) {
         let message: Value = serde_json::from_slice(&event.data).unwrap_or_default();
         self.stage.ledger.note(|| format!("c{}: loses {:.160}", self.name, message.to_string()));
         if message["method"].is_string() {
@@ -603,6 +617,8 @@ impl Client {
         let mut state = self.state();
         let Some(ask) = message["id"].as_u64().and_then(|id| state.in_flight.get(&id).copied()) else { return };
         state.asks[ask].lost = true;
+        state.asks[ask].lost_for_good =
+            !self.habit.names_last_event() || state.renewed > 0 || !is_of_same(state.last_event_id.as_ref(), id);
     }
 
     fn touch(&self, sid: &Value, how: &str) {
@@ -620,4 +636,10 @@ impl Client {
     fn violation(&self, what: &str) {
         self.stage.ledger.violation(format!("c{} ({:?}) got {what}", self.name, self.habit));
     }
+}
+
+/// Whether the client will name the session of the event `lost`.
+fn is_of_same(last: Option<&HeaderValue>, lost: Option<&Bytes>) -> bool {
+    let key = |id: &[u8]| id.split(|byte| *byte == b'-').next().map(<[u8]>::to_vec);
+    last.zip(lost).is_some_and(|(last, lost)| key(last.as_bytes()) == key(lost))
 }
