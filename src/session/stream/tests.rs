@@ -269,7 +269,7 @@ async fn what_was_taken_long_ago_is_not_kept_and_is_counted_when_it_is_asked_for
 
 #[tokio::test]
 async fn what_there_was_no_room_to_keep_is_counted_too() {
-    let outbox = outbox(1000, Budget::new(1 << 20), Budget::new(130), key(), Credential::of(&HeaderMap::new()));
+    let outbox = outbox(1000, Budget::new(1 << 20), Budget::new(100), key(), Credential::of(&HeaderMap::new()));
     let mut stream = stream_of(&outbox, None);
     for number in ["1", "2", "3"] {
         outbox.push(&text(number));
