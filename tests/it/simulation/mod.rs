@@ -11,6 +11,7 @@ mod ledger;
 mod line;
 mod log;
 mod steps;
+mod strangers;
 mod thread;
 mod upstream;
 mod work;
@@ -19,11 +20,11 @@ mod world;
 use std::ops::Range;
 use std::time::Duration;
 
-use client::{HABITS, Habit, Identity};
+use client::{HABITS, Identity};
 use proptest::prelude::*;
 use steps::Step;
 use thread::Fate;
-use world::{Counts, Outcome, Scene};
+use world::{Counts, Outcome, Role, Scene};
 
 /// The runs that are played unless others are asked for.
 const SEEDS: Range<u64> = 0..2_000;
@@ -72,8 +73,9 @@ fn simulation_holds_for_thousands_of_seeds() {
     }
 }
 
-fn habit() -> impl Strategy<Value = Habit> {
-    prop::sample::select(HABITS.to_vec())
+fn role() -> impl Strategy<Value = Role> {
+    let habit = prop::sample::select(HABITS.to_vec());
+    (habit, identity()).prop_map(|(habit, identity)| Role { habit, identity, is_of_old: false })
 }
 
 /// Few enough identities that most runs have clients which cannot be told apart.
@@ -111,7 +113,7 @@ proptest! {
     #[test]
     fn clients_never_get_each_others_events(
         seed in any::<u32>(),
-        cast in prop::collection::vec((habit(), identity()), 2..6),
+        cast in prop::collection::vec(role(), 2..6),
         steps in prop::collection::vec(step(), 10..60),
     ) {
         if let Err(failure) = check(u64::from(seed), &Scene::Given { cast, steps }) {

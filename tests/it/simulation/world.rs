@@ -38,11 +38,20 @@ pub(super) enum Scene {
     /// Whatever chance brings.
     Chance,
     /// These clients, and then this.
-    Given { cast: Vec<(Habit, Identity)>, steps: Vec<Step> },
+    Given { cast: Vec<Role>, steps: Vec<Step> },
+}
+
+/// A client of a scene.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Role {
+    pub(super) habit: Habit,
+    pub(super) identity: Identity,
+    /// It had its handshake with a proxy that is not there any more.
+    pub(super) is_of_old: bool,
 }
 
 /// Long enough for everything under way to come to its end.
-const REST: Duration = Duration::from_secs(200);
+const REST: Duration = Duration::from_secs(150);
 
 /// What came of a run.
 #[derive(Debug)]
@@ -203,7 +212,7 @@ impl World {
                 for _ in 0..=self.chance.below(4) {
                     self.arrive(None).await;
                 }
-                for _ in 0..60 + self.chance.below(60) {
+                for _ in 0..40 + self.chance.below(50) {
                     let step = Step::draw(&mut self.chance);
                     self.step(step).await;
                     let pause = Step::pause(&mut self.chance);
@@ -211,8 +220,8 @@ impl World {
                 }
             }
             Scene::Given { cast, steps } => {
-                for (habit, identity) in cast {
-                    self.arrive(Some((*habit, identity.clone()))).await;
+                for role in cast {
+                    self.arrive(Some(*role)).await;
                 }
                 for step in steps {
                     self.step(*step).await;
@@ -221,24 +230,31 @@ impl World {
         }
     }
 
-    /// A client comes, of the identity given or any.
-    async fn arrive(&mut self, as_before: Option<(Habit, Identity)>) {
+    /// A client comes, the one given or any.
+    async fn arrive(&mut self, role: Option<Role>) {
         if self.clients.len() >= 12 {
             return;
         }
         let name = u32::try_from(self.clients.len()).expect("few");
-        let (habit, identity) = as_before.unwrap_or_else(|| (self.chance.pick(&HABITS), self.identity(name)));
+        let role = role.unwrap_or_else(|| self.any_role(name));
+        let Role { habit, identity, is_of_old } = role;
         let chance = Chance::new(self.seed, 100 + u64::from(name));
-        self.stage.ledger.note(|| format!("c{name}: comes as {habit:?} {identity:?}"));
+        self.stage.ledger.note(|| format!("c{name}: comes as {role:?}"));
         let client = Client::new(name, habit, identity, &self.stage, chance);
-        if self.chance.one_in(6) {
-            client.be_steady();
-        } else if habit.names_version() && identity.token == Some(100 + name) && self.chance.one_in(3) {
-            // With others of its identity about it could be taken for one of them: nobody knows its session any more.
+        if is_of_old {
             client.be_of_old();
+        } else if self.chance.one_in(6) {
+            client.be_steady();
         }
         self.clients.push(Arc::clone(&client));
         client.open().await;
+    }
+
+    fn any_role(&mut self, name: u32) -> Role {
+        let (habit, identity) = (self.chance.pick(&HABITS), self.identity(name));
+        // With others of its identity about it would be taken for one of them: see `strangers`.
+        let may_be_of_old = habit.names_version() && identity.token == Some(100 + name);
+        Role { habit, identity, is_of_old: may_be_of_old && self.chance.one_in(4) }
     }
 
     fn identity(&mut self, name: u32) -> Identity {
@@ -275,7 +291,7 @@ impl World {
             Step::Arrive => self.arrive(None).await,
             Step::Begin => {
                 client.die();
-                self.arrive(Some((client.habit, client.identity.clone()))).await;
+                self.arrive(Some(Role { habit: client.habit, identity: client.identity, is_of_old: false })).await;
             }
             Step::Die => client.die(),
             Step::Lose { one, fate } => {
