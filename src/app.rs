@@ -15,7 +15,7 @@ use crate::front::Front;
 use crate::metrics::Metrics;
 use crate::net;
 use crate::session::{Books, Sessions};
-use crate::traffic::{Heartbeat, Log, Pseudonyms, Record, Start, Stop};
+use crate::traffic::{Heartbeat, Log, Pseudonyms, Record, Start, Stop, Survival};
 use crate::upstream::HttpTransport;
 
 /// How often the process says that it lives (EVIDENCE, `proxy.heartbeat`).
@@ -88,6 +88,12 @@ impl App {
         self.listener.local_addr()
     }
 
+    /// The program's numbers.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.books.metrics)
+    }
+
     /// The traffic log, to be reopened on SIGHUP.
     #[must_use]
     pub fn log(&self) -> Log {
@@ -127,7 +133,8 @@ impl App {
         // The listener is still open here and closes last: until now a new connection found someone.
         drop(self.listener);
         let _ = timeout(LAST_WORDS, connections.ended()).await;
-        let stop = Stop { uptime_s: started.elapsed().as_secs(), lost: self.books.log.health().lost() };
+        let (uptime_s, lost) = (started.elapsed().as_secs(), self.books.log.health().lost());
+        let stop = Stop { uptime_s, lost, survival: survival(&self.books.metrics) };
         self.books.log.write(Record::Stop(stop)).await;
         self.books.log.flush().await;
     }
@@ -155,14 +162,35 @@ impl App {
             let metrics = &self.books.metrics;
             let record = Heartbeat {
                 active: metrics.sessions_active.get(),
+                lingering: metrics.sessions_lingering.get(),
                 opened: metrics.sessions_opened.get(),
                 requests: metrics.requests.get(),
                 uses: metrics.uses.get(),
                 refused: metrics.refused.get(),
                 lost: self.books.log.health().lost(),
                 clock_step_s: clock.step_s(),
+                survival: survival(metrics),
             };
             self.books.log.write(Record::Heartbeat(record)).await;
         }
+    }
+}
+
+/// What sessions went through so far.
+fn survival(metrics: &Metrics) -> Survival {
+    Survival {
+        streams_resumed: metrics.streams_resumed.get(),
+        streams_adopted: metrics.streams_adopted.get(),
+        handshakes_made: metrics.handshakes_made.get(),
+        upstream_sessions_lost: metrics.upstream_sessions_lost.get(),
+        upstream_sessions_revived: metrics.upstream_sessions_revived.get(),
+        revivals_failed: metrics.revivals_failed.get(),
+        messages_replayed: metrics.messages_replayed.get(),
+        upstream_streams_resumed: metrics.upstream_streams_resumed.get(),
+        upstream_failures: metrics.upstream_failures.get(),
+        errors: metrics.errors_made.get(),
+        undelivered: metrics.undelivered.get(),
+        slow_consumers: metrics.slow_consumers.get(),
+        panics: metrics.panics.get(),
     }
 }

@@ -24,6 +24,7 @@ use http_body_util::Either;
 use hyper::body::Incoming;
 
 pub use guard::{AllowedHost, Guard};
+pub use post::session_id;
 pub use visitor::TrustedProxies;
 
 use crate::drain::{Phase, Watch};

@@ -1,5 +1,7 @@
 //! `GET /sse`: opens a session and its stream.
 
+use std::time::Duration;
+
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, HeaderName, Request, Response};
 use http_body_util::Either;
@@ -7,17 +9,17 @@ use http_body_util::Either;
 use super::visitor::Visitor;
 use super::{Answered, Shared};
 use crate::mcp;
-use crate::net::Ender;
+use crate::net::{self, Ender};
 use crate::session::{Closer, Credential, Guest};
 
 /// Opens a session. Nothing goes upstream before the first POST: mcp-remote opens two streams as probes and leaks them.
 pub(super) async fn open<B>(shared: &Shared, visitor: &Visitor, request: &Request<B>, ender: Ender) -> Answered {
-    let closer = ender.clone();
+    let (closer, vanished) = (ender.clone(), ender.clone());
     let guest = Guest {
         client: visitor.client(),
         credential: Credential::of(request.headers()),
         connection: visitor.connection(&shared.books),
-        closer: Closer::new(move || closer.end()),
+        closer: Closer::new(move || closer.end()).with_absence(move || absence(&vanished)),
         bears_comments: bears_comments(request.headers(), &shared.config.no_keep_alive),
         is_probe: is_probe(request.headers()),
         last_event_id: request.headers().get(mcp::LAST_EVENT_ID).cloned(),
@@ -37,6 +39,11 @@ pub(super) async fn open<B>(shared: &Shared, visitor: &Visitor, request: &Reques
     // nginx would buffer the stream otherwise.
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     Ok(answer)
+}
+
+/// For how long a client whose connection ended had not been there.
+fn absence(connection: &Ender) -> Duration {
+    if connection.timed_out() { net::USER_TIMEOUT } else { Duration::ZERO }
 }
 
 /// Java's client of the SDK's 0.11.0 to 0.11.2 dies of any comment; nothing but its user agent tells it apart.

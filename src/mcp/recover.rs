@@ -64,9 +64,12 @@ impl IdScanner {
         if self.is_response && !self.is_request { self.found() } else { None }
     }
 
-    /// The id, or the one that the text breaks off after.
+    /// The id, or the one that the text breaks off after. A number that the text breaks off in could be another's id: the
+    /// next byte might be a digit.
     fn found(&self) -> Option<RequestId> {
-        self.id.clone().or_else(|| (self.place == Place::IdValue).then(|| read_id(&self.value)).flatten())
+        let is_whole =
+            || self.place == Place::IdValue && matches!(self.value.last(), Some(b'"' | b' ' | b'\t' | b'\n' | b'\r'));
+        self.id.clone().or_else(|| is_whole().then(|| read_id(&self.value)).flatten())
     }
 
     fn string_byte(&mut self, byte: u8) {
@@ -126,7 +129,9 @@ impl IdScanner {
     }
 
     fn collect(&mut self, byte: u8) {
-        if self.place == Place::IdValue && self.value.len() <= RequestId::MAX_LEN {
+        // White space in front would take the room, and a number that is cut is another.
+        let is_before = self.value.is_empty() && byte.is_ascii_whitespace();
+        if self.place == Place::IdValue && !is_before && self.value.len() <= RequestId::MAX_LEN {
             self.value.push(byte);
         }
     }
@@ -172,6 +177,22 @@ mod tests {
         let text = br#"{"jsonrpc":"2.0","id":"s1","result":{"method":"x"}}"#;
         assert_eq!(scan(text, 3).request_id(), None);
         assert_eq!(scan(text, 3).response_id(), Some(RequestId::text("s1")));
+    }
+
+    #[test]
+    fn id_that_the_text_breaks_off_in_is_none() {
+        assert_eq!(request_id(r#"{"method":"m","id":12"#), None);
+        assert_eq!(request_id(r#"{"method":"m","id":"a"#), None);
+        assert_eq!(request_id(r#"{"method":"m","id":"a""#).as_deref(), Some(r#""a""#));
+        assert_eq!(request_id(r#"{"method":"m","id":12 "#).as_deref(), Some("12"));
+        assert_eq!(request_id(r#"{"method":"m","id":12,"#).as_deref(), Some("12"));
+    }
+
+    #[test]
+    fn id_behind_a_lot_of_space_is_whole() {
+        let spaced = |space: usize| format!(r#"{{"method":"m","id":{}123456}}"#, " ".repeat(space));
+        assert_eq!(request_id(&spaced(RequestId::MAX_LEN - 2)).as_deref(), Some("123456"));
+        assert_eq!(request_id(&spaced(RequestId::MAX_LEN * 2)).as_deref(), Some("123456"));
     }
 
     #[test]

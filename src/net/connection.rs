@@ -45,6 +45,8 @@ pub struct Ender {
 struct Control {
     ended: Notify,
     reset: AtomicBool,
+    /// The kernel has given the peer up: it acknowledged nothing for [`super::USER_TIMEOUT`].
+    timed_out: AtomicBool,
     patience: Patience,
 }
 
@@ -57,10 +59,25 @@ pub struct Peer {
     pub ender: Ender,
 }
 
+impl Control {
+    fn noted<T>(&self, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if matches!(&done, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut) {
+            self.timed_out.store(true, Ordering::Relaxed);
+        }
+        done
+    }
+}
+
 impl Ender {
     /// Ends the connection wherever it is.
     pub fn end(&self) {
         self.control.ended.notify_one();
+    }
+
+    /// Whether it ended because its peer had vanished without a word, [`super::USER_TIMEOUT`] ago.
+    #[must_use]
+    pub fn timed_out(&self) -> bool {
+        self.control.timed_out.load(Ordering::Relaxed)
     }
 
     /// Ends it with a reset, so that the client sees no answer at all.
@@ -80,7 +97,12 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let patience = Patience::new(limits);
-    let control = Arc::new(Control { ended: Notify::new(), reset: AtomicBool::new(false), patience });
+    let control = Arc::new(Control {
+        ended: Notify::new(),
+        reset: AtomicBool::new(false),
+        timed_out: AtomicBool::new(false),
+        patience,
+    });
     let peer = Peer { address: peer, ender: Ender { control: Arc::clone(&control) } };
     let stream = Wire { stream, control: Arc::clone(&control) };
     let answer = service_fn(|request| {
@@ -145,13 +167,14 @@ impl AsyncRead for Wire {
         if buffer.filled().len() > before {
             self.control.patience.on_bytes();
         }
-        read
+        self.control.noted(read)
     }
 }
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.control.noted(written)
     }
 
     fn poll_write_vectored(
@@ -159,7 +182,8 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.control.noted(written)
     }
 
     fn is_write_vectored(&self) -> bool {

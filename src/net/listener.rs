@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 /// Unacknowledged data ends a connection after this: a client that vanished without a word is noticed.
-const USER_TIMEOUT: Duration = Duration::from_secs(45);
+pub const USER_TIMEOUT: Duration = Duration::from_secs(45);
 /// How long to wait when descriptors have run out, instead of spinning.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 

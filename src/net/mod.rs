@@ -5,5 +5,5 @@ mod listener;
 mod patience;
 
 pub use connection::{Ender, Peer, serve};
-pub use listener::{bind, listen};
+pub use listener::{USER_TIMEOUT, bind, listen};
 pub use patience::Limits;

@@ -9,9 +9,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Verdict;
+use super::exchange::Sent;
 use super::keepsake::Effect;
 use super::loss::Held;
-use super::task::Sent;
 use crate::mcp::RequestId;
 
 /// Names one exchange with the upstream; a request id may be used again once it was answered.

@@ -25,6 +25,11 @@ impl Credential {
         }))
     }
 
+    /// The header that carries it.
+    pub(super) fn header(&self) -> Option<&HeaderValue> {
+        self.0.as_ref()
+    }
+
     /// Whether there is one.
     #[must_use]
     pub fn is_some(&self) -> bool {
@@ -102,6 +107,11 @@ impl Credentials {
     /// goes up under that or fails, and never as nobody's.
     pub(super) fn reject(&mut self, credential: Credential, rejection: Rejection) {
         self.rejected = Some((credential, rejection));
+    }
+
+    /// The credential of the last message that the upstream took.
+    pub(super) fn accepted(&self) -> Option<&Credential> {
+        self.accepted.as_ref().map(|accepted| &accepted.credential)
     }
 
     /// The headers of the last message that the upstream took; none before the first.

@@ -9,8 +9,9 @@ use tokio::time::timeout;
 
 use super::Payload;
 use super::credential::Credential;
-use super::loss::Standing;
-use super::task::{Errand, Handshake, OutgoingKind, Task};
+use super::exchange::{Errand, OutgoingKind};
+use super::recovery::Standing;
+use super::task::{Handshake, Task};
 use crate::mcp::{MessageKind, RequestId, RpcError, code, error_response};
 
 /// How long the end of a session waits for the client to take what it is owed.
@@ -95,9 +96,12 @@ impl Task {
         if !self.presence.is_here() {
             self.context.books.metrics.sessions_lingering.dec();
         }
+        if ending == Ending::SlowConsumer {
+            self.context.books.metrics.slow_consumers.inc();
+        }
         self.answer_what_is_owed(ending);
         let gone = ending == Ending::SlowConsumer || timeout(LAST_WORDS, self.outbox.drained()).await.is_err();
-        self.evidence.lost(self.outbox.len() as u64);
+        self.evidence.lost(self.outbox.len() as u64 + self.outbox.take_lost());
         if gone && let Some(closer) = self.closer.take() {
             closer.close();
         }

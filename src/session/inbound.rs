@@ -15,10 +15,12 @@ use tokio::time::{Instant, timeout};
 use super::calls::Start;
 use super::calls::{CallState, Serial};
 use super::credential::{Rejection, Standing};
+use super::delivery::Delivery;
+use super::exchange::{Barrier, Errand, Outgoing, OutgoingKind, Sent};
 use super::keepsake::Effect;
-use super::loss::Standing as Upstream;
-use super::task::{Barrier, Errand, Handshake, Outgoing, OutgoingKind, Sent, Task};
-use super::{Delivery, Payload, Verdict};
+use super::recovery::Standing as Upstream;
+use super::task::{Handshake, Task};
+use super::{Payload, Verdict};
 use crate::mcp::{Message, MessageKind, RequestId, RpcError, code, error_response};
 use crate::upstream::{Fault, Link, Sending};
 
@@ -239,6 +241,12 @@ impl Task {
 
     /// Starts what may start, in order.
     pub(super) fn start_waiting(&mut self) {
+        if let (Some(front), Upstream::Lost { .. }) = (self.waiting.front(), &self.standing)
+            && matches!(front.kind, OutgoingKind::Initialize(_))
+        {
+            // The client begins anew by itself.
+            self.standing = Upstream::Sound;
+        }
         if !self.waiting.is_empty() && !matches!(self.standing, Upstream::Sound) {
             return self.stand_up(true);
         }

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::Payload;
+use super::delivery::{Delivery, Handle};
 use super::ending::Ending;
-use super::outbox::Face;
+use super::face::Face;
 use super::reunion::Decision;
 use super::task::Task;
-use super::{Delivery, Handle, Payload};
 use crate::drain::Phase;
 use crate::mcp::MessageKind;
 
@@ -38,27 +39,36 @@ impl Presence {
 pub(super) struct Merging {
     handle: Handle,
     face: Face,
-    first: Delivery,
+    /// None when the client lost its stream again before it had posted anything.
+    first: Option<Delivery>,
 }
 
 impl Task {
     /// The stream is gone. Returns how the session ends, unless it lingers.
     pub(super) fn on_client_gone(&mut self) -> Option<Ending> {
+        if self.is_lent()
+            && let Decision::Merge(handle, face) = self.membership.decide(false)
+        {
+            // It was cut off again before it said a word. What it posts until it is back is still its session's.
+            self.merging = Some(Merging { handle, face, first: None });
+            return Some(Ending::Merged);
+        }
         let ending = self.client_ending();
+        // It waits from when the client was last there: one that vanished without a word is gone for longer.
+        let absence = self.closer.take().map_or(Duration::ZERO, |closer| closer.absence());
+        let linger = self.context.config.linger.saturating_sub(absence);
         let lingers = ending == Ending::ClientGone
             && self.phase < Phase::Closing
             && self.refusal.is_none()
             && self.unused_until.is_none()
-            && !self.context.config.linger.is_zero()
+            && !linger.is_zero()
             && self.place.step_aside(self.context.config.max_sessions);
-        // A connection that may by now be another session's.
-        self.closer = None;
         if !lingers {
             return Some(ending);
         }
         self.context.books.metrics.sessions_lingering.inc();
         let now = Instant::now();
-        self.presence = Presence::Away { since: now, until: now + self.context.config.linger };
+        self.presence = Presence::Away { since: now, until: now + linger };
         self.evidence.left();
         self.membership.step_out();
         None
@@ -86,14 +96,23 @@ impl Task {
             self.evidence.lost(arrival.lost);
             self.evidence.reconnected(arrival.client, arrival.connection).await;
         }
+        if let Some(credential) = self.credentials.accepted() {
+            // It may have come from another address.
+            self.membership.rename(self.evidence.kin(credential));
+        }
+    }
+
+    /// Whether the stream that was opened for this session takes the events of another.
+    pub(super) fn is_lent(&mut self) -> bool {
+        self.undecided && self.membership.is_lent()
     }
 
     /// Whether the client has been away for too long.
     pub(super) fn absence_over(&mut self, now: Instant) -> Option<Ending> {
         let Presence::Away { since, until } = self.presence else { return None };
         if self.phase >= Phase::Closing {
-            // No stream is taken in any more.
-            return Some(Ending::Drained);
+            // No stream is taken in any more: it has left for good.
+            return Some(Ending::ClientGone);
         }
         if until > now || self.outbox.has_stream() {
             return None;
@@ -114,7 +133,7 @@ impl Task {
         match self.membership.decide(begins_anew(&delivery)) {
             Decision::Alone => Some(delivery),
             Decision::Merge(handle, face) => {
-                self.merging = Some(Merging { handle, face, first: delivery });
+                self.merging = Some(Merging { handle, face, first: Some(delivery) });
                 None
             }
         }
@@ -122,7 +141,9 @@ impl Task {
 
     /// The one exit of a session that turned out to be another: that one takes over its name and what was posted.
     pub(super) async fn merge(mut self, Merging { handle, face, first }: Merging) {
-        handle.forward(first).await;
+        if let Some(first) = first {
+            handle.forward(first).await;
+        }
         while let Ok(delivery) = self.inbox.try_recv() {
             handle.forward(delivery).await;
         }

@@ -7,8 +7,11 @@
 mod budget;
 mod calls;
 mod credential;
+mod delivery;
 mod ending;
 mod evidence;
+mod exchange;
+mod face;
 mod inbound;
 mod keepsake;
 mod linger;
@@ -17,6 +20,8 @@ mod outbound;
 mod outbox;
 mod places;
 mod position;
+mod queue;
+mod recovery;
 mod resuming;
 mod reunion;
 mod revival;
@@ -29,19 +34,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
-use http::{HeaderMap, HeaderValue};
-use tokio::sync::{mpsc, oneshot};
+use http::HeaderValue;
+use tokio::sync::mpsc;
 
 pub use budget::{Budget, Hold};
 pub use credential::{Credential, Rejection};
+pub use delivery::{Payload, Verdict};
 pub use evidence::{Books, Evidence};
 pub use stream::EventStream;
 
 use crate::drain::{Tasks, Watch};
-use crate::mcp::{Message, RequestId, RpcError};
+use crate::mcp::RpcError;
 use crate::traffic::{Client, Connection};
 use crate::upstream::Transport;
-use outbox::Face;
+use delivery::Handle;
+use face::Face;
 use places::{Places, Seat};
 use position::ResumeKey;
 use reunion::{Kin, Newcomer, Reunions};
@@ -209,125 +216,35 @@ impl Guest {
 /// Ends a connection from outside. hyper does not poll a body while its write buffer is full, so a client that has
 /// stopped reading can only be ended by ending its connection.
 #[derive(Clone)]
-pub struct Closer(Arc<dyn Fn() + Send + Sync>);
+pub struct Closer {
+    close: Arc<dyn Fn() + Send + Sync>,
+    absence: Arc<dyn Fn() -> Duration + Send + Sync>,
+}
 
 impl Closer {
     /// A closer that calls `close`.
     pub fn new(close: impl Fn() + Send + Sync + 'static) -> Self {
-        Closer(Arc::new(close))
+        Closer { close: Arc::new(close), absence: Arc::new(|| Duration::ZERO) }
+    }
+
+    /// The same; `absence` says of an ended connection how long its client had been gone by then.
+    #[must_use]
+    pub fn with_absence(self, absence: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        Closer { absence: Arc::new(absence), ..self }
     }
 
     fn close(&self) {
-        (self.0)();
+        (self.close)();
+    }
+
+    fn absence(&self) -> Duration {
+        (self.absence)()
     }
 }
 
 impl fmt::Debug for Closer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Closer")
-    }
-}
-
-/// The way into a session.
-#[derive(Debug, Clone)]
-struct Handle {
-    inbox: mpsc::Sender<Delivery>,
-}
-
-/// One message on its way into a session.
-#[derive(Debug)]
-struct Delivery {
-    /// What was posted.
-    pub payload: Payload,
-    /// The headers that go up with it.
-    pub headers: Arc<HeaderMap>,
-    /// What it authenticates with.
-    pub credential: Credential,
-    /// The memory it takes.
-    pub hold: Arc<Hold>,
-    /// Told what becomes of the POST; none for the later messages of a batch.
-    pub verdict: Option<oneshot::Sender<Verdict>>,
-}
-
-/// What was posted.
-#[derive(Debug)]
-pub enum Payload {
-    /// A message.
-    Message(Message),
-    /// A request that cannot be read, but whose id was found: it is owed an error.
-    UnreadableRequest(RequestId, RpcError),
-    /// An answer to a server's request that cannot be read: the server is owed an error.
-    UnreadableResponse(RequestId, RpcError),
-}
-
-/// What a POST is answered with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// 202: the message is in hand; whatever becomes of it shows on the stream.
-    Accepted,
-    /// The upstream turned the credential down.
-    Rejected(Rejection),
-    /// 503: the session takes no more messages now, and this one has no id to answer under.
-    Busy,
-    /// 404: there is no such session any more.
-    Gone,
-}
-
-impl Handle {
-    /// Hands on what was posted to another session. If this one is over, so is whatever was posted to it.
-    async fn forward(&self, delivery: Delivery) {
-        if let Err(refused) = self.inbox.send(delivery).await
-            && let Some(verdict) = refused.0.verdict
-        {
-            let _ = verdict.send(Verdict::Gone);
-        }
-    }
-}
-
-impl Sessions {
-    /// Hands messages of one POST to the session named `id`, in order, and waits for the verdict: at once where the
-    /// credential is known to be good, else until the upstream's response head is in, 2 s at most (WIRE, POST 2).
-    pub async fn deliver(
-        &self,
-        id: &str,
-        payloads: Vec<Payload>,
-        headers: HeaderMap,
-        credential: Credential,
-        hold: Hold,
-    ) -> Verdict {
-        let Some(mut handle) = self.find(id) else { return Verdict::Gone };
-        let deadline = tokio::time::Instant::now() + self.context.config.verdict;
-        let (headers, hold) = (Arc::new(headers), Arc::new(hold));
-        let (sender, verdict) = oneshot::channel();
-        let mut sender = Some(sender);
-        for payload in payloads {
-            let delivery = Delivery {
-                payload,
-                headers: Arc::clone(&headers),
-                credential: credential.clone(),
-                hold: Arc::clone(&hold),
-                verdict: sender.take(),
-            };
-            match tokio::time::timeout_at(deadline, handle.inbox.send(delivery)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(refused)) => {
-                    // It may have turned out to be another session since it was looked up.
-                    match self.find(id).filter(|other| !other.inbox.same_channel(&handle.inbox)) {
-                        Some(other) => handle = other,
-                        None => return Verdict::Gone,
-                    }
-                    if handle.inbox.send(refused.0).await.is_err() {
-                        return Verdict::Gone;
-                    }
-                }
-                Err(_) => return Verdict::Busy,
-            }
-        }
-        match tokio::time::timeout_at(deadline, verdict).await {
-            Ok(Ok(verdict)) => verdict,
-            Ok(Err(_)) => Verdict::Gone,
-            Err(_) => Verdict::Accepted,
-        }
     }
 }
 
@@ -399,7 +316,8 @@ impl Sessions {
             return Some(EventStream::new(endpoint, face, attachment, keep_alive));
         }
         let label = crate::traffic::random_hex(4);
-        let is_short = context.outgoing.is_short() || context.incoming.is_short();
+        // Not one that comes back: what it is owed may be what fills the memory.
+        let is_short = (context.outgoing.is_short() || context.incoming.is_short()) && guest.came_back().is_none();
         let (place, refusal) = match context.places.take(&guest, &context.config, is_short) {
             Seat::Free(place) => (place, None),
             Seat::Refused(place, refusal) => (place, Some(refusal)),
@@ -436,12 +354,12 @@ impl Sessions {
         (key, position): &(ResumeKey, position::Position),
         guest: &Guest,
         arrival: Arrival,
-    ) -> Option<(SessionId, Face, outbox::Attachment)> {
+    ) -> Option<(SessionId, Face, face::Attachment)> {
         let (id, face) = self.context.resumable.get(key)?.value().clone();
         if !face.belongs_to(&guest.credential) {
             return None;
         }
-        let attachment = face.attach(Some(*position), arrival)?;
+        let attachment = face.attach(Some(*position), arrival).ok()?;
         Some((id, face, attachment))
     }
 

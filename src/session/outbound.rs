@@ -6,11 +6,13 @@ use futures_util::stream::Abortable;
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
-use super::calls::{CallState, Serial};
+use super::calls::{Call, CallState, Serial};
 use super::credential::{Credential, Rejection};
+use super::exchange::{Errand, Outgoing, OutgoingKind, Source, Tagged};
 use super::inbound::{accept, pong, reject};
 use super::loss::{Held, Loss, Word};
-use super::task::{Errand, Handshake, Outgoing, OutgoingKind, Source, Tagged, Task};
+use super::recovery::Standing;
+use super::task::{Handshake, Task};
 use super::timers::GRACE;
 use crate::mcp::{Message, MessageKind, RequestId, RpcError, code, error_response};
 use crate::upstream::{Answer, End, Fault, Item, Replies};
@@ -47,7 +49,7 @@ impl Task {
         let Some(call) = self.calls.get_mut(serial) else { return };
         let (credential, headers) = (call.sent.credential.clone(), Arc::clone(&call.sent.headers));
         if answer.rejects_credential() && !(self.can_stand_up() && may_be_loss(&answer)) {
-            self.credentials.reject(credential, Rejection::of(&answer));
+            self.reject_credential(credential, Rejection::of(&answer));
             return self.on_rejected_call(serial, Rejection::of(&answer));
         }
         if answer.status.is_success() {
@@ -74,11 +76,13 @@ impl Task {
                 self.start_listening();
             }
         } else if may_be_lost && (status == 404 || may_be_loss(&answer)) {
-            accept(outgoing.verdict.take());
+            if status != 401 {
+                accept(outgoing.verdict.take());
+            }
             outgoing.was_replayed = true;
-            return self.on_message_turned_away(generation, outgoing, status == 404);
+            return self.on_message_turned_away(generation, outgoing, status);
         } else if answer.rejects_credential() {
-            self.credentials.reject(outgoing.sent.credential, Rejection::of(&answer));
+            self.reject_credential(outgoing.sent.credential, Rejection::of(&answer));
             return reject(outgoing.verdict, Rejection::of(&answer));
         } else {
             tracing::debug!(status, "upstream refused a notification or response");
@@ -86,22 +90,24 @@ impl Task {
         accept(outgoing.verdict);
     }
 
-    fn on_message_turned_away(&mut self, generation: u32, outgoing: Outgoing, is_certain: bool) {
+    fn on_message_turned_away(&mut self, generation: u32, mut outgoing: Outgoing, status: u16) {
+        let is_certain = status == 404;
         let is_of_session = generation == self.generation;
-        let may_go_again = outgoing.kind == OutgoingKind::Ordered;
-        if is_certain || !is_of_session {
-            if may_go_again {
-                self.put_in_front(outgoing);
-            }
-            if is_of_session {
-                self.lose_session();
-            }
-            return;
+        let is_lost = !is_of_session || !matches!(self.standing, Standing::Sound);
+        if outgoing.kind != OutgoingKind::Ordered {
+            // Nothing to any other session.
+            accept(outgoing.verdict.take());
+        } else if is_certain || is_lost {
+            accept(outgoing.verdict.take());
+            self.put_in_front(outgoing);
+        } else {
+            self.held_messages.push((status, outgoing));
         }
-        if may_go_again {
-            self.held_messages.push(outgoing);
+        if is_of_session && is_certain {
+            self.lose_session();
+        } else if is_of_session {
+            self.suspect();
         }
-        self.suspect();
     }
 
     pub(super) fn accept_credential(&mut self, credential: &Credential, headers: &Arc<HeaderMap>) {
@@ -133,10 +139,12 @@ impl Task {
 
     fn read_call(&mut self, serial: Serial, answer: Answer) {
         let Some(call) = self.calls.get_mut(serial) else { return };
-        accept(call.verdict.take());
+        if answer.status != StatusCode::UNAUTHORIZED {
+            accept(call.verdict.take());
+        }
         call.status = Some(answer.status.as_u16());
         if answer.status.is_success() {
-            call.sent.was_taken();
+            call.sent.was_taken(call.effect);
         }
         if call.is_initialize {
             self.link.adopt(&answer);
@@ -152,7 +160,7 @@ impl Task {
 
     /// The upstream said something.
     pub(super) fn on_item(&mut self, source: Source, item: Item) {
-        if let Source::Call(serial) = source {
+        if let (Source::Call(serial), Item::Message(_) | Item::Garbage(_)) = (source, &item) {
             let silence = self.context.config.call_silence;
             if let Some(call) = self.calls.get_mut(serial)
                 && call.state == CallState::Owed
@@ -202,8 +210,27 @@ impl Task {
                 Loss::Possible => return self.hold_call(serial, Held::Message(message.clone())),
                 Loss::None => {}
             }
+            let is_unauthorized = |call: &mut Call| call.status == Some(StatusCode::UNAUTHORIZED.as_u16());
+            if self.calls.get_mut(serial).is_some_and(is_unauthorized) {
+                return self.on_bare_unauthorized(serial);
+            }
         }
         self.deliver_answer(serial, message);
+    }
+
+    /// 401 without a challenge, and not for want of a session: the credential is no good, whatever the body says.
+    pub(super) fn on_bare_unauthorized(&mut self, serial: Serial) {
+        let rejection = Rejection { status: StatusCode::UNAUTHORIZED, challenges: Vec::new() };
+        if let Some(credential) = self.calls.get_mut(serial).map(|call| call.sent.credential.clone()) {
+            self.reject_credential(credential, rejection.clone());
+        }
+        self.on_rejected_call(serial, rejection);
+    }
+
+    /// The upstream turned a credential down: neither it nor the client that shows it gets any further.
+    pub(super) fn reject_credential(&mut self, credential: Credential, rejection: Rejection) {
+        self.outbox.unbind(&credential);
+        self.credentials.reject(credential, rejection);
     }
 
     /// Gives a call its answer, under the client's id.
@@ -305,15 +332,11 @@ impl Task {
         if let Fault::NotRpc { status, text, .. } = fault {
             match self.loss_of_call(serial, &Word::Text(text)) {
                 Loss::Certain => return self.send_again(serial),
-                Loss::Possible => return self.hold_call(serial, Held::Error(fault.to_rpc())),
+                Loss::Possible => return self.hold_call(serial, Held::Text(text.clone(), fault.to_rpc())),
                 Loss::None => {}
             }
             if *status == StatusCode::UNAUTHORIZED.as_u16() {
-                let rejection = Rejection { status: StatusCode::UNAUTHORIZED, challenges: Vec::new() };
-                if let Some(call) = self.calls.get_mut(serial) {
-                    self.credentials.reject(call.sent.credential.clone(), rejection.clone());
-                }
-                return self.on_rejected_call(serial, rejection);
+                return self.on_bare_unauthorized(serial);
             }
         }
         self.fail_call(serial, &fault.to_rpc());
@@ -321,6 +344,6 @@ impl Task {
 }
 
 /// 401 without a challenge: old rmcp says so that a session is lost. `WWW-Authenticate` means that the credential is.
-fn may_be_loss(answer: &Answer) -> bool {
+pub(super) fn may_be_loss(answer: &Answer) -> bool {
     matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST) && answer.challenges().next().is_none()
 }

@@ -6,18 +6,18 @@
 //!
 //! One stream at a time takes the events (`stream`); while there is none they wait.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::budget::Budget;
-use super::position::{Position, ResumeKey};
+use super::face::{Attachment, Face};
+use super::position::ResumeKey;
+use super::queue::{Event, Queue};
 use super::stream::Arrival;
 use super::{Credential, SessionId};
 use crate::sse;
@@ -26,16 +26,8 @@ use crate::sse;
 const MAX_OWN: usize = 256 << 10;
 /// Bytes that a client which has nothing else to take may always be sent.
 const SMALL: usize = 16 << 10;
-/// Bytes that hyper is given at once.
-const PIECE: usize = 64 << 10;
-/// Bytes of events that were taken and are kept in case the client did not get them.
-const MAX_HISTORY: usize = 256 << 10;
-/// For how long: after this the kernel has given up a connection whose client acknowledges nothing (45 s).
-const HISTORY: Duration = Duration::from_secs(60);
 /// Bytes of an event beside its message.
 const FRAME: usize = 80;
-/// Names under which a session can be posted to besides its own: those of the streams it adopted.
-const MAX_ALIASES: usize = 16;
 
 /// The session's end of the queue.
 #[derive(Debug)]
@@ -50,81 +42,28 @@ pub(super) struct Outbox {
     next: AtomicU64,
 }
 
-/// The outside of a session: what streams take from, and where clients arrive that come back. Clones are the same.
-#[derive(Debug, Clone)]
-pub(super) struct Face {
-    shared: Arc<Mutex<Shared>>,
-}
-
-/// Which stream it is that takes from a session; a later one supersedes it.
-pub(super) type Attachment = u64;
-
-/// What a stream finds.
-pub(super) enum Taken {
-    Event(Bytes),
-    /// Nothing yet; the stream will be woken.
-    Nothing,
-    /// No more: the session is over, or another stream has taken this one's place.
-    Over,
-}
-
 #[derive(Debug)]
-struct Shared {
-    queue: VecDeque<Event>,
-    /// Bytes in `queue` that were not taken.
-    bytes: usize,
-    /// Those of them that were made here.
-    own_bytes: usize,
-    /// Events that were taken, oldest first.
-    history: VecDeque<Past>,
-    history_bytes: usize,
-    /// Bytes ever taken by streams.
-    taken: u64,
+pub(super) struct Shared {
+    pub(super) queue: Queue,
     /// When the stream last took something or found nothing to take.
-    last_poll: Instant,
-    /// The position of the last event.
-    last: Position,
+    pub(super) last_poll: Instant,
     /// The session is over: the stream ends after what is queued.
-    finished: bool,
+    pub(super) finished: bool,
     /// The stream that takes the events; none while the client is away.
-    stream: Option<Attachment>,
-    attachments: Attachment,
+    pub(super) stream: Option<Attachment>,
+    pub(super) attachments: Attachment,
     /// The stream, waiting for an event.
-    reader: Option<Waker>,
+    pub(super) reader: Option<Waker>,
     /// The session, waiting for room, for emptiness, or for its client to go or to come.
-    writer: Option<Waker>,
-    /// What `bytes` are taken from.
-    budget: Budget,
-    /// What `history_bytes` are taken from.
-    spare: Budget,
+    pub(super) writer: Option<Waker>,
     /// Streams that came and of which the session has not heard yet.
-    arrivals: Vec<Arrival>,
+    pub(super) arrivals: Vec<Arrival>,
+    /// Events that went to a stream which was not the client's, and are not kept any more.
+    pub(super) lost: u64,
     /// What a client must show that comes back: what its stream came with, or what the upstream accepted last.
-    credentials: [Option<Credential>; 2],
-    aliases: Vec<SessionId>,
-}
-
-#[derive(Debug)]
-struct Event {
-    position: Position,
-    bytes: Bytes,
-    /// How much of it was taken.
-    at: usize,
-    is_own: bool,
-}
-
-#[derive(Debug)]
-struct Past {
-    position: Position,
-    bytes: Bytes,
-    taken: Instant,
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.budget.give(self.bytes);
-        self.spare.give(self.history_bytes);
-    }
+    pub(super) credentials: [Option<Credential>; 2],
+    /// Names under which the session can be posted to besides its own.
+    pub(super) aliases: Vec<SessionId>,
 }
 
 /// A new queue, of which `bound` bytes are used at most, taken from `budget`; what was taken is kept as far as `spare` has
@@ -132,107 +71,22 @@ impl Drop for Shared {
 #[must_use]
 pub(super) fn outbox(bound: usize, budget: Budget, spare: Budget, key: ResumeKey, credential: Credential) -> Outbox {
     let shared = Shared {
-        queue: VecDeque::new(),
-        bytes: 0,
-        own_bytes: 0,
-        history: VecDeque::new(),
-        history_bytes: 0,
-        taken: 0,
+        queue: Queue::new(budget.clone(), spare),
         last_poll: Instant::now(),
-        last: 0,
         finished: false,
         stream: None,
         attachments: 0,
         reader: None,
         writer: None,
-        budget: budget.clone(),
-        spare,
         arrivals: Vec::new(),
+        lost: 0,
         credentials: [Some(credential), None],
         aliases: Vec::new(),
     };
     Outbox { shared: Arc::new(Mutex::new(shared)), bound, budget, key, next: AtomicU64::new(1) }
 }
 
-impl Shared {
-    /// The next bytes to send. A large event goes in pieces: hyper does not come back before it has written what it got,
-    /// and a client that takes a large event slowly does take it.
-    fn next_piece(&mut self) -> Option<Bytes> {
-        let front = self.queue.front_mut()?;
-        let end = front.bytes.len().min(front.at + PIECE);
-        let piece = front.bytes.slice(front.at..end);
-        front.at = end;
-        let (is_own, is_over) = (front.is_own, end == front.bytes.len());
-        self.bytes -= piece.len();
-        if is_own {
-            self.own_bytes -= piece.len();
-        }
-        self.taken += piece.len() as u64;
-        self.budget.give(piece.len());
-        if is_over && let Some(event) = self.queue.pop_front() {
-            self.remember(event);
-        }
-        Some(piece)
-    }
-
-    fn remember(&mut self, event: Event) {
-        let now = Instant::now();
-        self.forget_until(now);
-        let bytes = event.bytes.len();
-        while self.history_bytes + bytes > MAX_HISTORY && self.forget_oldest() {}
-        if bytes <= MAX_HISTORY && self.spare.take(bytes) {
-            self.history_bytes += bytes;
-            self.history.push_back(Past { position: event.position, bytes: event.bytes, taken: now });
-        }
-    }
-
-    /// Forgets what was taken so long ago that the client has it.
-    fn forget_until(&mut self, now: Instant) {
-        while self.history.front().is_some_and(|past| past.taken + HISTORY <= now) && self.forget_oldest() {}
-    }
-
-    fn forget_oldest(&mut self) -> bool {
-        let Some(past) = self.history.pop_front() else { return false };
-        self.history_bytes -= past.bytes.len();
-        self.spare.give(past.bytes.len());
-        true
-    }
-
-    /// An event of which only a part was taken goes to the next stream from its start.
-    fn rewind(&mut self) {
-        if let Some(front) = self.queue.front_mut()
-            && front.at > 0
-        {
-            let again = std::mem::take(&mut front.at);
-            self.bytes += again;
-            if front.is_own {
-                self.own_bytes += again;
-            }
-            self.budget.take_anyway(again);
-        }
-    }
-
-    /// Puts back what was taken after `position`. Returns how many events after that are not there any more: there may have been
-    /// no room to keep any of them.
-    fn go_back_to(&mut self, position: Position) -> u64 {
-        while self.history.front().is_some_and(|past| past.position <= position) && self.forget_oldest() {}
-        while let Some(past) = self.history.pop_back() {
-            self.history_bytes -= past.bytes.len();
-            self.spare.give(past.bytes.len());
-            self.bytes += past.bytes.len();
-            self.budget.take_anyway(past.bytes.len());
-            self.queue.push_front(Event { position: past.position, bytes: past.bytes, at: 0, is_own: false });
-        }
-        let there = self.queue.iter().filter(|event| event.position > position).count();
-        self.last.saturating_sub(position).saturating_sub(there as u64)
-    }
-
-    fn wake_session(&mut self) -> Option<Waker> {
-        self.writer.take()
-    }
-}
-
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+pub(super) fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     // Every section below is a few assignments; a panic in one leaves nothing half done.
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -240,7 +94,7 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 impl Outbox {
     /// The session as streams and other sessions see it.
     pub(super) fn face(&self) -> Face {
-        Face { shared: Arc::clone(&self.shared) }
+        Face::of(Arc::clone(&self.shared))
     }
 
     /// Queues `message`, which was made here, whatever the bound says; see [`Outbox::has_room_for_own`].
@@ -258,12 +112,12 @@ impl Outbox {
 
     /// Whether more may be asked that is answered here. A client that asks and asks and takes nothing is not listened to.
     pub(super) fn has_room_for_own(&self) -> bool {
-        lock(&self.shared).own_bytes < MAX_OWN
+        lock(&self.shared).queue.own_bytes() < MAX_OWN
     }
 
     /// Waits for that. Cancel safe.
     pub(super) async fn room_for_own(&self) {
-        self.wait_for(|shared| shared.own_bytes < MAX_OWN).await;
+        self.wait_for(|shared| shared.queue.own_bytes() < MAX_OWN).await;
     }
 
     fn put(&self, event: Event) {
@@ -272,12 +126,7 @@ impl Outbox {
             // The stream had nothing to take until now: a stall is counted from here.
             shared.last_poll = Instant::now();
         }
-        shared.last = event.position;
-        shared.bytes += event.bytes.len();
-        if event.is_own {
-            shared.own_bytes += event.bytes.len();
-        }
-        shared.queue.push_back(event);
+        shared.queue.push(event);
         if let Some(reader) = shared.reader.take() {
             drop(shared);
             reader.wake();
@@ -290,7 +139,7 @@ impl Outbox {
         let bytes = message.len() + FRAME;
         let is_empty = {
             let shared = lock(&self.shared);
-            if !shared.queue.is_empty() && shared.bytes + bytes > self.bound {
+            if !shared.queue.is_empty() && shared.queue.bytes() + bytes > self.bound {
                 return false;
             }
             shared.queue.is_empty()
@@ -312,7 +161,7 @@ impl Outbox {
     /// Waits until a message of `bytes` fits, here and in the bound of all. Cancel safe.
     pub(super) async fn room_for(&self, bytes: usize) {
         let bytes = bytes + FRAME;
-        self.wait_for(|shared| shared.queue.is_empty() || shared.bytes + bytes <= self.bound).await;
+        self.wait_for(|shared| shared.queue.is_empty() || shared.queue.bytes() + bytes <= self.bound).await;
         if bytes <= SMALL {
             // Either the client takes what it has, or others do.
             tokio::select! {
@@ -338,6 +187,21 @@ impl Outbox {
     /// Waits until a stream came of which the session has not heard. Cancel safe.
     pub(super) async fn arrival(&self) {
         self.wait_for(|shared| !shared.arrivals.is_empty()).await;
+    }
+
+    /// Events that are lost since this was asked last.
+    pub(super) fn take_lost(&self) -> u64 {
+        std::mem::take(&mut lock(&self.shared).lost)
+    }
+
+    /// The upstream turned `credential` down: nobody gets the session by it.
+    pub(super) fn unbind(&self, credential: &Credential) {
+        let mut shared = lock(&self.shared);
+        for bound in &mut shared.credentials {
+            if bound.as_ref() == Some(credential) {
+                *bound = None;
+            }
+        }
     }
 
     /// The streams that came.
@@ -415,101 +279,6 @@ impl Outbox {
     /// Bytes that streams took, keep-alive comments left out.
     #[must_use]
     pub(super) fn bytes_taken(&self) -> u64 {
-        lock(&self.shared).taken
-    }
-}
-
-impl Face {
-    /// Lets a new stream take the events: those after `position`, or those that no stream took. The stream before it, if
-    /// there is one, is over. `None` when the session is over, or never was at that position.
-    pub(super) fn attach(&self, position: Option<Position>, arrival: Arrival) -> Option<Attachment> {
-        let mut shared = lock(&self.shared);
-        if shared.finished || position.is_some_and(|position| position > shared.last) {
-            return None;
-        }
-        shared.rewind();
-        let lost = position.map_or(0, |position| shared.go_back_to(position));
-        shared.attachments += 1;
-        let attachment = shared.attachments;
-        let superseded = shared.stream.replace(attachment).is_some();
-        shared.last_poll = Instant::now();
-        shared.arrivals.push(Arrival { lost, superseded, ..arrival });
-        let wakers = [shared.reader.take(), shared.wake_session()];
-        drop(shared);
-        wakers.into_iter().flatten().for_each(Waker::wake);
-        Some(attachment)
-    }
-
-    /// The first stream of a session takes its events: nobody has to be told.
-    pub(super) fn attach_first(&self) -> Attachment {
-        let mut shared = lock(&self.shared);
-        shared.attachments += 1;
-        shared.stream = Some(shared.attachments);
-        shared.attachments
-    }
-
-    /// The stream takes no more.
-    pub(super) fn detach(&self, attachment: Attachment) {
-        let mut shared = lock(&self.shared);
-        if shared.stream != Some(attachment) {
-            return;
-        }
-        shared.stream = None;
-        shared.rewind();
-        if let Some(session) = shared.wake_session() {
-            drop(shared);
-            session.wake();
-        }
-    }
-
-    /// The next bytes for the stream.
-    pub(super) fn take(&self, attachment: Attachment, cx: &mut Context<'_>) -> Taken {
-        let mut shared = lock(&self.shared);
-        if shared.stream != Some(attachment) {
-            return Taken::Over;
-        }
-        shared.last_poll = Instant::now();
-        let Some(piece) = shared.next_piece() else {
-            if shared.finished {
-                return Taken::Over;
-            }
-            if !shared.reader.as_ref().is_some_and(|reader| reader.will_wake(cx.waker())) {
-                shared.reader = Some(cx.waker().clone());
-            }
-            return Taken::Nothing;
-        };
-        if let Some(session) = shared.wake_session() {
-            drop(shared);
-            session.wake();
-        }
-        Taken::Event(piece)
-    }
-
-    /// Lets the stream that waits look again where its events come from.
-    pub(super) fn wake_stream(&self) {
-        if let Some(reader) = lock(&self.shared).reader.take() {
-            reader.wake();
-        }
-    }
-
-    /// Forgets what the client has by now; called when there is nothing else to do.
-    pub(super) fn tidy(&self) {
-        let now = Instant::now();
-        lock(&self.shared).forget_until(now);
-    }
-
-    /// Whether a client that comes back with `credential` may have the session.
-    pub(super) fn belongs_to(&self, credential: &Credential) -> bool {
-        lock(&self.shared).credentials.iter().flatten().any(|bound| bound == credential)
-    }
-
-    /// Another name under which the session can be posted to; `false` when it is over. The oldest one falls away.
-    pub(super) fn add_alias(&self, id: SessionId) -> Result<Option<SessionId>, ()> {
-        let mut shared = lock(&self.shared);
-        if shared.finished {
-            return Err(());
-        }
-        shared.aliases.push(id);
-        Ok((shared.aliases.len() > MAX_ALIASES).then(|| shared.aliases.remove(0)))
+        lock(&self.shared).queue.taken()
     }
 }

@@ -11,8 +11,9 @@ use http::HeaderValue;
 use tokio::time::{Instant, timeout};
 
 use super::calls::{CallState, Serial};
+use super::exchange::{Errand, Source};
 use super::loss::session_lost;
-use super::task::{Errand, Source, Task};
+use super::task::Task;
 use crate::upstream::{Answer, End, Fault, Replies};
 
 /// How long a server may take to say whether it resumes a stream.
@@ -23,6 +24,8 @@ const HEAD: Duration = Duration::from_secs(5);
 const ATTEMPTS: u32 = 3;
 /// The wait before the second attempt; it doubles.
 const BACKOFF: Duration = Duration::from_millis(500);
+/// No server is polled more often, whatever it says.
+const LEAST_POLL: Duration = Duration::from_millis(200);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
 impl Task {
@@ -45,9 +48,10 @@ impl Task {
             thread.attempts = 0;
         }
         thread.retry = end.retry.or(thread.retry);
-        let attempts = match (&end.fault, thread.retry) {
-            (None, Some(_)) => u32::MAX,
-            (Some(Fault::Broken(_)), _) => ATTEMPTS,
+        let is_polled = end.fault.is_none() && thread.retry.is_some();
+        let attempts = match &end.fault {
+            _ if is_polled => u32::MAX,
+            Some(Fault::Broken(_)) => ATTEMPTS,
             _ => 1,
         };
         if thread.last_id.is_none() || thread.attempts >= attempts {
@@ -55,6 +59,7 @@ impl Task {
         }
         let backoff = match thread.attempts {
             0 => Duration::ZERO,
+            _ if is_polled => LEAST_POLL,
             more => BACKOFF.saturating_mul(1 << (more - 1).min(6)),
         };
         let wait = thread.retry.unwrap_or_default().max(backoff).min(LONGEST_BACKOFF);

@@ -9,31 +9,31 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ring::hmac;
 use tokio::time::Instant;
 
-use super::outbox::Face;
+use super::face::Face;
 use super::stream::{Arrival, Line};
 use super::{Credential, Handle};
 use crate::metrics::Metrics;
 
 /// For how long a session that ended is one whose client might still come back.
 const GHOST: Duration = Duration::from_secs(3600);
+/// How much earlier than the loss of a session's stream its client may have come back: that a connection is dead is noticed
+/// after 45 s, or with the next comment. A stream that was there before is somebody else's.
+const UNNOTICED: Duration = Duration::from_secs(60);
 /// Families that are remembered at most; beyond that nobody is reunited until all that could be told apart are forgotten.
 const MAX_FAMILIES: usize = 50_000;
 /// So many arrivals later those are forgotten of whom nothing is left.
 const TIDY: u64 = 256;
 
-/// What sessions of one client have in common, as far as can be seen from outside. Clients without a credential are nobody's
-/// kin: anybody could be any other.
+/// What sessions of one client have in common, as far as can be seen from outside: credential, user agent and address, of
+/// which only a keyed hash is kept. Clients without a credential are nobody's kin: anybody could be any other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Kin {
-    credential: Credential,
-    user_agent: Option<String>,
-    address: IpAddr,
-}
+pub(super) struct Kin([u8; 32]);
 
 /// All sessions whose clients have credentials.
 #[derive(Debug)]
@@ -52,6 +52,13 @@ struct State {
 
 type Serial = u64;
 
+/// The key of this process.
+static KEY: LazyLock<hmac::Key> = LazyLock::new(|| {
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).expect("the operating system has random numbers");
+    hmac::Key::new(hmac::HMAC_SHA256, &key)
+});
+
 #[derive(Debug, Default)]
 struct Family {
     members: BTreeMap<Serial, Member>,
@@ -62,6 +69,8 @@ struct Family {
 #[derive(Debug)]
 struct Member {
     standing: Standing,
+    /// When it joined.
+    since: Instant,
     /// The version that its handshake settled, or that its stream named.
     version: Option<String>,
     face: Face,
@@ -73,7 +82,7 @@ enum Standing {
     /// A session with its stream.
     Here,
     /// A session whose stream has ended.
-    Away,
+    Away { since: Instant },
     /// A stream that has not said whose it is, and the session it was lent to.
     Undecided { guest: Box<Newcomer>, with: Option<Serial> },
 }
@@ -102,6 +111,8 @@ pub(super) struct Membership {
     reunions: Arc<Reunions>,
     kin: Option<Kin>,
     serial: Serial,
+    /// The member itself while it has no kin: its client has shown no credential yet.
+    alone: Option<Box<Member>>,
     /// Its client may come back after it ended.
     leaves_ghost: bool,
 }
@@ -109,11 +120,13 @@ pub(super) struct Membership {
 impl Kin {
     /// `None` for clients without a credential.
     pub(super) fn of(credential: &Credential, user_agent: Option<&str>, address: IpAddr) -> Option<Self> {
-        credential.is_some().then(|| Kin {
-            credential: credential.clone(),
-            user_agent: user_agent.map(str::to_owned),
-            address,
-        })
+        let credential = credential.header()?;
+        let mut context = hmac::Context::with_key(&KEY);
+        for part in [credential.as_bytes(), user_agent.unwrap_or_default().as_bytes(), address.to_string().as_bytes()] {
+            context.update(&(part.len() as u64).to_le_bytes());
+            context.update(part);
+        }
+        context.sign().as_ref().try_into().ok().map(Kin)
     }
 }
 
@@ -141,18 +154,21 @@ impl Reunions {
         if serial.is_multiple_of(TIDY) {
             state.tidy(Instant::now());
         }
+        let version = newcomer.as_ref().map(|newcomer| newcomer.version.clone());
+        let standing = match newcomer {
+            Some(guest) => Standing::Undecided { guest: Box::new(guest), with: None },
+            None => Standing::Here,
+        };
+        let member = Member { standing, since: Instant::now(), version, face, handle };
+        let mut alone = None;
         if let Some(kin) = &kin {
-            let version = newcomer.as_ref().map(|newcomer| newcomer.version.clone());
-            let standing = match newcomer {
-                Some(guest) => Standing::Undecided { guest: Box::new(guest), with: None },
-                None => Standing::Here,
-            };
-            let member = Member { standing, version, face, handle };
             state.families.entry(kin.clone()).or_default().members.insert(serial, member);
             self.reunite(&mut state, kin);
+        } else {
+            alone = Some(Box::new(member));
         }
         drop(state);
-        Membership { reunions: Arc::clone(self), kin, serial, leaves_ghost: false }
+        Membership { reunions: Arc::clone(self), kin, serial, alone, leaves_ghost: false }
     }
 
     /// Lends the one stream that is undecided to the one session that has none, if no other could be meant.
@@ -171,6 +187,12 @@ impl Reunions {
 }
 
 impl State {
+    fn forget_if_empty(&mut self, kin: &Kin) {
+        if self.families.get(kin).is_some_and(|family| family.members.is_empty() && family.ghost.is_none()) {
+            self.families.remove(kin);
+        }
+    }
+
     fn tidy(&mut self, now: Instant) {
         let is_ghost = |family: &Family| family.ghost.is_some_and(|since| since + GHOST > now);
         self.families.retain(|_, family| !family.members.is_empty() || is_ghost(family));
@@ -182,28 +204,45 @@ impl State {
 }
 
 impl Family {
-    /// The stream and the session that must belong together.
-    fn pair(&self, now: Instant) -> Option<(Serial, Serial)> {
+    /// The one session, unless there are several, or one ended lately whose client might be anyone.
+    fn only_session(&self, now: Instant) -> Option<(Serial, &Member)> {
         if self.ghost.is_some_and(|since| since + GHOST > now) {
             return None;
         }
-        let (mut streams, mut sessions) = (Vec::new(), Vec::new());
-        for (serial, member) in &self.members {
-            match &member.standing {
-                Standing::Undecided { with: None, .. } => streams.push((*serial, member)),
-                // Half of a pair.
-                Standing::Undecided { with: Some(_), .. } => {}
-                Standing::Here | Standing::Away => sessions.push((*serial, member)),
-            }
-        }
-        match (streams.as_slice(), sessions.as_slice()) {
-            ([(stream, newcomer)], [(session, member)])
-                if matches!(member.standing, Standing::Away) && newcomer.version == member.version =>
-            {
-                Some((*stream, *session))
-            }
+        let is_session = |member: &Member| matches!(member.standing, Standing::Here | Standing::Away { .. });
+        let mut sessions = self.members.iter().filter(|(_, member)| is_session(member));
+        let (serial, only) = sessions.next()?;
+        sessions.next().is_none().then_some((*serial, only))
+    }
+
+    /// The streams that have not said whose they are. One that was there long before `session` lost its own is not its
+    /// client's, but may be any other's.
+    fn streams<'a>(&'a self, session: &'a Member) -> Option<Vec<(Serial, &'a Member)>> {
+        let Standing::Away { since } = session.standing else { return None };
+        let undecided = |member: &Member| matches!(member.standing, Standing::Undecided { with: None, .. });
+        let streams: Vec<_> = self
+            .members
+            .iter()
+            .filter(|(_, member)| undecided(member))
+            .map(|(serial, member)| (*serial, member))
+            .take(2)
+            .collect();
+        streams.iter().all(|(_, stream)| stream.since + UNNOTICED >= since).then_some(streams)
+    }
+
+    /// The stream and the session that must belong together.
+    fn pair(&self, now: Instant) -> Option<(Serial, Serial)> {
+        let (serial, session) = self.only_session(now)?;
+        match self.streams(session)?.as_slice() {
+            [(stream, newcomer)] if newcomer.version == session.version => Some((*stream, serial)),
             _ => None,
         }
+    }
+
+    /// Whether the one session might still be paired, once the others have said whose they are.
+    fn may_pair(&self, now: Instant) -> bool {
+        let streams = self.only_session(now).and_then(|(_, session)| self.streams(session));
+        streams.is_some_and(|streams| !streams.is_empty())
     }
 
     fn lend(&mut self, stream: Serial, session: Serial) -> bool {
@@ -211,7 +250,13 @@ impl Family {
         let Some(newcomer) = self.members.get_mut(&stream) else { return false };
         let Standing::Undecided { guest, with } = &mut newcomer.standing else { return false };
         let Some(arrival) = guest.arrival.take() else { return false };
-        let Some(attachment) = face.attach(None, arrival) else { return false };
+        let attachment = match face.attach(None, arrival) {
+            Ok(attachment) => attachment,
+            Err(arrival) => {
+                guest.arrival = Some(*arrival);
+                return false;
+            }
+        };
         guest.line.lend(&newcomer.face, face, attachment);
         *with = Some(session);
         if let Some(member) = self.members.get_mut(&session) {
@@ -222,7 +267,10 @@ impl Family {
 }
 
 impl Membership {
-    fn with_member<T>(&self, change: impl FnOnce(&mut Member) -> T) -> Option<T> {
+    fn with_member<T>(&mut self, change: impl FnOnce(&mut Member) -> T) -> Option<T> {
+        if let Some(member) = &mut self.alone {
+            return Some(change(member));
+        }
         let mut state = self.reunions.lock();
         let family = state.families.get_mut(self.kin.as_ref()?)?;
         family.members.get_mut(&self.serial).map(change)
@@ -234,42 +282,56 @@ impl Membership {
         self.with_member(|member| member.version = Some(version.to_owned()));
     }
 
-    /// The upstream accepted another credential than the one it came with.
+    /// The upstream accepted another credential than the one it came with, or its client has another address.
     pub(super) fn rename(&mut self, kin: Option<Kin>) {
         if self.kin == kin {
             return;
         }
         let mut state = self.reunions.lock();
         let family = self.kin.as_ref().and_then(|kin| state.families.get_mut(kin));
-        // A client that has no kin so far was never looked for.
-        let Some(member) = family.and_then(|family| family.members.remove(&self.serial)) else { return };
-        if let Some(kin) = &kin {
-            state.families.entry(kin.clone()).or_default().members.insert(self.serial, member);
+        let member = family.and_then(|family| family.members.remove(&self.serial));
+        let Some(member) = member.or_else(|| self.alone.take().map(|member| *member)) else { return };
+        if let Some(before) = &self.kin {
+            state.forget_if_empty(before);
+        }
+        match &kin {
+            Some(kin) => {
+                state.families.entry(kin.clone()).or_default().members.insert(self.serial, member);
+                self.reunions.reunite(&mut state, kin);
+            }
+            None => self.alone = Some(Box::new(member)),
         }
         drop(state);
         self.kin = kin;
     }
 
     /// Its stream has ended, and it waits for its client.
-    pub(super) fn step_out(&self) {
-        self.with_member(|member| member.standing = Standing::Away);
+    pub(super) fn step_out(&mut self) {
+        self.with_member(|member| member.standing = Standing::Away { since: Instant::now() });
         if let Some(kin) = &self.kin {
             self.reunions.reunite(&mut self.reunions.lock(), kin);
         }
     }
 
     /// Its client is back.
-    pub(super) fn step_in(&self) {
-        self.with_member(|member| member.standing = Standing::Here);
+    pub(super) fn step_in(&mut self) {
+        self.with_member(|member| {
+            if matches!(member.standing, Standing::Away { .. }) {
+                member.standing = Standing::Here;
+            }
+        });
     }
 
-    /// Whether a stream has come that might be its own.
+    /// Whether a stream has come that might be its own, and may still turn out to be.
     pub(super) fn is_waited_for(&self) -> bool {
         let state = self.reunions.lock();
         let family = self.kin.as_ref().and_then(|kin| state.families.get(kin));
-        family.is_some_and(|family| {
-            family.members.values().any(|member| matches!(member.standing, Standing::Undecided { with: None, .. }))
-        })
+        family.is_some_and(|family| family.may_pair(Instant::now()))
+    }
+
+    /// Whether its stream is lent to another session.
+    pub(super) fn is_lent(&mut self) -> bool {
+        self.with_member(|member| matches!(member.standing, Standing::Undecided { with: Some(_), .. })) == Some(true)
     }
 
     /// The first POST of a stream that came back: whether it begins anew, or goes on with the session it was lent to.
@@ -282,7 +344,14 @@ impl Membership {
         let Standing::Undecided { guest, with } = std::mem::replace(&mut member.standing, Standing::Here) else {
             return Decision::Alone;
         };
-        let Some(session) = with else { return Decision::Alone };
+        member.version = None;
+        let Some(session) = with else {
+            if !begins_anew {
+                // It had a session that nobody here knows. There may be more of those, and nothing tells them apart.
+                family.ghost = Some(Instant::now());
+            }
+            return Decision::Alone;
+        };
         let other = family.members.get(&session).map(|other| (other.handle.clone(), other.face.clone()));
         match other {
             Some((handle, face)) if !begins_anew => {
@@ -306,8 +375,6 @@ impl Drop for Membership {
         if family.members.remove(&self.serial).is_some() && self.leaves_ghost {
             family.ghost = Some(Instant::now());
         }
-        if family.members.is_empty() && family.ghost.is_none() {
-            state.families.remove(kin);
-        }
+        state.forget_if_empty(kin);
     }
 }

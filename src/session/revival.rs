@@ -93,8 +93,8 @@ impl Gate {
         Gate { places: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
-    /// A place. Those who are not urgent take one only if nobody waits for it.
-    async fn enter(&self, attempt: &Attempt, spread: f64) -> Option<OwnedSemaphorePermit> {
+    /// A place. Those who are not urgent take one only if nobody waits for it; those who are wait for `silence` at most.
+    async fn enter(&self, attempt: &Attempt, spread: f64, silence: Duration) -> Option<OwnedSemaphorePermit> {
         let progress = &attempt.shared;
         let mut wait = JITTER.mul_f64(spread);
         while !progress.is_urgent.load(Ordering::Relaxed) {
@@ -108,7 +108,7 @@ impl Gate {
                 }
             }
         }
-        Arc::clone(&self.places).acquire_owned().await.ok()
+        timeout(silence, Arc::clone(&self.places).acquire_owned()).await.ok()?.ok()
     }
 }
 
@@ -131,7 +131,10 @@ impl Attempt {
 
     /// Makes the session, when it is its turn.
     pub(super) async fn make(self, gate: Gate, mut plan: Plan) -> Result<Box<Revived>, Failure> {
-        let _place = gate.enter(&self, plan.spread).await;
+        // A server that hangs keeps the places: those who wait for one are not to wait for ever.
+        let silence = plan.silence;
+        let place = gate.enter(&self, plan.spread, silence).await;
+        let Some(_place) = place else { return Err(Failure::Fault(Fault::Silent(silence))) };
         self.shared.begun.store(true, Ordering::Relaxed);
         match plan.carry_out(&self.shared.given_up).await {
             Ok((answer, version, aside)) => Ok(Box::new(Revived { link: plan.link, answer, version, aside })),
@@ -176,10 +179,17 @@ impl Plan {
         if !head.status.is_success() {
             return Err(failure(head, aside).await);
         }
+        let until = Instant::now() + STEP;
         for request in self.keepsake.requests() {
-            // A server that lost what was subscribed to says so; the session stands all the same.
-            if let Err(fault) = ask(self.link.post(request.clone(), &self.headers), request, STEP, aside).await {
+            // A server that lost what was subscribed to says so; the session stands all the same, and somebody may wait for
+            // it.
+            let left = until.saturating_duration_since(Instant::now());
+            let asked = ask(self.link.post(request.clone(), &self.headers), request, left, aside).await;
+            if let Err(fault) = asked {
                 tracing::debug!(%fault, "a log level or subscription could not be restored");
+                if matches!(fault, Fault::Silent(_) | Fault::Broken(_) | Fault::Unreachable(_)) {
+                    break;
+                }
             }
         }
         Ok(())
@@ -220,8 +230,14 @@ pub(super) async fn ask(
     let asking = async {
         let head = sending.await?;
         let status = head.status.as_u16();
+        if head.challenges().next().is_some() {
+            // It speaks of the credential, whatever else its text says.
+            return Err(Fault::Unanswered { status });
+        }
         let mut replies = Replies::of(head);
         let answer = answer_in(&mut replies, id_of(request).as_ref(), status, aside).await?;
+        // A response stream that is broken off costs the session with some servers (Java).
+        let _ = timeout(TRAILING, async { while replies.next().await.is_some() {} }).await;
         Ok((status, answer))
     };
     timeout(time, asking).await.unwrap_or(Err(Fault::Silent(time)))

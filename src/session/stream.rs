@@ -19,7 +19,8 @@ use http_body::Frame;
 use tokio::time::{Instant, Sleep};
 
 use super::Closer;
-use super::outbox::{Attachment, Face, Taken};
+use super::face::{Attachment, Face, Taken};
+use super::position::Position;
 use crate::sse;
 use crate::traffic::{Client, Connection};
 
@@ -35,6 +36,8 @@ pub struct EventStream {
     source: Source,
     /// The session that was opened for this stream, where that is another one.
     home: Option<Source>,
+    /// A part of an event was taken: nothing but its rest may follow.
+    amid_event: bool,
     keep_alive: Option<KeepAlive>,
 }
 
@@ -43,6 +46,8 @@ pub struct EventStream {
 pub(super) struct Source {
     face: Face,
     attachment: Attachment,
+    /// What was taken before.
+    since: Position,
 }
 
 /// Where a stream can be told from outside to take its events from another session.
@@ -92,8 +97,15 @@ impl EventStream {
             timer: Box::pin(tokio::time::sleep(interval)),
             last_frame: Instant::now(),
         });
-        let source = Source { face, attachment };
-        EventStream { endpoint: Some(endpoint), flushes: false, line: Arc::default(), source, home: None, keep_alive }
+        EventStream {
+            endpoint: Some(endpoint),
+            flushes: false,
+            line: Arc::default(),
+            source: Source { face, attachment, since: 0 },
+            home: None,
+            amid_event: false,
+            keep_alive,
+        }
     }
 
     pub(super) fn line(&self) -> Arc<Line> {
@@ -113,9 +125,16 @@ impl EventStream {
         loop {
             if self.line.moved.swap(false, Ordering::Acquire) {
                 self.follow();
+                if self.amid_event {
+                    // The rest of that event is another's now: the client has to come again.
+                    return Poll::Ready(None);
+                }
             }
             match self.source.face.take(self.source.attachment, cx) {
-                Taken::Event(event) => return Poll::Ready(Some(event)),
+                Taken::Event(event, ends) => {
+                    self.amid_event = !ends;
+                    return Poll::Ready(Some(event));
+                }
                 // Moved between the look and the registration: nobody would wake us for it.
                 _ if self.line.moved.load(Ordering::Acquire) => {}
                 Taken::Nothing => return Poll::Pending,
@@ -149,7 +168,8 @@ impl Line {
         if switch.dropped {
             return face.detach(attachment);
         }
-        switch.lent = Some(Source { face, attachment });
+        let since = face.last_taken();
+        switch.lent = Some(Source { face, attachment, since });
         drop(switch);
         self.moved.store(true, Ordering::Release);
         home.wake_stream();
@@ -160,7 +180,7 @@ impl Line {
         let Some(lent) = lock(&self.switch).lent.take() else { return };
         self.moved.store(true, Ordering::Release);
         lent.face.wake_stream();
-        lent.face.detach(lent.attachment);
+        lent.face.undo(lent.attachment, lent.since);
     }
 }
 

@@ -11,35 +11,38 @@ use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{self, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use futures_util::stream::{Abortable, FuturesUnordered, SelectAll};
-use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use futures_util::stream::{FuturesUnordered, SelectAll};
+use futures_util::{FutureExt as _, StreamExt as _};
 use http::HeaderMap;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
-use super::budget::{Budget, Hold};
+use super::budget::Budget;
 use super::calls::{CallState, Calls, Serial, ServerRequests};
-use super::credential::{Credential, Credentials};
+use super::credential::Credentials;
+use super::delivery::Delivery;
 use super::ending::Ending;
 use super::evidence::Evidence;
-use super::keepsake::{Effect, Keepsake};
+use super::exchange::{Barrier, Errand, Outgoing, Tagged};
+use super::keepsake::Keepsake;
 use super::linger::{Merging, Presence};
-use super::loss::{Pinged, Standing};
+use super::loss::Pinged;
 use super::outbox::Outbox;
 use super::places::Place;
 use super::position::ResumeKey;
+use super::recovery::Standing;
 use super::reunion::Membership;
 use super::revival::{Failure, Revived};
 use super::timers::{Deferred, Listening};
-use super::{Closer, Context, Delivery, Refusal, SessionId, Verdict};
+use super::{Closer, Context, Refusal, SessionId, Verdict};
 use crate::drain::{Phase, Watch};
 use crate::mcp::{RequestId, RpcError, code, error_response};
-use crate::upstream::{Answer, Fault, Item, Link, Replies};
+use crate::upstream::{Answer, Fault, Link};
 
 /// Bytes of posted messages that one session may have waiting, or on their way to an upstream that does not take them.
 const MAX_INBOUND: usize = 16 << 20;
@@ -89,8 +92,10 @@ pub(super) struct Task {
     pub(super) pinging: Option<BoxFuture<'static, (u32, Pinged)>>,
     pub(super) ping_at: Instant,
     pub(super) pings: u64,
-    /// Notifications and answers of the client that were turned away as if the session were lost.
-    pub(super) held_messages: Vec<Outgoing>,
+    /// How the upstream said last that a session is lost.
+    pub(super) loss_text: String,
+    /// Notifications of the client that were turned away, by this status, as if the session were lost.
+    pub(super) held_messages: Vec<(u16, Outgoing)>,
     pub(super) handshake: Handshake,
     pub(super) credentials: Credentials,
     pub(super) listening: Listening,
@@ -152,126 +157,6 @@ pub(super) enum Handshake {
     Done,
 }
 
-/// A message on its way up.
-#[derive(Debug)]
-pub(super) struct Outgoing {
-    pub(super) kind: OutgoingKind,
-    pub(super) effect: Effect,
-    pub(super) sent: Sent,
-    /// It was turned away once for want of a session.
-    pub(super) was_replayed: bool,
-    pub(super) verdict: Option<oneshot::Sender<Verdict>>,
-}
-
-/// A message with what goes up beside it.
-#[derive(Debug)]
-pub(super) struct Sent {
-    /// Empty once it need not be kept any more.
-    pub(super) body: Bytes,
-    pub(super) headers: Arc<HeaderMap>,
-    pub(super) credential: Credential,
-    /// The memory it takes, of the session's share and of the whole.
-    holds: Option<(Hold, Arc<Hold>)>,
-}
-
-/// Larger messages are not kept for sending them again once the upstream has begun to answer: they would take the room of
-/// those that come.
-const KEPT: usize = 64 << 10;
-
-impl Sent {
-    pub(super) fn held(body: Bytes, headers: Arc<HeaderMap>, credential: Credential, holds: (Hold, Arc<Hold>)) -> Self {
-        Sent { body, headers, credential, holds: Some(holds) }
-    }
-
-    /// One that takes no room.
-    #[cfg(test)]
-    pub(super) fn new(body: Bytes, headers: Arc<HeaderMap>, budget: &Budget) -> Self {
-        let credential = Credential::of(&headers);
-        Sent { body, headers, credential, holds: Some((budget.hold(), Arc::new(budget.hold()))) }
-    }
-
-    /// Whether it could be sent again.
-    pub(super) fn is_whole(&self) -> bool {
-        !self.body.is_empty()
-    }
-
-    /// The upstream took it.
-    pub(super) fn was_taken(&mut self) {
-        if self.body.len() > KEPT {
-            self.forget();
-        }
-    }
-
-    /// It was answered.
-    pub(super) fn forget(&mut self) {
-        self.body = Bytes::new();
-        self.holds = None;
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum OutgoingKind {
-    Initialize(RequestId),
-    Request(RequestId),
-    Initialized,
-    /// A notification: those after it wait for its response head.
-    Ordered,
-    /// An answer to the server, likewise; it is nothing to any other session.
-    Answer,
-    /// `cancelled` and `progress`: nothing waits for them.
-    Loose,
-}
-
-impl OutgoingKind {
-    pub(super) fn is_request(&self) -> bool {
-        matches!(self, OutgoingKind::Initialize(_) | OutgoingKind::Request(_))
-    }
-}
-
-/// See [`Task::barrier`].
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Barrier {
-    pub(super) number: u64,
-    pub(super) until: Instant,
-}
-
-/// What an exchange is for.
-#[derive(Debug)]
-pub(super) enum Errand {
-    /// A request of the client.
-    Call { serial: Serial },
-    /// Its notification, or its answer to the server.
-    Message { barrier: Option<u64>, generation: u32, outgoing: Box<Outgoing> },
-    /// The rest of a call's stream, which broke.
-    Resume { serial: Serial },
-    /// The GET stream.
-    Listen,
-    /// Something the proxy says of its own accord.
-    Own,
-}
-
-/// What an answer that is being read belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
-    Call(Serial),
-    Listen,
-}
-
-/// An answer that is being read.
-pub(super) struct Tagged {
-    pub(super) source: Source,
-    pub(super) replies: Abortable<Replies>,
-}
-
-impl Stream for Tagged {
-    type Item = (Source, Item);
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
-        let source = self.source;
-        self.replies.poll_next_unpin(cx).map(|item| item.map(|item| (source, item)))
-    }
-}
-
 impl Task {
     pub(super) fn new(context: Arc<Context>, place: Place, ways: Ways, evidence: Evidence, outset: Outset) -> Self {
         let (drain, transport) = (context.drain.clone(), Arc::clone(&context.transport));
@@ -308,6 +193,7 @@ impl Task {
             pinging: None,
             ping_at: now,
             pings: 0,
+            loss_text: String::new(),
             held_messages: Vec::new(),
             handshake: Handshake::None,
             credentials: Credentials::default(),
@@ -335,6 +221,8 @@ impl Task {
         } else {
             self.context.books.metrics.panics.inc();
             tracing::error!(session = self.evidence.label(), "a session ended by a bug of the proxy");
+            // They may be what failed.
+            (self.revival, self.pinging) = (None, None);
             Ending::Panicked
         };
         self.finish(ending).await;
@@ -388,15 +276,20 @@ impl Task {
             return Some(Ending::Refused);
         }
         if self.unused_until.is_some_and(|until| until <= now) {
-            return Some(Ending::Unused);
+            if !self.is_lent() {
+                return Some(Ending::Unused);
+            }
+            self.unused_until = Some(now + self.context.config.unused);
         }
         if let Some(ending) = self.absence_over(now) {
             return Some(ending);
         }
         let owes_nothing = self.calls.in_flight() == 0 && self.waiting.is_empty() && self.parked.is_none();
+        let is_lent = self.phase == Phase::Closing && self.is_lent();
         match self.phase {
             Phase::Over => Some(Ending::Drained),
-            Phase::Closing if owes_nothing => Some(Ending::Drained),
+            // One whose stream is lent ends with that: what is posted to it is still to be passed on.
+            Phase::Closing if owes_nothing && !is_lent => Some(Ending::Drained),
             _ => None,
         }
     }

@@ -11,9 +11,12 @@ use tokio::time::Instant;
 use super::calls::{CallState, Serial};
 use super::credential::Credential;
 use super::ending::cancelled_notification;
+use super::exchange::{Errand, Source};
 use super::linger::Presence;
-use super::loss::{Standing, session_lost};
-use super::task::{Errand, Handshake, Source, Task};
+use super::loss::session_lost;
+use super::outbound::may_be_loss;
+use super::recovery::Standing;
+use super::task::{Handshake, Task};
 use crate::mcp::{RequestId, RpcError, code};
 use crate::upstream::{Answer, End, Fault, Replies};
 
@@ -30,8 +33,6 @@ const SHORTEST_BACKOFF: Duration = Duration::from_secs(1);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// A stream that lasted this long was a good one.
 const GOOD_STREAM: Duration = Duration::from_secs(60);
-/// Sessions open their GET streams again within so long of each other.
-const SPREAD: Duration = Duration::from_millis(500);
 /// Far enough not to matter.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 
@@ -134,7 +135,7 @@ impl Task {
         let stands = matches!(self.standing, Standing::Sound) && self.can_stand_up();
         let ping = (stands && self.pinging.is_none()).then_some(self.ping_at);
         let again = match self.standing {
-            Standing::Lost { again, .. } => Some(again),
+            Standing::Lost { again, .. } => again,
             _ => None,
         };
         let back = match self.presence {
@@ -206,7 +207,7 @@ impl Task {
         if is_sound && self.can_stand_up() && self.ping_at <= now && self.pinging.is_none() {
             self.ping();
         }
-        if matches!(self.standing, Standing::Lost { again, .. } if again <= now) {
+        if matches!(self.standing, Standing::Lost { again: Some(again), .. } if again <= now) {
             self.stand_up(false);
         }
         if let Listening::Closed { past, until, last_id } = &self.listening
@@ -262,7 +263,7 @@ impl Task {
         let Listening::Opening { past, last_id, credential, .. } = &self.listening else { return };
         let (past, last_id) = (*past, last_id.clone());
         match answer {
-            Ok(answer) if answer.rejects_credential() => {
+            Ok(answer) if answer.rejects_credential() && !(past.worked && may_be_loss(&answer)) => {
                 tracing::debug!(status = answer.status.as_u16(), "the credential does not open the GET stream");
                 self.listening = Listening::Barred { past, last_id, credential: credential.clone() };
                 self.listen_under_another_credential();
@@ -316,7 +317,9 @@ impl Task {
     fn listen_later(&mut self, past: Past, retry: Option<Duration>, last_id: Option<HeaderValue>) {
         let backoff = SHORTEST_BACKOFF.saturating_mul(1 << past.attempt.min(5)).min(LONGEST_BACKOFF);
         // A short `retry` is no leave to spin on a server that ends the stream at once.
-        let wait = retry.unwrap_or_default().max(backoff).min(LONGEST_BACKOFF) + SPREAD.mul_f64(self.spread());
+        let wait = retry.unwrap_or_default().max(backoff).min(LONGEST_BACKOFF);
+        // And up to half as long again: a server that is back must not see all sessions at once.
+        let wait = wait + wait.mul_f64(self.spread() / 2.0);
         let past = Past { attempt: past.attempt + 1, ..past };
         self.listening = Listening::Closed { past, until: Instant::now() + wait, last_id };
     }

@@ -22,7 +22,7 @@ pub use identity::{Client, ClientInfo, Identity, IdentitySource, Principal};
 pub use pseudonym::{AddressForm, Pseudonyms};
 pub use record::{
     Client as ClientRecord, Connect, Connection, End, Engagement, Heartbeat, Identify, Record, Refused, Start, Stop,
-    Use,
+    Survival, Use,
 };
 pub use writer::{Health, Target};
 

@@ -97,6 +97,53 @@ pub struct Stop {
     /// Records lost since `proxy.start`.
     #[serde(rename = "log.lost")]
     pub lost: u64,
+    /// What happened since `proxy.start`.
+    #[serde(flatten)]
+    pub survival: Survival,
+}
+
+/// What sessions went through since `proxy.start`, and what was done about it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Survival {
+    /// Streams that named their last event and got their session back.
+    #[serde(rename = "streams.resumed")]
+    pub streams_resumed: u64,
+    /// Streams that came back without a word and got the one session that could be meant.
+    #[serde(rename = "streams.adopted")]
+    pub streams_adopted: u64,
+    /// Handshakes made for clients that came back without one.
+    #[serde(rename = "handshakes.made")]
+    pub handshakes_made: u64,
+    /// Sessions that the upstream had lost.
+    #[serde(rename = "upstream.sessions.lost")]
+    pub upstream_sessions_lost: u64,
+    /// Sessions opened upstream in their place, or for clients without a handshake.
+    #[serde(rename = "upstream.sessions.revived")]
+    pub upstream_sessions_revived: u64,
+    /// Attempts at that which failed.
+    #[serde(rename = "upstream.revivals.failed")]
+    pub revivals_failed: u64,
+    /// Requests that were turned away for want of a session and sent again in the next.
+    #[serde(rename = "messages.replayed")]
+    pub messages_replayed: u64,
+    /// Streams of calls that broke and were asked for again.
+    #[serde(rename = "upstream.streams.resumed")]
+    pub upstream_streams_resumed: u64,
+    /// Exchanges with the upstream that failed, or were answered by 5xx.
+    #[serde(rename = "upstream.failures")]
+    pub upstream_failures: u64,
+    /// Errors made by the proxy.
+    #[serde(rename = "errors")]
+    pub errors: u64,
+    /// Messages that no client was there to take.
+    #[serde(rename = "undelivered")]
+    pub undelivered: u64,
+    /// Clients that had stopped reading.
+    #[serde(rename = "slow_consumers")]
+    pub slow_consumers: u64,
+    /// Sessions ended by a bug of the proxy.
+    #[serde(rename = "panics")]
+    pub panics: u64,
 }
 
 /// The process lives.
@@ -105,6 +152,9 @@ pub struct Heartbeat {
     /// Sessions open now.
     #[serde(rename = "sessions.active")]
     pub active: i64,
+    /// Those of them that wait for their client to come back.
+    #[serde(rename = "sessions.lingering")]
+    pub lingering: i64,
     /// Sessions opened since start.
     #[serde(rename = "sessions.opened")]
     pub opened: u64,
@@ -123,6 +173,9 @@ pub struct Heartbeat {
     /// By how much the wall clock was set since the last heartbeat, in seconds; 0 when it was not.
     #[serde(rename = "clock.step_s")]
     pub clock_step_s: f64,
+    /// What happened since start.
+    #[serde(flatten)]
+    pub survival: Survival,
 }
 
 /// What every `legacy.*` record says of its client, so that any piece of the log stands alone.

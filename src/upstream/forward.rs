@@ -80,19 +80,19 @@ pub struct Hop {
 /// The headers that go up with a client's message, without those of the transport.
 #[must_use]
 pub fn forwarded_headers(request: &HeaderMap, hop: &Hop) -> HeaderMap {
-    let named_by_connection: Vec<&str> = request
+    // As bytes: one that is no text must not hide the names beside it.
+    let named_by_connection: Vec<&[u8]> = request
         .get_all(header::CONNECTION)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
         .collect();
     let passes = |name: &HeaderName| {
         !DROPPED.contains(name)
             && !DROPPED_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
             && !name.as_str().contains('_')
             && !mcp::is_protocol_header(name)
-            && !named_by_connection.iter().any(|named| named.eq_ignore_ascii_case(name.as_str()))
+            && !named_by_connection.iter().any(|named| named.eq_ignore_ascii_case(name.as_str().as_bytes()))
     };
     let mut headers = HeaderMap::with_capacity(request.keys_len() + 4);
     for (name, value) in request {
@@ -191,6 +191,17 @@ mod tests {
         let mut names: Vec<&str> = sent.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"]);
+    }
+
+    #[test]
+    fn name_beside_bytes_that_are_no_text_is_still_named_by_connection() {
+        let named = HeaderValue::from_bytes(b"x-named, \xe9").expect("obs-text");
+        let request = HeaderMap::from_iter([
+            (header::CONNECTION, named),
+            (HeaderName::from_static("x-named"), HeaderValue::from_static("1")),
+        ]);
+        let hop = Hop { client: "192.0.2.7".parse().expect("an address"), host: None, proto: "http" };
+        assert!(!forwarded_headers(&request, &hop).contains_key("x-named"));
     }
 
     #[test]

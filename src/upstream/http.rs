@@ -15,6 +15,7 @@ use futures_util::Stream;
 use http_body::Body as _;
 use reqwest::Url;
 
+use super::resolver::Resolver;
 use super::{Answer, Exchange, Fault, Sending, Transport};
 use crate::mcp;
 
@@ -100,6 +101,7 @@ impl HttpTransport {
             .retry(reqwest::retry::never())
             .no_proxy()
             .referer(false)
+            .dns_resolver(Resolver::new())
             .connect_timeout(config.connect_timeout)
             .pool_idle_timeout(POOL_IDLE)
             .tcp_nodelay(true)

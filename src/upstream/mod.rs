@@ -8,6 +8,7 @@ mod fault;
 mod forward;
 mod http;
 mod replies;
+mod resolver;
 mod session_era;
 mod transport;
 

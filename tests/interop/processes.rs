@@ -95,7 +95,7 @@ impl Drop for Proxy {
 }
 
 /// The first line that `find` takes something from; the rest of the output is read and dropped, so that nobody blocks.
-fn wait_for(
+pub(crate) fn wait_for(
     output: impl std::io::Read + Send + 'static,
     find: impl Fn(&str) -> Option<String> + Send + 'static,
 ) -> String {

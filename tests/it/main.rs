@@ -21,5 +21,6 @@ mod session;
 mod sessions;
 mod simulation;
 mod support;
+mod survival;
 mod time;
 mod upstream_options;

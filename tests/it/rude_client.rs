@@ -175,8 +175,12 @@ async fn posts_beyond_the_memory_of_the_proxy_are_refused_and_taken_again_later(
     assert_eq!(modest.answer(2).await["error"]["data"]["reason"], "proxy_memory");
     modest.call(3, "echo", json!({"text": "small ones always pass"})).await;
     assert!(modest.answer(3).await["result"].is_object());
-    drop(greedy);
-    proxy.logged("legacy.end", 3).await;
+    // Nobody new is taken in while those who are here have so little left.
+    let mut late = proxy.client().await;
+    let refused = late.initialize().await;
+    assert!(refused["error"]["message"].as_str().expect("a text").contains("--memory"), "{refused}");
+    drop((greedy, late));
+    proxy.logged("legacy.end", 4).await;
     modest.call(4, "echo", large).await;
     assert!(modest.answer(4).await["result"].is_object());
     drop(modest);

@@ -61,7 +61,7 @@ fn arrival() -> Arrival {
 /// A stream that comes to the session, after `position`.
 fn another(outbox: &Outbox, position: Option<u64>) -> Option<EventStream> {
     let face = outbox.face();
-    let attachment = face.attach(position, arrival())?;
+    let attachment = face.attach(position, arrival()).ok()?;
     Some(EventStream::new(Bytes::from_static(b"endpoint"), face, attachment, None))
 }
 
@@ -265,6 +265,11 @@ async fn what_was_taken_long_ago_is_not_kept_and_is_counted_when_it_is_asked_for
     next(&mut stream).await.expect("the endpoint");
     assert_eq!(message(&mut stream).await.as_deref(), Some("3"));
     assert_eq!(outbox.take_arrivals()[0].lost, 2);
+    next(&mut stream).await;
+    drop(stream);
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    drop(another(&outbox, Some(1)).expect("the session"));
+    assert_eq!(outbox.take_arrivals()[0].lost, 1, "the second is not kept, the third is");
 }
 
 #[tokio::test]
@@ -298,11 +303,26 @@ async fn lent_stream_takes_the_events_of_another_session_until_it_is_taken_back(
     stream.line().take_back();
     assert_eq!(message(&mut stream).await.as_deref(), Some("of its own"));
     other.client_gone().await;
-    assert_eq!(other.len(), 1);
+    assert_eq!(other.len(), 2, "what was taken meanwhile is owed to the one it was meant for");
 
     let attachment = other.face().attach(None, arrival()).expect("the session");
     stream.line().lend(&home.face(), other.face(), attachment);
     drop(stream);
     home.client_gone().await;
     other.client_gone().await;
+}
+
+#[tokio::test]
+async fn stream_that_is_taken_back_amid_an_event_ends() {
+    let (home, mut stream) = pair(10 * PIECE);
+    let (other, gone) = pair(10 * PIECE);
+    drop(gone);
+    assert!(other.try_push(&Bytes::from(vec![b'x'; 3 * PIECE])));
+    let attachment = other.face().attach(None, arrival()).expect("the session");
+    stream.line().lend(&home.face(), other.face(), attachment);
+    next(&mut stream).await.expect("a part of the event");
+    home.push(&text("of its own"));
+    stream.line().take_back();
+    assert_eq!(next(&mut stream).await, None, "nothing may follow but the rest of the event");
+    assert_eq!((home.len(), other.len()), (1, 1));
 }

@@ -1,4 +1,5 @@
-//! Streams of calls that end early and named an event: they are asked for again, once.
+//! Streams of calls that end early and named an event: they are asked for again, once, or until the answer where the server
+//! means to be polled.
 //!
 //! The trap: a `tools/call` may have run. What is sent again is a `GET` with `Last-Event-ID`, never the call.
 
@@ -170,4 +171,55 @@ async fn stream_with_garbage_in_it_is_resumed() {
     let mut stage = halved(end, || vec![stream_head(), chunk(event(&answer("101"))), last_chunk()]).await;
     assert!(stage.ask_for_all().await[1]["result"].is_object());
     stage.end().await;
+}
+
+/// MCP 2025-11-25: a server may end a call's stream again and again, and is asked again each time after `retry`, for as long
+/// as the call may take.
+#[tokio::test]
+async fn stream_that_the_server_closes_to_be_polled_is_asked_for_until_the_answer() {
+    let turn = std::sync::atomic::AtomicUsize::new(0);
+    let mut stage = Stage::open(move |got| {
+        if got.calls("rude") {
+            return Some(vec![stream_head(), chunk("id: e1\nretry: 10\ndata: \n\n"), last_chunk()]);
+        }
+        let number = resumes(got).then(|| turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed))?;
+        let mut script = vec![stream_head()];
+        if number == 7 {
+            script.push(chunk(event(&answer("101"))));
+        }
+        script.push(last_chunk());
+        Some(script)
+    })
+    .await;
+    let answered = stage.ask_for_all().await;
+    assert_eq!(answered.len(), 1, "{answered:?}");
+    assert_eq!(answered[0]["result"]["ok"], "é");
+    stage.still_works().await;
+    let upstream = stage.end().await;
+    assert_eq!(upstream.count(|got| got.calls("rude")), 1);
+    let asked: Vec<_> = upstream.got().into_iter().filter(resumes).collect();
+    assert_eq!(asked.len(), 8);
+    assert!(asked.iter().all(|got| got.header("last-event-id").as_deref() == Some("e1")));
+}
+
+/// A server that is down for a moment has its events still.
+#[tokio::test]
+async fn stream_is_asked_for_again_when_the_server_is_back() {
+    let turn = std::sync::atomic::AtomicUsize::new(0);
+    let mut stage = Stage::open(move |got| {
+        if got.calls("rude") {
+            return Some(half(vec![Step::Reset]));
+        }
+        let number = resumes(got).then(|| turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed))?;
+        Some(match number {
+            0 => vec![reply(503, &[], "starting")],
+            1 => vec![Step::Close],
+            _ => vec![stream_head(), chunk(event(&answer("101"))), last_chunk()],
+        })
+    })
+    .await;
+    let messages = stage.ask_for_all().await;
+    assert_eq!(messages[1]["result"]["ok"], "é");
+    stage.still_works().await;
+    assert_eq!(stage.end().await.count(resumes), 3);
 }

@@ -14,6 +14,13 @@ pub(crate) struct Posted {
     pub(crate) body: String,
 }
 
+/// What a client has left that lost its stream.
+#[derive(Debug, Clone)]
+pub(crate) struct Lost {
+    pub(crate) endpoint: String,
+    pub(crate) last_event_id: Option<String>,
+}
+
 /// An open stream and where it is posted to.
 pub(crate) struct LegacyClient {
     http: Client,
@@ -49,6 +56,19 @@ impl LegacyClient {
         assert_eq!(endpoint.kind.as_deref(), Some(&b"endpoint"[..]));
         client.endpoint = String::from_utf8(endpoint.data.to_vec()).expect("utf-8");
         client
+    }
+
+    /// The id of the last event that came.
+    pub(crate) fn last_event_id(&self) -> String {
+        String::from_utf8(self.decoder.last_id().expect("an event with an id").to_vec()).expect("utf-8")
+    }
+
+    /// Loses its stream, as when the network breaks; what it may post to stays.
+    pub(crate) fn lose_stream(self) -> Lost {
+        Lost {
+            endpoint: self.endpoint.clone(),
+            last_event_id: self.decoder.last_id().map(|id| String::from_utf8_lossy(id).into_owned()),
+        }
     }
 
     pub(crate) fn stream_headers(&self) -> &reqwest::header::HeaderMap {

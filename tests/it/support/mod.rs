@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-pub(crate) use client::LegacyClient;
+pub(crate) use client::{LegacyClient, Lost};
 pub(crate) use proxy::Proxy;
-pub(crate) use upstream::{Behaviour, FLOOD, FakeUpstream, Way};
+pub(crate) use upstream::{Behaviour, Disguise, FLOOD, FakeUpstream, Seen, Way};
 pub(crate) use wire::{RawClient, post};
 
 /// Longer than anything here may take; a test that waits this long has failed.

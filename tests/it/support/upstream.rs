@@ -1,7 +1,7 @@
 //! A Streamable HTTP server of the session era that does as it is told.
 //!
 //! Its tools are what the tests need: `echo`, `progress`, `ask` (a request to the client in the middle of the call),
-//! `hang` (until cancelled), `flood` (32 MB of log messages), `quit` (the stream ends without an answer), `stray` (an answer with another id first).
+//! `hang` (until cancelled), `browse` (an error that speaks of another session), `flood` (32 MB of log messages), `quit` (the stream ends without an answer), `stray` (an answer with another id first).
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -50,9 +50,64 @@ pub(crate) struct Seen {
     pub(crate) body: Value,
 }
 
+/// How a server says that it does not know a session (UPSTREAMS A.1 and A.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Disguise {
+    /// 404 and a text: Go, rmcp, mcp-go.
+    NotFound,
+    /// 404 and a JSON-RPC error with a null id: TypeScript, Cloudflare.
+    NotFoundRpc,
+    /// 404 and one with the request's id: C#.
+    NotFoundWithId,
+    /// 400 and one without an id: server-everything.
+    BadRequest,
+    /// 401 and a text: old rmcp.
+    Unauthorized,
+    /// 200 and an error.
+    Ok,
+}
+
+impl Disguise {
+    pub(crate) const ALL: [Disguise; 6] = [
+        Disguise::NotFound,
+        Disguise::NotFoundRpc,
+        Disguise::NotFoundWithId,
+        Disguise::BadRequest,
+        Disguise::Unauthorized,
+        Disguise::Ok,
+    ];
+
+    fn answer(self, id: &Value) -> Response<Body> {
+        let error = |code: i64, text: &str| json!({"code": code, "message": text});
+        let json = |status, message: Value| whole(status, "application/json", message.to_string());
+        let not_found = error(-32001, "Session not found");
+        match self {
+            Disguise::NotFound => whole(404, "text/plain", "session not found"),
+            Disguise::NotFoundRpc => json(404, json!({"jsonrpc": "2.0", "id": null, "error": not_found})),
+            Disguise::NotFoundWithId => json(404, json!({"jsonrpc": "2.0", "id": id, "error": not_found})),
+            Disguise::BadRequest => {
+                let text = "Bad Request: No valid session ID provided";
+                json(400, json!({"jsonrpc": "2.0", "error": error(-32000, text)}))
+            }
+            Disguise::Unauthorized => whole(401, "text/plain", "Unauthorized: Session not found"),
+            Disguise::Ok => json(200, json!({"jsonrpc": "2.0", "id": id, "error": not_found})),
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
     seen: Vec<Seen>,
+    /// The sessions that were opened.
+    sessions: Vec<String>,
+    /// Those that are not known any more, and how that is said.
+    forgotten: HashMap<String, Disguise>,
+    /// `initialize` is turned away with this status.
+    closed: Option<u16>,
+    /// A credential that is no good any more.
+    expired: Option<&'static str>,
+    /// Tools that ran, with their arguments.
+    ran: Vec<Value>,
     /// The open GET stream of each session.
     listeners: HashMap<String, mpsc::Sender<Bytes>>,
     /// Answers to our requests, awaited by tools.
@@ -168,8 +223,70 @@ impl FakeUpstream {
     /// Sends `message` on the GET stream of the only session.
     pub(crate) async fn push(&self, message: &Value) {
         self.wait_for("the GET stream", |seen| seen.method == Method::GET).await;
-        let listener = self.shared.state().listeners.values().next().cloned().expect("a GET stream");
+        let listener = {
+            let state = self.shared.state();
+            let known = state.sessions.iter().find_map(|session| state.listeners.get(session)).cloned();
+            known.expect("a GET stream")
+        };
         listener.send(event(message)).await.expect("an open GET stream");
+    }
+
+    /// Forgets all sessions. Running calls go on, as in a server that evicts sessions.
+    pub(crate) fn forget(&self, disguise: Disguise) {
+        self.forget_quietly(disguise);
+        self.shared.state().listeners.clear();
+    }
+
+    /// The same, and the open GET streams stay open.
+    pub(crate) fn forget_quietly(&self, disguise: Disguise) {
+        let mut state = self.shared.state();
+        let sessions = std::mem::take(&mut state.sessions);
+        state.forgotten.extend(sessions.into_iter().map(|session| (session, disguise)));
+    }
+
+    /// Waits until a session that is known has its GET stream.
+    pub(crate) async fn wait_for_listener(&self) {
+        let mut changes = self.shared.count.subscribe();
+        let is_there = || {
+            let state = self.shared.state();
+            state.sessions.iter().any(|session| state.listeners.contains_key(session))
+        };
+        within("the GET stream of the session", async {
+            while !is_there() {
+                changes.changed().await.expect("the server lives");
+            }
+        })
+        .await;
+    }
+
+    /// Answers 401 to this credential from now on, as middleware does: without a challenge.
+    pub(crate) fn expire(&self, credential: &'static str) {
+        self.shared.state().expired = Some(credential);
+    }
+
+    /// Turns every `initialize` away with `status`, or takes them again.
+    pub(crate) fn close(&self, status: Option<u16>) {
+        self.shared.state().closed = status;
+    }
+
+    /// The parameters of the tools that ran, in order.
+    pub(crate) fn ran(&self) -> Vec<Value> {
+        self.shared.state().ran.clone()
+    }
+
+    /// Waits until `count` requests are there that `wanted` picks.
+    pub(crate) async fn wait_for_several(&self, what: &str, count: usize, wanted: impl Fn(&Seen) -> bool) -> Vec<Seen> {
+        let mut changes = self.shared.count.subscribe();
+        within(what, async {
+            loop {
+                let found: Vec<Seen> = self.seen().into_iter().filter(&wanted).collect();
+                if found.len() >= count {
+                    return found;
+                }
+                changes.changed().await.expect("the server lives");
+            }
+        })
+        .await
     }
 
     /// Bytes that `flood` got rid of so far.
@@ -262,6 +379,11 @@ async fn respond(shared: &Arc<Shared>, seen: &Seen, session: Option<String>) -> 
         answer.headers_mut().insert("www-authenticate", challenge);
         return answer;
     }
+    if sent.is_some() && sent == shared.state().expired {
+        let error = json!({"code": -32001, "message": "invalid token"});
+        let body = json!({"jsonrpc": "2.0", "id": null, "error": error});
+        return whole(401, "application/json", body.to_string());
+    }
     let is_initialize = seen.body["method"] == "initialize";
     if behaviour.sessions && session.is_none() && !is_initialize {
         return whole(
@@ -269,6 +391,15 @@ async fn respond(shared: &Arc<Shared>, seen: &Seen, session: Option<String>) -> 
             "application/json",
             r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"no session"}}"#,
         );
+    }
+    if let Some(status) = shared.state().closed.filter(|_| is_initialize) {
+        let mut answer = whole(status, "text/plain", "closed");
+        answer.headers_mut().insert("retry-after", "7".parse().expect("a header"));
+        return answer;
+    }
+    let disguise = session.as_ref().and_then(|session| shared.state().forgotten.get(session).copied());
+    if let Some(disguise) = disguise {
+        return disguise.answer(&seen.body["id"]);
     }
     match seen.method {
         Method::GET if behaviour.sessions => {
@@ -298,7 +429,12 @@ async fn respond(shared: &Arc<Shared>, seen: &Seen, session: Option<String>) -> 
                 document(events).await
             };
             if is_initialize && behaviour.sessions {
-                let id = format!("upstream-session-{}", shared.state().seen.len());
+                let id = {
+                    let mut state = shared.state();
+                    let id = format!("upstream-session-{}", state.seen.len());
+                    state.sessions.push(id.clone());
+                    id
+                };
                 answer.headers_mut().insert("mcp-session-id", id.parse().expect("a header"));
             }
             answer
@@ -322,11 +458,15 @@ async fn document(mut events: mpsc::Receiver<Bytes>) -> Response<Body> {
 async fn run(shared: Arc<Shared>, request: Value, events: mpsc::Sender<Bytes>) {
     let id = request["id"].clone();
     let params = &request["params"];
+    if request["method"] == "tools/call" {
+        shared.state().ran.push(params.clone());
+    }
     let result = match request["method"].as_str().unwrap_or_default() {
-        "initialize" => json!({"protocolVersion": params["protocolVersion"], "capabilities": {"tools": {}},
+        "initialize" => json!({"protocolVersion": params["protocolVersion"],
+            "capabilities": {"tools": {"listChanged": true}, "logging": {}, "resources": {"subscribe": true}},
             "serverInfo": {"name": "fake", "version": "1"}}),
         "tools/list" => json!({"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]}),
-        "ping" => json!({}),
+        "ping" | "logging/setLevel" | "resources/subscribe" | "resources/unsubscribe" => json!({}),
         "tools/call" => match params["name"].as_str().unwrap_or_default() {
             "echo" => json!({"content": [{"type": "text", "text": params["arguments"]["text"]}]}),
             "progress" => {
@@ -344,6 +484,11 @@ async fn run(shared: Arc<Shared>, request: Value, events: mpsc::Sender<Bytes>) {
             }
             "hang" => return events.closed().await,
             "quit" => return,
+            "browse" => {
+                let error = json!({"code": -32000, "message": "the browser session was not found"});
+                let _ = events.send(event(&json!({"jsonrpc": "2.0", "id": id, "error": error}))).await;
+                return;
+            }
             "flood" => {
                 let pad = "x".repeat(64 << 10);
                 let note = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"data": pad}});

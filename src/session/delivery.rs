@@ -1,0 +1,120 @@
+//! How what was posted gets into a session, and what becomes of the POST.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::{Credential, Hold, Rejection, Sessions};
+use crate::mcp::{Message, RequestId, RpcError};
+
+/// How long a session may take to make room for what was posted to it under another name.
+const FORWARD: Duration = Duration::from_secs(5);
+
+/// The way into a session.
+#[derive(Debug, Clone)]
+pub(super) struct Handle {
+    pub(super) inbox: mpsc::Sender<Delivery>,
+}
+
+/// One message on its way into a session.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    /// What was posted.
+    pub payload: Payload,
+    /// The headers that go up with it.
+    pub headers: Arc<HeaderMap>,
+    /// What it authenticates with.
+    pub credential: Credential,
+    /// The memory it takes.
+    pub hold: Arc<Hold>,
+    /// Told what becomes of the POST; none for the later messages of a batch.
+    pub verdict: Option<oneshot::Sender<Verdict>>,
+}
+
+/// What was posted.
+#[derive(Debug)]
+pub enum Payload {
+    /// A message.
+    Message(Message),
+    /// A request that cannot be read, but whose id was found: it is owed an error.
+    UnreadableRequest(RequestId, RpcError),
+    /// An answer to a server's request that cannot be read: the server is owed an error.
+    UnreadableResponse(RequestId, RpcError),
+}
+
+/// What a POST is answered with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// 202: the message is in hand; whatever becomes of it shows on the stream.
+    Accepted,
+    /// The upstream turned the credential down.
+    Rejected(Rejection),
+    /// 503: the session takes no more messages now, and this one has no id to answer under.
+    Busy,
+    /// 404: there is no such session any more.
+    Gone,
+}
+
+impl Handle {
+    /// Hands on what was posted to another session. If this one is over, so is whatever was posted to it.
+    pub(super) async fn forward(&self, delivery: Delivery) {
+        match timeout(FORWARD, self.inbox.reserve()).await {
+            Ok(Ok(place)) => place.send(delivery),
+            _ => {
+                if let Some(verdict) = delivery.verdict {
+                    let _ = verdict.send(Verdict::Gone);
+                }
+            }
+        }
+    }
+}
+
+impl Sessions {
+    /// Hands messages of one POST to the session named `id`, in order, and waits for the verdict: at once where the
+    /// credential is known to be good, else until the upstream's response head is in, 2 s at most (WIRE, POST 2).
+    pub async fn deliver(
+        &self,
+        id: &str,
+        payloads: Vec<Payload>,
+        headers: HeaderMap,
+        credential: Credential,
+        hold: Hold,
+    ) -> Verdict {
+        let Some(mut handle) = self.find(id) else { return Verdict::Gone };
+        let deadline = Instant::now() + self.context.config.verdict;
+        let (headers, hold) = (Arc::new(headers), Arc::new(hold));
+        let (sender, verdict) = oneshot::channel();
+        let mut sender = Some(sender);
+        for payload in payloads {
+            let delivery = Delivery {
+                payload,
+                headers: Arc::clone(&headers),
+                credential: credential.clone(),
+                hold: Arc::clone(&hold),
+                verdict: sender.take(),
+            };
+            match timeout_at(deadline, handle.inbox.send(delivery)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(refused)) => {
+                    // It may have turned out to be another session since it was looked up.
+                    match self.find(id).filter(|other| !other.inbox.same_channel(&handle.inbox)) {
+                        Some(other) => handle = other,
+                        None => return Verdict::Gone,
+                    }
+                    if !matches!(timeout_at(deadline, handle.inbox.send(refused.0)).await, Ok(Ok(()))) {
+                        return Verdict::Gone;
+                    }
+                }
+                Err(_) => return Verdict::Busy,
+            }
+        }
+        match timeout_at(deadline, verdict).await {
+            Ok(Ok(verdict)) => verdict,
+            Ok(Err(_)) => Verdict::Gone,
+            Err(_) => Verdict::Accepted,
+        }
+    }
+}

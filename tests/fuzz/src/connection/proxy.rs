@@ -1,0 +1,103 @@
+//! The proxy in this process, with limits that short inputs can reach.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use http::HeaderName;
+use sse_sunset::drain::{Drain, Tasks, Watch};
+use sse_sunset::front::{self, AllowedHost, Front, Guard, TrustedProxies};
+use sse_sunset::metrics::Metrics;
+use sse_sunset::net::{self, Limits};
+use sse_sunset::session::{self, Books, Sessions};
+use sse_sunset::traffic::{AddressForm, Log, Pseudonyms, Target};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::upstream::Upstream;
+
+/// One log for all runs: each has a thread of its own.
+static BOOKS: LazyLock<Books> = LazyLock::new(|| Books {
+    log: Log::open(Target::File("/dev/null".into()), "fuzz".into()).expect("there is always room in it"),
+    pseudonyms: Arc::new(Pseudonyms::ephemeral(AddressForm::Hmac)),
+    metrics: Arc::default(),
+});
+
+pub(super) struct Proxy {
+    listener: TcpListener,
+    front: Front,
+    sessions: Sessions,
+    tasks: Tasks,
+    connections: Tasks,
+    watch: Watch,
+    /// While it is there, the process lives.
+    _drain: Drain,
+}
+
+impl Proxy {
+    pub(super) fn start() -> Self {
+        let listener = net::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+        let (drain, watch) = Drain::new();
+        let (tasks, connections) = (Tasks::default(), Tasks::default());
+        // The books are shared by runs, the numbers of each are its own.
+        let books = Books { metrics: Arc::new(Metrics::default()), ..BOOKS.clone() };
+        let sessions = Sessions::new(session_config(), Arc::new(Upstream), books.clone(), tasks.clone(), watch.clone());
+        let front = Front::new(front_config(), sessions.clone(), books, watch.clone());
+        Proxy { listener, front, sessions, tasks, connections, watch, _drain: drain }
+    }
+
+    /// A client's end of a connection that is served.
+    pub(super) async fn connect(&self) -> TcpStream {
+        let address = self.listener.local_addr().expect("an open socket");
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), self.listener.accept());
+        let (stream, peer) = accepted.expect("a connection");
+        let front = self.front.clone();
+        self.connections.spawn(net::serve(
+            stream,
+            peer,
+            Limits::default(),
+            self.watch.clone(),
+            move |request, peer| {
+                let front = front.clone();
+                async move { front.answer(request, peer).await }
+            },
+        ));
+        client.expect("a connection")
+    }
+
+    /// Waits for the end of everything.
+    pub(super) async fn ended(self) {
+        self.connections.ended().await;
+        self.tasks.ended().await;
+        assert!(self.sessions.is_empty(), "a session without a task");
+    }
+}
+
+fn front_config() -> front::Config {
+    let hosts = vec![AllowedHost::Name("mcp.example.com".into())];
+    front::Config {
+        sse_path: "/sse".into(),
+        messages_path: "/messages".into(),
+        public_path: String::new(),
+        max_body: 512,
+        body_time: Duration::from_secs(30),
+        guard: Guard::new(hosts, vec!["https://app.example.com".into()], true),
+        cors_headers: vec![HeaderName::from_static("x-app")],
+        no_keep_alive: vec!["Java-http-client/17".into()],
+        trusted: TrustedProxies(vec!["127.0.0.0/8".parse().expect("a network")]),
+        identity_header: Some(HeaderName::from_static("x-team")),
+    }
+}
+
+fn session_config() -> session::Config {
+    session::Config {
+        max_sessions: 2,
+        max_in_flight: 2,
+        max_waiting: 2,
+        outbox_bytes: 4096,
+        memory: 16 << 10,
+        // While bytes wait behind a request, hyper does not see its client go; a stream without comments then lives as
+        // long as an unused one may.
+        unused: Duration::from_secs(600),
+        ..session::Config::default()
+    }
+}
