@@ -93,14 +93,16 @@ impl Credentials {
         }
     }
 
-    /// The upstream took a message (2xx) that came with these headers. Returns whether it took another before.
+    /// The upstream took a message (2xx) that came with these headers. Returns whether what it took before was
+    /// another, or was turned down since.
     pub(super) fn accept(&mut self, credential: &Credential, headers: &Arc<HeaderMap>) -> bool {
-        if self.rejected.as_ref().is_some_and(|(rejected, _)| rejected == credential) {
+        let was_rejected = self.rejected.as_ref().is_some_and(|(rejected, _)| rejected == credential);
+        if was_rejected {
             self.rejected = None;
         }
         let is_new = self.accepted.as_ref().is_none_or(|accepted| accepted.credential != *credential);
         self.accepted = Some(Accepted { credential: credential.clone(), headers: Arc::clone(headers) });
-        is_new
+        is_new || was_rejected
     }
 
     /// The upstream turned `credential` down. What it took last is kept all the same: what goes up of the proxy's own accord

@@ -117,19 +117,23 @@ impl Task {
         self.link.has_session() && self.handshake == Handshake::Done && self.keepsake.initialize().is_some()
     }
 
-    /// A call was turned away because its session is lost: it did not run, and is sent again.
+    /// A call was turned away because its session is lost: it did not run, and is sent again, unless its client has given it up
+    /// since.
     pub(super) fn send_again(&mut self, serial: Serial) {
-        let Some(call) = self.calls.remove(serial).filter(|call| call.state == CallState::Owed) else { return };
-        self.context.books.metrics.messages_replayed.inc();
-        let outgoing = Outgoing {
-            kind: OutgoingKind::Request(call.id),
-            effect: call.effect,
-            sent: call.sent,
-            was_replayed: true,
-            verdict: call.verdict,
-        };
-        self.put_in_front(outgoing);
-        if call.generation == self.generation {
+        let Some(call) = self.calls.remove(serial) else { return };
+        let generation = call.generation;
+        if call.state == CallState::Owed {
+            self.context.books.metrics.messages_replayed.inc();
+            let outgoing = Outgoing {
+                kind: OutgoingKind::Request(call.id),
+                effect: call.effect,
+                sent: call.sent,
+                was_replayed: true,
+                verdict: call.verdict,
+            };
+            self.put_in_front(outgoing);
+        }
+        if generation == self.generation {
             self.lose_session();
         }
     }

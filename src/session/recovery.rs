@@ -16,8 +16,6 @@ use super::task::{Handshake, Task};
 use crate::mcp::{RpcError, code};
 use crate::upstream::{Fault, Item, Link};
 
-/// The golden ratio's part after the point, of 2^32.
-const GOLDEN: u32 = 0x9E37_79B9;
 /// How long `initialize` may take, of which the client knows nothing.
 const INITIALIZE: Duration = Duration::from_secs(60);
 /// How long calls of the lost session that the upstream has not even begun to answer may still be turned away by it, so that
@@ -26,6 +24,8 @@ const STRAGGLERS: Duration = Duration::from_secs(5);
 /// Bounds of the wait before an idle session tries again.
 const SHORTEST_BACKOFF: Duration = Duration::from_secs(1);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+/// The golden ratio's part after the point, of 2^32.
+const GOLDEN: u32 = 0x9E37_79B9;
 /// The version of a handshake for a client of which none is known (MCP 2024-11-05 is the last with HTTP+SSE), and the newest
 /// of the session era.
 const OLDEST: &str = "2024-11-05";

@@ -1,6 +1,6 @@
 //! Simulated legacy clients: what they post, what they make of events, and how they come back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -84,6 +84,8 @@ struct State {
     /// By request id.
     in_flight: BTreeMap<u64, usize>,
     cancelled: BTreeMap<u64, usize>,
+    /// Ids that got the error of a 401: what is posted under them again is taken for the same request, late.
+    spent: BTreeSet<u64>,
     next_id: u64,
     /// The last note on the progress of each call, and the last notification of each upstream session.
     notes: BTreeMap<String, u64>,
@@ -131,6 +133,7 @@ impl Client {
             asks: Vec::new(),
             in_flight: BTreeMap::new(),
             cancelled: BTreeMap::new(),
+            spent: BTreeSet::new(),
             next_id: 0,
             notes: BTreeMap::new(),
             notifications: BTreeMap::new(),
@@ -362,7 +365,7 @@ impl Client {
         let mut state = self.state();
         let number = state.asks.len();
         let mut id = state.next_id;
-        while state.in_flight.contains_key(&id) || state.cancelled.contains_key(&id) {
+        while state.in_flight.contains_key(&id) || state.cancelled.contains_key(&id) || state.spent.contains(&id) {
             id += 1;
         }
         // Ids are used again once they were answered.
@@ -518,6 +521,9 @@ impl Client {
             return self.violation(&format!("an answer to nothing: {message}"));
         };
         state.asks[ask].answers += 1;
+        if message["error"]["data"]["reason"] == "unauthorized" {
+            state.spent.extend(known);
+        }
         let (method, answers) = (state.asks[ask].method, state.asks[ask].answers);
         let surely_cancelled = state.asks[ask].cancelled_surely;
         drop(state);

@@ -381,7 +381,7 @@ impl World {
             self.violation(format!("the upstream sessions {alive:?} for {sessions} sessions"));
         }
         for client in &self.clients {
-            if client.has_line() != (!client.is_over()) {
+            if client.has_line() == client.is_over() {
                 self.violation(format!("c{} ({:?}) has no stream though it would", client.name, client.habit));
             }
         }
