@@ -115,8 +115,6 @@ pub(super) struct Ask {
     cancelled_surely: bool,
     /// Its answer was on a connection that was cut.
     pub(super) lost: bool,
-    /// And the client could not say which event it had got last.
-    pub(super) lost_for_good: bool,
 }
 
 impl Client {
@@ -371,9 +369,8 @@ impl Client {
         // Ids are used again once they were answered.
         state.next_id = (id + 1) % 12;
         state.in_flight.insert(id, number);
-        let (verdict, answers, cancelled, cancelled_surely, lost, lost_for_good) =
-            (None, 0, false, false, false, false);
-        state.asks.push(Ask { method, id, verdict, answers, cancelled, cancelled_surely, lost, lost_for_good });
+        let (verdict, answers, cancelled, cancelled_surely, lost) = (None, 0, false, false, false);
+        state.asks.push(Ask { method, id, verdict, answers, cancelled, cancelled_surely, lost });
         drop(state);
         let token = token(self.name, number);
         let meta = json!({"token": token, "progressToken": token});
@@ -614,7 +611,7 @@ impl Client {
     }
 
     /// An event was on a connection that was cut.
-    pub(super) fn on_lost(&self, event: &Event, id: Option<&Bytes>) {
+    pub(super) fn on_lost(&self, event: &Event) {
         let message: Value = serde_json::from_slice(&event.data).unwrap_or_default();
         self.stage.ledger.note(|| format!("c{}: loses {:.160}", self.name, message.to_string()));
         if message["method"].is_string() {
@@ -623,8 +620,6 @@ impl Client {
         let mut state = self.state();
         let Some(ask) = message["id"].as_u64().and_then(|id| state.in_flight.get(&id).copied()) else { return };
         state.asks[ask].lost = true;
-        state.asks[ask].lost_for_good =
-            !self.habit.names_last_event() || state.renewed > 0 || !is_of_same(state.last_event_id.as_ref(), id);
     }
 
     fn touch(&self, sid: &Value, how: &str) {
@@ -642,10 +637,4 @@ impl Client {
     fn violation(&self, what: &str) {
         self.stage.ledger.violation(format!("c{} ({:?}) got {what}", self.name, self.habit));
     }
-}
-
-/// Whether the client will name the session of the event `lost`.
-fn is_of_same(last: Option<&HeaderValue>, lost: Option<&Bytes>) -> bool {
-    let key = |id: &[u8]| id.split(|byte| *byte == b'-').next().map(<[u8]>::to_vec);
-    last.zip(lost).is_some_and(|(last, lost)| key(last.as_bytes()) == key(lost))
 }

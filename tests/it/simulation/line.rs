@@ -134,6 +134,6 @@ fn take(client: &Arc<Client>, line: &Arc<Line>, decoder: &mut Decoder, pipe: &mu
     decoder.feed(&chunk);
     while let Some(event) = decoder.next_event().expect("no event is that large") {
         let id = decoder.last_id().cloned();
-        if arrives { client.on_event(line, &event, id) } else { client.on_lost(&event, id.as_ref()) }
+        if arrives { client.on_event(line, &event, id) } else { client.on_lost(&event) }
     }
 }

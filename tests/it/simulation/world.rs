@@ -409,7 +409,8 @@ impl World {
         for (client, undelivered) in self.clients.iter().zip(undelivered) {
             let asks = client.asks();
             let owed = asks.iter().enumerate().filter(|(_, ask)| {
-                let excused = ask.lost_for_good || (ask.lost && (*undelivered > 0 || client.is_over()));
+                // What a stream took is the client's, unless it comes back in time to say that it is not.
+                let excused = ask.lost;
                 ask.verdict == Some(Verdict::Accepted) && ask.answers == 0 && !ask.cancelled && !excused
             });
             let owed: Vec<_> = owed.map(|(number, ask)| (number, ask.method)).collect();
