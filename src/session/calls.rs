@@ -1,10 +1,11 @@
 //! The requests a session has under way, in both directions.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::AbortHandle;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -188,6 +189,12 @@ impl Calls {
     /// Calls whose answer waits for a ping.
     pub(super) fn held(&self) -> Vec<Serial> {
         self.by_serial.iter().filter(|(_, call)| call.held.is_some()).map(|(serial, _)| *serial).collect()
+    }
+
+    /// What the newest of these authenticated with.
+    pub(super) fn held_headers(&self) -> Option<Arc<HeaderMap>> {
+        let newest = self.by_serial.values().rev().find(|call| call.held.is_some())?;
+        Some(Arc::clone(&newest.sent.headers))
     }
 
     /// Exchanges whose answer has begun, those included of which nothing is owed any more.

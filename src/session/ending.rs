@@ -178,12 +178,12 @@ impl Task {
         }
     }
 
-    /// The same for one that the proxy is making.
+    /// The same for one that the proxy is making: what is left of its making would take longer than there is time.
     async fn await_revival(&mut self) {
-        let has_begun = matches!(&self.standing, Standing::Reviving(attempt) if attempt.has_begun());
-        if let Some(revival) = self.revival.take().filter(|_| has_begun)
-            && let Ok(revived) = revival.await
-        {
+        let Standing::Reviving(attempt) = &self.standing else { return };
+        let Some(revival) = self.revival.take().filter(|_| attempt.has_begun()) else { return };
+        attempt.give_up();
+        if let Ok(revived) = revival.await {
             self.link = revived.link;
             self.credentials.accept(&Credential::of(&self.reviving_with), &self.reviving_with);
         }

@@ -70,6 +70,7 @@ impl Task {
                 accept(delivery.verdict);
                 // One answer an id: that of the readable one.
                 if !self.is_under_way(&id) {
+                    self.deferred.forget(&id);
                     self.answer_error(&id, &error);
                 }
             }
@@ -94,7 +95,16 @@ impl Task {
         } else if let Some(rejection) = self.rejection(&delivery) {
             self.defer(id, &body);
             reject(delivery.verdict, rejection);
-        } else if method == "server/discover" {
+        } else {
+            // It was posted again, and gets one answer: not the error as well that it would get otherwise.
+            self.deferred.forget(&id);
+            self.take_in(id, method, body, delivery);
+        }
+    }
+
+    /// A request that is not turned away.
+    fn take_in(&mut self, id: RequestId, method: &str, body: Bytes, delivery: Delivery) {
+        if method == "server/discover" {
             // Newer clients probe with it before `initialize`; this answer makes them fall back (WIRE, Stream 9). It is
             // what they expect, and counts as no error.
             accept(delivery.verdict);
@@ -108,7 +118,6 @@ impl Task {
             let text = "too many requests of this session are in flight; wait for answers first";
             self.answer_error(&id, &RpcError::new(code::SESSION, "too_many_in_flight", text));
         } else {
-            self.deferred.forget(&id);
             let effect = Effect::of_method(method);
             let kind = match effect {
                 Effect::Initialize => OutgoingKind::Initialize(id),

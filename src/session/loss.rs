@@ -4,6 +4,7 @@
 //! running may have run, so it gets an error (WIRE, Upstream 7). Servers disguise the loss in many ways, and texts of tools
 //! look like it: what is no plain 404 is believed only when a ping on the same session says it too.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -117,8 +118,7 @@ impl Task {
         self.link.has_session() && self.handshake == Handshake::Done && self.keepsake.initialize().is_some()
     }
 
-    /// A call was turned away because its session is lost: it did not run, and is sent again, unless its client has given it up
-    /// since.
+    /// A call was turned away because its session is lost: it did not run, and is sent again.
     pub(super) fn send_again(&mut self, serial: Serial) {
         let Some(call) = self.calls.remove(serial) else { return };
         let generation = call.generation;
@@ -169,7 +169,11 @@ impl Task {
         self.context.books.metrics.upstream_pings.inc();
         self.pings += 1;
         let request = ping(self.pings);
-        let sending = self.link.post(request.clone(), &self.credentials.headers());
+        // Under the credential of what was turned away: the one that was accepted last may be the one that has expired, and
+        // the upstream would speak of that instead.
+        let held = || self.held_messages.last().map(|(_, message)| Arc::clone(&message.sent.headers));
+        let headers = self.calls.held_headers().or_else(held).unwrap_or_else(|| self.credentials.headers());
+        let sending = self.link.post(request.clone(), &headers);
         let generation = self.generation;
         let asking = async move {
             let pinged = match revival::ask(sending, &request, PING, &mut Vec::new()).await {

@@ -52,6 +52,8 @@ struct Progress {
     /// A client waits.
     hurry: Notify,
     is_urgent: AtomicBool,
+    /// Nobody needs the session any more.
+    given_up: Notify,
 }
 
 /// How to make the session.
@@ -122,6 +124,11 @@ impl Attempt {
         self.shared.begun.load(Ordering::Relaxed)
     }
 
+    /// Nobody needs the session any more: once the upstream has named it, it is deleted.
+    pub(super) fn give_up(&self) {
+        self.shared.given_up.notify_one();
+    }
+
     /// Makes the session, when it is its turn.
     pub(super) async fn make(self, gate: Gate, mut plan: Plan) -> Result<Box<Revived>, Failure> {
         // A server that hangs keeps the places: those who wait for one are not to wait for ever.
@@ -129,7 +136,7 @@ impl Attempt {
         let place = gate.enter(&self, plan.spread, silence).await;
         let Some(_place) = place else { return Err(Failure::Fault(Fault::Silent(silence))) };
         self.shared.begun.store(true, Ordering::Relaxed);
-        match plan.carry_out().await {
+        match plan.carry_out(&self.shared.given_up).await {
             Ok((answer, version, aside)) => Ok(Box::new(Revived { link: plan.link, answer, version, aside })),
             Err(failure) => {
                 // Half a session is no use to anybody, and counts against the server's limit.
@@ -143,7 +150,7 @@ impl Attempt {
 }
 
 impl Plan {
-    async fn carry_out(&mut self) -> Result<(Message, String, Vec<Message>), Failure> {
+    async fn carry_out(&mut self, given_up: &Notify) -> Result<(Message, String, Vec<Message>), Failure> {
         #[derive(Deserialize)]
         struct InitializeResult {
             #[serde(rename = "protocolVersion")]
@@ -158,17 +165,26 @@ impl Plan {
         let settled = answer.result::<InitializeResult>();
         let version = settled.map(|settled| settled.protocol_version).unwrap_or_default();
         self.link.negotiated(&version);
+        tokio::select! {
+            restored = self.restore(&mut aside) => restored?,
+            () = given_up.notified() => return Err(Failure::Fault(Fault::GivenUp)),
+        }
+        Ok((answer, version, aside))
+    }
+
+    /// What a client does after `initialize`.
+    async fn restore(&self, aside: &mut Vec<Message>) -> Result<(), Failure> {
         let head = timeout(STEP, self.link.post(self.keepsake.initialized(), &self.headers)).await;
         let head = head.unwrap_or(Err(Fault::Silent(STEP))).map_err(Failure::Fault)?;
         if !head.status.is_success() {
-            return Err(failure(head, &mut aside).await);
+            return Err(failure(head, aside).await);
         }
         let until = Instant::now() + STEP;
         for request in self.keepsake.requests() {
             // A server that lost what was subscribed to says so; the session stands all the same, and somebody may wait for
             // it.
             let left = until.saturating_duration_since(Instant::now());
-            let asked = ask(self.link.post(request.clone(), &self.headers), request, left, &mut aside).await;
+            let asked = ask(self.link.post(request.clone(), &self.headers), request, left, aside).await;
             if let Err(fault) = asked {
                 tracing::debug!(%fault, "a log level or subscription could not be restored");
                 if matches!(fault, Fault::Silent(_) | Fault::Broken(_) | Fault::Unreachable(_)) {
@@ -176,7 +192,7 @@ impl Plan {
                 }
             }
         }
-        Ok((answer, version, aside))
+        Ok(())
     }
 
     async fn initialize(&mut self, request: &Bytes, aside: &mut Vec<Message>) -> Result<Message, Failure> {

@@ -273,6 +273,23 @@ async fn what_was_taken_long_ago_is_not_kept_and_is_counted_when_it_is_asked_for
 }
 
 #[tokio::test]
+async fn what_there_was_no_room_to_keep_is_counted_too() {
+    let outbox = outbox(1000, Budget::new(1 << 20), Budget::new(100), key(), Credential::of(&HeaderMap::new()));
+    let mut stream = stream_of(&outbox, None);
+    for number in ["1", "2", "3"] {
+        outbox.push(&text(number));
+        next(&mut stream).await;
+    }
+    drop(stream);
+    let mut stream = another(&outbox, Some(0)).expect("the session");
+    next(&mut stream).await.expect("the endpoint");
+    assert_eq!(message(&mut stream).await.as_deref(), Some("1"));
+    assert_eq!(outbox.take_arrivals()[0].lost, 2, "those after the one that was kept");
+    assert!(another(&outbox, Some(3)).is_some());
+    assert_eq!(outbox.take_arrivals()[0].lost, 0);
+}
+
+#[tokio::test]
 async fn lent_stream_takes_the_events_of_another_session_until_it_is_taken_back() {
     let (home, mut stream) = pair(1000);
     let (other, gone) = pair(1000);

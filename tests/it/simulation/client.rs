@@ -1,6 +1,6 @@
 //! Simulated legacy clients: what they post, what they make of events, and how they come back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -84,6 +84,8 @@ struct State {
     /// By request id.
     in_flight: BTreeMap<u64, usize>,
     cancelled: BTreeMap<u64, usize>,
+    /// Ids that got the error of a 401: what is posted under them again is taken for the same request, late.
+    spent: BTreeSet<u64>,
     next_id: u64,
     /// The last note on the progress of each call, and the last notification of each upstream session.
     notes: BTreeMap<String, u64>,
@@ -97,6 +99,8 @@ struct State {
     renewed: u32,
     /// Cancellations that the proxy took, whose answer may be on the way until the stream has nothing more.
     fences: Vec<usize>,
+    /// The session that its stream belongs to.
+    named: Option<String>,
 }
 
 /// A request of a client.
@@ -127,6 +131,7 @@ impl Client {
             asks: Vec::new(),
             in_flight: BTreeMap::new(),
             cancelled: BTreeMap::new(),
+            spent: BTreeSet::new(),
             next_id: 0,
             notes: BTreeMap::new(),
             notifications: BTreeMap::new(),
@@ -135,6 +140,7 @@ impl Client {
             is_steady: false,
             renewed: 0,
             fences: Vec::new(),
+            named: None,
         };
         let (stage, writer) = (Arc::clone(stage), tokio::sync::Mutex::default());
         Arc::new(Client { name, habit, identity, stage, state: Mutex::new(state), writer })
@@ -148,7 +154,9 @@ impl Client {
         let mut headers = HeaderMap::new();
         if let Some(token) = self.identity.token {
             let renewed = self.state().renewed;
-            let bearer = format!("Bearer {token}.{renewed}");
+            // A renewed token is its own: who shares one does not share its successor.
+            let own = if renewed > 0 { self.name } else { 0 };
+            let bearer = format!("Bearer {token}.{renewed}.{own}");
             headers.insert(header::AUTHORIZATION, HeaderValue::from_str(&bearer).expect("a header"));
         }
         headers
@@ -159,6 +167,8 @@ impl Client {
         let (line, guest) = {
             let mut state = self.state();
             state.lines += 1;
+            state.named = None;
+            state.fences.clear();
             let line = Line::new(state.lines);
             let closer = Arc::downgrade(&line);
             let closer = Closer::new(move || {
@@ -243,6 +253,7 @@ impl Client {
                 return;
             }
             state.line = None;
+            state.fences.clear();
             if !self.stage.is_closing() {
                 state.is_undisturbed = false;
             }
@@ -352,7 +363,7 @@ impl Client {
         let mut state = self.state();
         let number = state.asks.len();
         let mut id = state.next_id;
-        while state.in_flight.contains_key(&id) || state.cancelled.contains_key(&id) {
+        while state.in_flight.contains_key(&id) || state.cancelled.contains_key(&id) || state.spent.contains(&id) {
             id += 1;
         }
         // Ids are used again once they were answered.
@@ -443,7 +454,8 @@ impl Client {
                 return;
             }
         }
-        if let Some(ask) = cancels.filter(|_| *verdict == Verdict::Accepted) {
+        let is_heard = state.line.is_some() && state.named.is_some() && state.named == state.endpoint;
+        if let Some(ask) = cancels.filter(|_| *verdict == Verdict::Accepted && is_heard) {
             state.fences.push(ask);
         }
     }
@@ -451,6 +463,7 @@ impl Client {
     /// Its stream has nothing more for now, and all of it has arrived: what was cancelled before must not be answered now.
     pub(super) fn on_quiet(&self, fences: usize) {
         let mut state = self.state();
+        let fences = fences.min(state.fences.len());
         let certain: Vec<_> = state.fences.drain(..fences).collect();
         for ask in certain {
             state.asks[ask].cancelled_surely = true;
@@ -483,6 +496,7 @@ impl Client {
     fn on_endpoint(self: &Arc<Self>, path: &str) {
         let named = path.rsplit('=').next().unwrap_or_default().to_owned();
         let mut state = self.state();
+        state.named = Some(named.clone());
         if state.endpoint.is_none() || self.habit != Habit::Rmcp || state.last_event_id.is_none() {
             state.endpoint = Some(named);
         }
@@ -504,6 +518,9 @@ impl Client {
             return self.violation(&format!("an answer to nothing: {message}"));
         };
         state.asks[ask].answers += 1;
+        if message["error"]["data"]["reason"] == "unauthorized" {
+            state.spent.extend(known);
+        }
         let (method, answers) = (state.asks[ask].method, state.asks[ask].answers);
         let surely_cancelled = state.asks[ask].cancelled_surely;
         drop(state);

@@ -520,10 +520,10 @@ fn auth(headers: &HeaderMap) -> Option<String> {
     headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 
-/// `Bearer {token}.{times it was renewed}`
+/// `Bearer {token}.{times it was renewed}.{by whom}`
 fn read_token(auth: &str) -> Option<(u32, u32)> {
-    let (token, renewed) = auth.strip_prefix("Bearer ")?.split_once('.')?;
-    Some((token.parse().ok()?, renewed.parse().ok()?))
+    let mut parts = auth.strip_prefix("Bearer ")?.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 /// Whose token it is.

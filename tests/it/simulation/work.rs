@@ -98,7 +98,7 @@ fn draw(chance: &mut Chance) -> Course {
         4..9 => Course::Works { notes: 0, asks: true, padding: 0 },
         9..14 => Course::Works { notes: 1 + chance.below(6), asks: chance.one_in(3), padding: 0 },
         14 => Course::Works { notes: 4, asks: false, padding: 2_000 },
-        15 if chance.one_in(4) => Course::Works { notes: 0, asks: false, padding: 90_000 },
+        15 if chance.one_in(12) => Course::Works { notes: 0, asks: false, padding: 90_000 },
         _ => Course::Works { notes: 0, asks: false, padding: 0 },
     }
 }
