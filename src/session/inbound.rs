@@ -49,6 +49,7 @@ impl Task {
     /// Takes one posted message in.
     pub(super) async fn on_delivery(&mut self, delivery: Delivery) {
         self.unused_until = None;
+        self.membership.hear();
         let Some(delivery) = self.decide(delivery) else { return };
         match delivery.payload {
             Payload::Message(ref message) => match message.kind().clone() {

@@ -70,7 +70,7 @@ impl Task {
         let now = Instant::now();
         self.presence = Presence::Away { since: now, until: now + linger };
         self.evidence.left();
-        self.membership.step_out();
+        self.membership.step_out(absence);
         None
     }
 

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,8 +24,9 @@ use crate::metrics::Metrics;
 /// For how long a session that ended is one whose client might still come back.
 const GHOST: Duration = Duration::from_secs(3600);
 /// How much earlier than the loss of a session's stream its client may have come back: that a connection is dead is noticed
-/// after 45 s, or with the next comment. A stream that was there before is somebody else's.
-const UNNOTICED: Duration = Duration::from_secs(60);
+/// with the next comment, after 15 s, or where the client vanished without a word, as long after as that took. A stream that
+/// was there before is somebody else's.
+const UNNOTICED: Duration = Duration::from_secs(20);
 /// Families that are remembered at most; beyond that nobody is reunited until all that could be told apart are forgotten.
 const MAX_FAMILIES: usize = 50_000;
 /// So many arrivals later those are forgotten of whom nothing is left.
@@ -52,6 +54,9 @@ struct State {
 
 type Serial = u64;
 
+/// When a client posted last, in milliseconds since its session joined; written without a lock at every POST.
+type Heard = Arc<AtomicU64>;
+
 /// The key of this process.
 static KEY: LazyLock<hmac::Key> = LazyLock::new(|| {
     let mut key = [0; 32];
@@ -71,6 +76,8 @@ struct Member {
     standing: Standing,
     /// When it joined.
     since: Instant,
+    /// When its client posted something last.
+    heard: Heard,
     /// The version that its handshake settled, or that its stream named.
     version: Option<String>,
     face: Face,
@@ -81,8 +88,8 @@ struct Member {
 enum Standing {
     /// A session with its stream.
     Here,
-    /// A session whose stream has ended.
-    Away { since: Instant },
+    /// A session whose stream has ended, and the earliest time at which its client can have come back.
+    Away { back_since: Instant },
     /// A stream that has not said whose it is, and the session it was lent to.
     Undecided { guest: Box<Newcomer>, with: Option<Serial> },
 }
@@ -111,6 +118,8 @@ pub(super) struct Membership {
     reunions: Arc<Reunions>,
     kin: Option<Kin>,
     serial: Serial,
+    since: Instant,
+    heard: Heard,
     /// The member itself while it has no kin: its client has shown no credential yet.
     alone: Option<Box<Member>>,
     /// Its client may come back after it ended.
@@ -159,7 +168,8 @@ impl Reunions {
             Some(guest) => Standing::Undecided { guest: Box::new(guest), with: None },
             None => Standing::Here,
         };
-        let member = Member { standing, since: Instant::now(), version, face, handle };
+        let (since, heard) = (Instant::now(), Heard::default());
+        let member = Member { standing, since, heard: Arc::clone(&heard), version, face, handle };
         let mut alone = None;
         if let Some(kin) = &kin {
             state.families.entry(kin.clone()).or_default().members.insert(serial, member);
@@ -168,7 +178,7 @@ impl Reunions {
             alone = Some(Box::new(member));
         }
         drop(state);
-        Membership { reunions: Arc::clone(self), kin, serial, alone, leaves_ghost: false }
+        Membership { reunions: Arc::clone(self), kin, serial, since, heard, alone, leaves_ghost: false }
     }
 
     /// Lends the one stream that is undecided to the one session that has none, if no other could be meant.
@@ -215,10 +225,11 @@ impl Family {
         sessions.next().is_none().then_some((*serial, only))
     }
 
-    /// The streams that have not said whose they are. One that was there long before `session` lost its own is not its
-    /// client's, but may be any other's.
+    /// The streams that have not said whose they are. One that was there long before `session` lost its own, or before its
+    /// client posted there last, is not that client's, but may be any other's.
     fn streams<'a>(&'a self, session: &'a Member) -> Option<Vec<(Serial, &'a Member)>> {
-        let Standing::Away { since } = session.standing else { return None };
+        let Standing::Away { back_since } = session.standing else { return None };
+        let heard = session.since + Duration::from_millis(session.heard.load(Ordering::Relaxed));
         let undecided = |member: &Member| matches!(member.standing, Standing::Undecided { with: None, .. });
         let streams: Vec<_> = self
             .members
@@ -227,7 +238,7 @@ impl Family {
             .map(|(serial, member)| (*serial, member))
             .take(2)
             .collect();
-        streams.iter().all(|(_, stream)| stream.since + UNNOTICED >= since).then_some(streams)
+        streams.iter().all(|(_, stream)| stream.since >= back_since.max(heard)).then_some(streams)
     }
 
     /// The stream and the session that must belong together.
@@ -291,12 +302,16 @@ impl Membership {
         let family = self.kin.as_ref().and_then(|kin| state.families.get_mut(kin));
         let member = family.and_then(|family| family.members.remove(&self.serial));
         let Some(member) = member.or_else(|| self.alone.take().map(|member| *member)) else { return };
+        // Others of the family may have changed their credential likewise, and come back under the new one.
+        let ghost = self.kin.as_ref().and_then(|kin| state.families.get(kin)?.ghost);
         if let Some(before) = &self.kin {
             state.forget_if_empty(before);
         }
         match &kin {
             Some(kin) => {
-                state.families.entry(kin.clone()).or_default().members.insert(self.serial, member);
+                let family = state.families.entry(kin.clone()).or_default();
+                family.members.insert(self.serial, member);
+                family.ghost = family.ghost.max(ghost);
                 self.reunions.reunite(&mut state, kin);
             }
             None => self.alone = Some(Box::new(member)),
@@ -305,9 +320,17 @@ impl Membership {
         self.kin = kin;
     }
 
-    /// Its stream has ended, and it waits for its client.
-    pub(super) fn step_out(&mut self) {
-        self.with_member(|member| member.standing = Standing::Away { since: Instant::now() });
+    /// Its client posted something: to no other session.
+    pub(super) fn hear(&self) {
+        let now = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.heard.store(now, Ordering::Relaxed);
+    }
+
+    /// Its stream has ended, and it waits for its client, which had not been there for `absence` by then.
+    pub(super) fn step_out(&mut self, absence: Duration) {
+        let now = Instant::now();
+        let back_since = now.checked_sub(absence.max(UNNOTICED)).unwrap_or(self.since);
+        self.with_member(|member| member.standing = Standing::Away { back_since });
         if let Some(kin) = &self.kin {
             self.reunions.reunite(&mut self.reunions.lock(), kin);
         }
