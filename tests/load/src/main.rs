@@ -7,12 +7,14 @@
     reason = "a tool for a terminal, whose tasks end with it"
 )]
 
+mod accounts;
 mod client;
 mod measure;
 mod plan;
 mod relay;
 mod roles;
 mod soak;
+mod staying;
 mod stub;
 mod table;
 mod workload;
@@ -56,7 +58,8 @@ fn main() -> Result<ExitCode> {
     );
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     if let Some(seconds) = options.get_one::<u64>("soak") {
-        runtime.block_on(soak::run(std::time::Duration::from_secs(*seconds)))?;
+        let time = std::time::Duration::from_secs(*seconds);
+        println!("{}", runtime.block_on(soak::run(soak::Length::Time(time)))?);
         return Ok(ExitCode::SUCCESS);
     }
     let rows = runtime.block_on(async { plan::Stage::set()?.measure(&size).await })?;
@@ -64,6 +67,9 @@ fn main() -> Result<ExitCode> {
         println!("{}", serde_json::to_string_pretty(&table::with_ratios(&rows)?)?);
     } else {
         print!("{}", table::render(&rows));
+    }
+    if short {
+        eprintln!("{}", runtime.block_on(soak::run(soak::Length::Once))?);
     }
     let off = rows.iter().filter_map(|row| row.budget.as_ref()).any(|budget| budget.is_missed_by(WIDE));
     Ok(if short && off { ExitCode::FAILURE } else { ExitCode::SUCCESS })
