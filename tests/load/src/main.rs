@@ -41,6 +41,14 @@ fn main() -> Result<ExitCode> {
         .arg(flag("short", "A minute's worth: all answers are checked, figures that are off by far fail"))
         .arg(flag("json", "The table as JSON"))
         .arg(
+            Arg::new("only")
+                .long("only")
+                .value_name("LOAD")
+                .action(ArgAction::Append)
+                .value_parser(plan::LOADS)
+                .help("Rows of this load only; may be given more than once"),
+        )
+        .arg(
             Arg::new("soak")
                 .long("soak")
                 .value_name("SECONDS")
@@ -62,7 +70,9 @@ fn main() -> Result<ExitCode> {
         println!("{}", runtime.block_on(soak::run(soak::Length::Time(time)))?);
         return Ok(ExitCode::SUCCESS);
     }
-    let rows = runtime.block_on(async { plan::Stage::set()?.measure(&size).await })?;
+    let only: Vec<&str> = options.get_many::<String>("only").into_iter().flatten().map(String::as_str).collect();
+    let only = if only.is_empty() { plan::LOADS.to_vec() } else { only };
+    let rows = runtime.block_on(async { plan::Stage::set()?.measure(&size, &only).await })?;
     if options.get_flag("json") {
         println!("{}", serde_json::to_string_pretty(&table::with_ratios(&rows)?)?);
     } else {
