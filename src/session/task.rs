@@ -337,7 +337,8 @@ impl Task {
             tracing::error!(session = self.evidence.label(), "a session ended by a bug of the proxy");
             Ending::Panicked
         };
-        self.finish(ending).await;
+        // In a box: the task is as large as its largest step, and this one is several times the rest.
+        Box::pin(self.finish(ending)).await;
     }
 
     async fn run(&mut self) -> Ending {
