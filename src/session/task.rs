@@ -225,7 +225,8 @@ impl Task {
             (self.revival, self.pinging) = (None, None);
             Ending::Panicked
         };
-        self.finish(ending).await;
+        // In a box: the task is as large as its largest step, and this one is several times the rest.
+        Box::pin(self.finish(ending)).await;
     }
 
     async fn run(&mut self) -> Ending {

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// No answer takes this long; a run that waits longer has lost one.
-const LOST: Duration = Duration::from_secs(60);
+pub(crate) const LOST: Duration = Duration::from_secs(60);
 /// Largest event a client takes.
 const LARGEST: usize = 64 << 20;
 
@@ -53,7 +53,7 @@ pub(crate) struct IdleClient {
 }
 
 /// The events of a body.
-struct Events {
+pub(crate) struct Events {
     body: Incoming,
     decoder: Decoder,
 }
@@ -70,20 +70,20 @@ struct Message<'a> {
 }
 
 #[derive(Deserialize)]
-struct Progress {
-    progress: Option<u64>,
+pub(crate) struct Progress {
+    pub(crate) progress: Option<u64>,
 }
 
 #[derive(Deserialize)]
-struct Content<'a> {
+pub(crate) struct Content<'a> {
     #[serde(borrow)]
-    content: Vec<Text<'a>>,
+    pub(crate) content: Vec<Text<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Text<'a> {
+pub(crate) struct Text<'a> {
     #[serde(borrow)]
-    text: &'a RawValue,
+    pub(crate) text: &'a RawValue,
 }
 
 /// What a call is to do.
@@ -103,9 +103,13 @@ impl<'a> Call<'a> {
     }
 }
 
-async fn connect(address: &str) -> Result<SendRequest<Full<Bytes>>> {
+/// A connection; one that `resets` ends by RST instead of FIN.
+pub(crate) async fn connect(address: &str, resets: bool) -> Result<SendRequest<Full<Bytes>>> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
+    if resets {
+        stream.set_zero_linger()?;
+    }
     let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(async move {
         let _ = connection.await;
@@ -114,18 +118,29 @@ async fn connect(address: &str) -> Result<SendRequest<Full<Bytes>>> {
 }
 
 impl Events {
-    fn of(answer: Response<Incoming>) -> Self {
+    pub(crate) fn of(answer: Response<Incoming>) -> Self {
         Events { body: answer.into_body(), decoder: Decoder::new(LARGEST) }
     }
 
-    async fn next(&mut self) -> Result<Event> {
+    /// The id of the event that came last.
+    pub(crate) fn last_id(&self) -> Option<&Bytes> {
+        self.decoder.last_id()
+    }
+
+    /// The next event. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Result<Event> {
+        self.next_or_end().await?.context("the stream ended")
+    }
+
+    /// The next event, or `None` at the end of the stream. Cancel safe.
+    pub(crate) async fn next_or_end(&mut self) -> Result<Option<Event>> {
         loop {
             if let Some(event) = self.decoder.next_event()? {
-                return Ok(event);
+                return Ok(Some(event));
             }
             let frame = timeout(LOST, self.body.frame()).await.context("an answer is lost")?;
-            let frame = frame.context("the stream ended")??;
-            if let Ok(data) = frame.into_data() {
+            let Some(frame) = frame else { return Ok(None) };
+            if let Ok(data) = frame?.into_data() {
                 self.decoder.feed(&data);
             }
         }
@@ -159,14 +174,14 @@ impl Client {
     pub(crate) async fn connect(target: &Target) -> Result<Self> {
         let mut client = Client {
             target: target.clone(),
-            poster: connect(&target.address).await?,
+            poster: connect(&target.address, false).await?,
             path: "/mcp".to_owned(),
             session: None,
             stream: None,
             next_id: 1,
         };
         if target.transport == Transport::Legacy {
-            let mut opener = connect(&target.address).await?;
+            let mut opener = connect(&target.address, false).await?;
             let request = client.request(Method::GET, "/sse").header("accept", "text/event-stream");
             let answer = timeout(LOST, opener.send_request(request.body(Full::default())?)).await??;
             ensure!(answer.status() == 200, "the stream was answered {}", answer.status());
@@ -307,7 +322,7 @@ fn check(text: &[u8], id: u64, call: Call<'_>, expected: u64) -> Result<bool> {
 
 /// What the stub counts.
 pub(crate) async fn counts(stub: &str) -> Result<crate::stub::Counts> {
-    let mut sender = connect(stub).await?;
+    let mut sender = connect(stub, false).await?;
     let request = Request::builder().uri("/counts").header("host", stub).body(Full::default())?;
     let answer = sender.send_request(request).await?.into_body().collect().await?.to_bytes();
     Ok(serde_json::from_slice(&answer)?)

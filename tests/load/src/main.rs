@@ -7,12 +7,14 @@
     reason = "a tool for a terminal, whose tasks end with it"
 )]
 
+mod accounts;
 mod client;
 mod measure;
 mod plan;
 mod relay;
 mod roles;
 mod soak;
+mod staying;
 mod stub;
 mod table;
 mod workload;
@@ -39,6 +41,14 @@ fn main() -> Result<ExitCode> {
         .arg(flag("short", "A minute's worth: all answers are checked, figures that are off by far fail"))
         .arg(flag("json", "The table as JSON"))
         .arg(
+            Arg::new("only")
+                .long("only")
+                .value_name("LOAD")
+                .action(ArgAction::Append)
+                .value_parser(plan::LOADS)
+                .help("Rows of this load only; may be given more than once"),
+        )
+        .arg(
             Arg::new("soak")
                 .long("soak")
                 .value_name("SECONDS")
@@ -56,14 +66,20 @@ fn main() -> Result<ExitCode> {
     );
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     if let Some(seconds) = options.get_one::<u64>("soak") {
-        runtime.block_on(soak::run(std::time::Duration::from_secs(*seconds)))?;
+        let time = std::time::Duration::from_secs(*seconds);
+        println!("{}", runtime.block_on(soak::run(soak::Length::Time(time)))?);
         return Ok(ExitCode::SUCCESS);
     }
-    let rows = runtime.block_on(async { plan::Stage::set()?.measure(&size).await })?;
+    let only: Vec<&str> = options.get_many::<String>("only").into_iter().flatten().map(String::as_str).collect();
+    let only = if only.is_empty() { plan::LOADS.to_vec() } else { only };
+    let rows = runtime.block_on(async { plan::Stage::set()?.measure(&size, &only).await })?;
     if options.get_flag("json") {
         println!("{}", serde_json::to_string_pretty(&table::with_ratios(&rows)?)?);
     } else {
         print!("{}", table::render(&rows));
+    }
+    if short {
+        eprintln!("{}", runtime.block_on(soak::run(soak::Length::Once))?);
     }
     let off = rows.iter().filter_map(|row| row.budget.as_ref()).any(|budget| budget.is_missed_by(WIDE));
     Ok(if short && off { ExitCode::FAILURE } else { ExitCode::SUCCESS })

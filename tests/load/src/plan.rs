@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use crate::client::{Client, Target, Transport, counts};
-use crate::measure::median;
+use crate::measure::{Cost, median};
 use crate::roles::Role;
 use crate::table::{Budget, Row};
 use crate::workload;
@@ -33,6 +33,8 @@ pub(crate) struct Size {
     pub(crate) idle: Vec<usize>,
     /// The first cycles, after which memory is looked at, and those after.
     pub(crate) churn: (usize, usize),
+    /// Cycles after which sessions linger.
+    pub(crate) lingering: Option<usize>,
     pub(crate) flood_megabytes: usize,
 }
 
@@ -46,6 +48,7 @@ impl Size {
             large_calls: 100,
             idle: vec![1_000, 5_000],
             churn: (2_000, 18_000),
+            lingering: Some(1_000),
             flood_megabytes: 200,
         }
     }
@@ -60,10 +63,16 @@ impl Size {
             large_calls: 20,
             idle: vec![200],
             churn: (200, 800),
+            // The soak has sessions that linger.
+            lingering: None,
             flood_megabytes: 50,
         }
     }
 }
+
+/// All loads, in order.
+pub(crate) const LOADS: [&str; 10] =
+    ["echo", "through", "sequential", "pipelined", "progress", "large", "slow", "churn", "linger", "idle"];
 
 /// Everything that runs.
 pub(crate) struct Stage {
@@ -102,17 +111,24 @@ impl Stage {
         [("proxy", &self.proxy), ("hyper relay", &self.hyper), ("raw relay", &self.raw)]
     }
 
-    pub(crate) async fn measure(&self, size: &Size) -> Result<Vec<Row>> {
+    /// Runs the loads named in `only`, of [`LOADS`].
+    pub(crate) async fn measure(&self, size: &Size, only: &[&str]) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
-        self.echo(size, &mut rows).await?;
-        self.through(size, &mut rows).await?;
-        self.sequential(size, &mut rows).await?;
-        self.pipelined(size, &mut rows).await?;
-        self.progress(size, &mut rows).await?;
-        self.large(size, &mut rows).await?;
-        self.slow(size, &mut rows).await?;
-        self.churn(size, &mut rows).await?;
-        self.idle(size, &mut rows).await?;
+        for load in only {
+            match *load {
+                "echo" => self.echo(size, &mut rows).await?,
+                "through" => self.through(size, &mut rows).await?,
+                "sequential" => self.sequential(size, &mut rows).await?,
+                "pipelined" => self.pipelined(size, &mut rows).await?,
+                "progress" => self.progress(size, &mut rows).await?,
+                "large" => self.large(size, &mut rows).await?,
+                "slow" => self.slow(size, &mut rows).await?,
+                "churn" => self.churn(size, &mut rows).await?,
+                "linger" => self.linger(size, &mut rows).await?,
+                "idle" => self.idle(size, &mut rows).await?,
+                other => bail!("no such load: {other}"),
+            }
+        }
         Ok(rows)
     }
 
@@ -275,10 +291,11 @@ impl Stage {
         Ok(())
     }
 
-    /// On a proxy of its own: what the other loads left behind is no matter of this one.
+    /// On a proxy of its own: what the other loads left behind is no matter of this one. Nobody lingers here: the sessions
+    /// of 15 s are more than there are descriptors (`linger` looks at those).
     async fn churn(&self, size: &Size, rows: &mut Vec<Row>) -> Result<()> {
         let stub = Role::start("stub", LOAD_CORE, &["json"])?;
-        let proxy = proxy(&stub, &self.folder.join("churn.log"))?;
+        let proxy = proxy_with(&stub, &self.folder.join("churn.log"), &["--linger", "0s"])?;
         let target = legacy(&proxy.address);
         workload::churn(&target, size.churn.0).await?;
         workload::all_deleted(&stub.address, size.churn.0 as u64).await?;
@@ -290,14 +307,42 @@ impl Stage {
         workload::all_deleted(&stub.address, all).await?;
         ensure!(counts(&stub.address).await?.sessions == all, "a session more or less upstream");
         tokio::time::sleep(POOLS_EMPTY).await;
-        let last = proxy.cost()?;
-        ensure!(last.descriptors <= first.descriptors + 4, "descriptors stay behind: {}", last.descriptors);
-        let growth = per(usize::try_from(last.rss)?, 1) / per(usize::try_from(first.rss)?, 1);
-        let budget = Budget { text: "within 10 %".to_owned(), value: growth, limit: 1.1, at_least: false };
-        let name = format!("{all} cycles: RSS to that after the first {}", size.churn.0);
-        rows.push(Row { name, unit: "ratio", values: BTreeMap::from([("proxy", growth)]), budget: Some(budget) });
+        let name = format!("{all} cycles, no linger: RSS to that after the first {}", size.churn.0);
+        rows.push(back_to(name, first, proxy.cost()?)?);
         let values = BTreeMap::from([("proxy", cpu)]);
         rows.push(Row { name: "connect, call, leave".to_owned(), unit: "CPU s / 10,000 cycles", values, budget: None });
+        Ok(())
+    }
+
+    /// The same with the default options, in waves: what sessions cost that wait for their clients, and that all of it is
+    /// given back.
+    async fn linger(&self, size: &Size, rows: &mut Vec<Row>) -> Result<()> {
+        let Some(wave) = size.lingering else { return Ok(()) };
+        let stub = Role::start("stub", LOAD_CORE, &["json"])?;
+        let proxy = proxy(&stub, &self.folder.join("linger.log"))?;
+        let target = legacy(&proxy.address);
+        workload::churn(&target, 20).await?;
+        let before = proxy.cost()?;
+        workload::churn(&target, wave).await?;
+        let lingering = proxy.cost()?;
+        let open = counts(&stub.address).await?.open;
+        let rss = per(usize::try_from(lingering.rss.saturating_sub(before.rss))?, 1 << 10) / per(open, 1);
+        let descriptors = per(lingering.descriptors.saturating_sub(before.descriptors), 1) / per(open, 1);
+        let name = format!("{wave} cycles, {open} sessions lingering");
+        for (unit, figure) in [("KiB RSS / session", rss), ("descriptors / session", descriptors)] {
+            rows.push(Row { name: name.clone(), unit, values: BTreeMap::from([("proxy", figure)]), budget: None });
+        }
+        // malloc needs two of them to have what it keeps.
+        workload::all_deleted(&stub.address, 20 + wave as u64).await?;
+        workload::churn(&target, wave).await?;
+        workload::all_deleted(&stub.address, 20 + 2 * wave as u64).await?;
+        tokio::time::sleep(POOLS_EMPTY).await;
+        let first = proxy.cost()?;
+        workload::churn(&target, wave).await?;
+        workload::all_deleted(&stub.address, 20 + 3 * wave as u64).await?;
+        tokio::time::sleep(POOLS_EMPTY).await;
+        let name = format!("{wave} cycles more, all over: RSS to that after the first two");
+        rows.push(back_to(name, first, proxy.cost()?)?);
         Ok(())
     }
 
@@ -355,10 +400,21 @@ pub(crate) fn proxy(stub: &Role, log: &std::path::Path) -> Result<Role> {
     proxy_with(stub, log, &[])
 }
 
-fn proxy_with(stub: &Role, log: &std::path::Path, options: &[&str]) -> Result<Role> {
+/// The proxy with its default options but for the limit of sessions, and `options`.
+pub(crate) fn proxy_with(stub: &Role, log: &std::path::Path, options: &[&str]) -> Result<Role> {
     let (upstream, log) = (format!("http://{}/mcp", stub.address), log.display().to_string());
     let own = ["--upstream", &upstream, "--traffic-log", &log, "--max-sessions", "20000"];
-    Role::start("proxy", MEASURED_CORE, &[&own, options].concat())
+    // Where the upstream is killed the proxy says so for every session.
+    let level = if options.contains(&"--log-level") { &[][..] } else { &["--log-level", "warn"] };
+    Role::start("proxy", MEASURED_CORE, &[&own, level, options].concat())
+}
+
+/// The row that says whether what was taken `first` is what is taken at `last`.
+fn back_to(name: String, first: Cost, last: Cost) -> Result<Row> {
+    ensure!(last.descriptors <= first.descriptors + 4, "descriptors stay behind: {}", last.descriptors);
+    let growth = per(usize::try_from(last.rss)?, 1) / per(usize::try_from(first.rss)?, 1);
+    let budget = Budget { text: "within 10 %".to_owned(), value: growth, limit: 1.1, at_least: false };
+    Ok(Row { name, unit: "ratio", values: BTreeMap::from([("proxy", growth)]), budget: Some(budget) })
 }
 
 /// The same figure of several rounds, for each column.

@@ -3,6 +3,7 @@
 //! Why the same program: the proxy is then built with the very same settings as its references, and nothing has to be
 //! built or found beforehand.
 
+use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
 
@@ -96,23 +97,26 @@ pub(crate) fn raise_descriptors() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Plays a role until the process is killed.
+/// Plays a role until the process is killed: the proxy with its own options; a relay with the address behind it; the stub
+/// with `json` or `sse`, and if it has to be a port and the path of a ledger.
 pub(crate) fn play(words: &[String]) -> Result<()> {
     let [role, core, arguments @ ..] = words else { bail!("a role needs a name and a core") };
     pin(core.parse()?)?;
     raise_descriptors();
     if role == "proxy" {
-        let words = ["sse-sunset", "serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--log-level", "warn"];
+        let words = ["sse-sunset", "serve", "--listen", "127.0.0.1:0", "--log-format", "json"];
         let words = words.into_iter().map(str::to_owned).chain(arguments.iter().cloned()).map(Into::into);
         std::process::exit(i32::from(sse_sunset::cli::run(words) != std::process::ExitCode::SUCCESS));
     }
     let argument = arguments.first().cloned().unwrap_or_default();
+    let port: u16 = arguments.get(1).map_or(Ok(0), |port| port.parse())?;
+    let ledger = arguments.get(2).map(|path| OpenOptions::new().create(true).append(true).open(path)).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
         eprintln!("{}", serde_json::json!({ "listen": listener.local_addr()?.to_string() }));
         match role.as_str() {
-            "stub" => stub::serve(listener, argument == "sse").await,
+            "stub" => stub::serve(listener, argument == "sse", ledger).await,
             "raw" => relay::raw(listener, argument).await,
             "hyper" => relay::hyper(listener, argument).await,
             _ => bail!("no such role: {role}"),
