@@ -16,7 +16,8 @@ const FORWARD: Duration = Duration::from_secs(5);
 /// The way into a session.
 #[derive(Debug, Clone)]
 pub(super) struct Handle {
-    pub(super) inbox: mpsc::Sender<Delivery>,
+    /// Boxed: the channel makes room for 32 of them at once, in every session.
+    pub(super) inbox: mpsc::Sender<Box<Delivery>>,
 }
 
 /// One message on its way into a session.
@@ -62,7 +63,7 @@ impl Handle {
     /// Hands on what was posted to another session. If this one is over, so is whatever was posted to it.
     pub(super) async fn forward(&self, delivery: Delivery) {
         match timeout(FORWARD, self.inbox.reserve()).await {
-            Ok(Ok(place)) => place.send(delivery),
+            Ok(Ok(place)) => place.send(Box::new(delivery)),
             _ => {
                 if let Some(verdict) = delivery.verdict {
                     let _ = verdict.send(Verdict::Gone);
@@ -96,7 +97,7 @@ impl Sessions {
                 hold: Arc::clone(&hold),
                 verdict: sender.take(),
             };
-            match timeout_at(deadline, handle.inbox.send(delivery)).await {
+            match timeout_at(deadline, handle.inbox.send(Box::new(delivery))).await {
                 Ok(Ok(())) => {}
                 Ok(Err(refused)) => {
                     // It may have turned out to be another session since it was looked up.

@@ -17,9 +17,10 @@ use super::budget::Hold;
 use super::calls::Serial;
 use super::credential::Credential;
 use super::delivery::Verdict;
+use super::desk::Reading;
 use super::keepsake::Effect;
 use crate::mcp::RequestId;
-use crate::upstream::{Item, Replies};
+use crate::upstream::Item;
 
 /// A message on its way up.
 #[derive(Debug)]
@@ -129,7 +130,7 @@ pub(super) enum Source {
 /// An answer that is being read.
 pub(super) struct Tagged {
     pub(super) source: Source,
-    pub(super) replies: Abortable<Replies>,
+    pub(super) replies: Abortable<Reading>,
 }
 
 impl Stream for Tagged {

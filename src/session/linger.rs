@@ -145,7 +145,7 @@ impl Task {
             handle.forward(first).await;
         }
         while let Ok(delivery) = self.inbox.try_recv() {
-            handle.forward(delivery).await;
+            handle.forward(*delivery).await;
         }
         self.context.registry.insert(self.id.clone(), handle.clone());
         match face.add_alias(self.id.clone()) {
@@ -155,7 +155,7 @@ impl Task {
         }
         self.inbox.close();
         while let Ok(delivery) = self.inbox.try_recv() {
-            handle.forward(delivery).await;
+            handle.forward(*delivery).await;
         }
         self.context.resumable.remove(&self.key);
         self.outbox.finish();

@@ -8,6 +8,7 @@ mod budget;
 mod calls;
 mod credential;
 mod delivery;
+mod desk;
 mod ending;
 mod evidence;
 mod exchange;
@@ -142,6 +143,9 @@ impl fmt::Debug for SessionId {
         f.write_str("SessionId(…)")
     }
 }
+
+/// Bytes of a session's label in the log: enough that no two of a year share one.
+const LABEL: usize = 6;
 
 /// Everything a session needs from the rest of the program.
 #[derive(Debug)]
@@ -315,7 +319,7 @@ impl Sessions {
             let endpoint = crate::sse::endpoint_event(&endpoint(id.as_str()));
             return Some(EventStream::new(endpoint, face, attachment, keep_alive));
         }
-        let label = crate::traffic::random_hex(4);
+        let label = crate::traffic::random_hex(LABEL);
         // Not one that comes back: what it is owed may be what fills the memory.
         let is_short = (context.outgoing.is_short() || context.incoming.is_short()) && guest.came_back().is_none();
         let (place, refusal) = match context.places.take(&guest, &context.config, is_short) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures_util::stream::Abortable;
+use futures_util::stream::{AbortHandle, abortable};
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
@@ -149,13 +149,17 @@ impl Task {
         if call.is_initialize {
             self.link.adopt(&answer);
         }
-        let (replies, reading) = futures_util::stream::abortable(Replies::of(answer));
-        call.reading = Some(reading);
-        self.read(Source::Call(serial), replies);
+        let reading = self.read(Source::Call(serial), answer);
+        if let Some(call) = self.calls.get_mut(serial) {
+            call.reading = Some(reading);
+        }
     }
 
-    pub(super) fn read(&mut self, source: Source, replies: Abortable<Replies>) {
+    /// Reads an answer until it ends, or until the handle says so.
+    pub(super) fn read(&mut self, source: Source, answer: Answer) -> AbortHandle {
+        let (replies, reading) = abortable(self.desk.read(Replies::of(answer)));
         self.bodies.push(Tagged { source, replies });
+        reading
     }
 
     /// The upstream said something.

@@ -71,7 +71,7 @@ pub(super) struct Shared {
 #[must_use]
 pub(super) fn outbox(bound: usize, budget: Budget, spare: Budget, key: ResumeKey, credential: Credential) -> Outbox {
     let shared = Shared {
-        queue: Queue::new(budget.clone(), spare),
+        queue: Queue::new(bound, budget.clone(), spare),
         last_poll: Instant::now(),
         finished: false,
         stream: None,

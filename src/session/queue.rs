@@ -33,6 +33,8 @@ pub(super) struct Queue {
     taken: u64,
     /// The position of the last event.
     last: Position,
+    /// What the session may hold in all, of which history gets what is left.
+    bound: usize,
     /// What `bytes` are taken from.
     budget: Budget,
     /// What `history_bytes` are taken from.
@@ -65,7 +67,7 @@ impl Drop for Queue {
 }
 
 impl Queue {
-    pub(super) fn new(budget: Budget, spare: Budget) -> Self {
+    pub(super) fn new(bound: usize, budget: Budget, spare: Budget) -> Self {
         Queue {
             events: VecDeque::new(),
             bytes: 0,
@@ -74,6 +76,7 @@ impl Queue {
             history_bytes: 0,
             taken: 0,
             last: 0,
+            bound,
             budget,
             spare,
         }
@@ -87,6 +90,13 @@ impl Queue {
             self.own_bytes += event.bytes.len();
         }
         self.events.push_back(event);
+        self.keep_within(0);
+    }
+
+    /// Forgets until there is room for `bytes` more of history beside what waits.
+    fn keep_within(&mut self, bytes: usize) {
+        let most = MAX_HISTORY.min(self.bound.saturating_sub(self.bytes));
+        while self.history_bytes + bytes > most && self.forget_oldest() {}
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -152,8 +162,9 @@ impl Queue {
         let now = Instant::now();
         self.forget_until(now);
         let bytes = event.bytes.len();
-        while self.history_bytes + bytes > MAX_HISTORY && self.forget_oldest() {}
-        if bytes <= MAX_HISTORY && self.spare.take(bytes) {
+        self.keep_within(bytes);
+        let most = MAX_HISTORY.min(self.bound.saturating_sub(self.bytes));
+        if bytes <= most && self.spare.take(bytes) {
             self.history_bytes += bytes;
             self.history.push_back(Past { position: event.position, bytes: event.bytes, taken: now });
         }

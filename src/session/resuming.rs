@@ -14,7 +14,7 @@ use super::calls::{CallState, Serial};
 use super::exchange::{Errand, Source};
 use super::loss::session_lost;
 use super::task::Task;
-use crate::upstream::{Answer, End, Fault, Replies};
+use crate::upstream::{Answer, End, Fault};
 
 /// How long a server may take to say whether it resumes a stream.
 const HEAD: Duration = Duration::from_secs(5);
@@ -100,9 +100,11 @@ impl Task {
         let unanswered = Fault::Unanswered { status }.to_rpc();
         let (code, why) = match answer {
             Ok(answer) if answer.status.is_success() && answer.is_event_stream() => {
-                let (replies, reading) = futures_util::stream::abortable(Replies::of(answer));
-                call.reading = Some(reading);
-                return self.read(Source::Call(serial), replies);
+                let reading = self.read(Source::Call(serial), answer);
+                if let Some(call) = self.calls.get_mut(serial) {
+                    call.reading = Some(reading);
+                }
+                return;
             }
             Ok(answer) => (answer.status.as_u16(), answer.status.to_string()),
             Err(fault) => (0, fault.to_string()),

@@ -26,6 +26,7 @@ use super::budget::Budget;
 use super::calls::{CallState, Calls, Serial, ServerRequests};
 use super::credential::Credentials;
 use super::delivery::Delivery;
+use super::desk::Desk;
 use super::ending::Ending;
 use super::evidence::Evidence;
 use super::exchange::{Barrier, Errand, Outgoing, Tagged};
@@ -54,7 +55,7 @@ pub(super) struct Task {
     pub(super) id: SessionId,
     /// Names it in the ids of its events.
     pub(super) key: ResumeKey,
-    pub(super) inbox: mpsc::Receiver<Delivery>,
+    pub(super) inbox: mpsc::Receiver<Box<Delivery>>,
     pub(super) outbox: Outbox,
     pub(super) evidence: Evidence,
     /// Ends the client's connection; none while it has none.
@@ -114,6 +115,8 @@ pub(super) struct Task {
 
     /// Exchanges whose response head is awaited.
     pub(super) heads: FuturesUnordered<BoxFuture<'static, (Errand, Result<Answer, Fault>)>>,
+    /// Where half-read answers lie.
+    pub(super) desk: Desk,
     /// Answers that are being read.
     pub(super) bodies: SelectAll<Tagged>,
     /// A message that did not fit into the outbox. While there is one, no answer is read.
@@ -125,7 +128,7 @@ pub(super) struct Task {
 pub(super) struct Ways {
     pub(super) id: SessionId,
     pub(super) key: ResumeKey,
-    pub(super) inbox: mpsc::Receiver<Delivery>,
+    pub(super) inbox: mpsc::Receiver<Box<Delivery>>,
     pub(super) outbox: Outbox,
     pub(super) closer: Arc<Closer>,
     pub(super) membership: Membership,
@@ -160,6 +163,7 @@ pub(super) enum Handshake {
 impl Task {
     pub(super) fn new(context: Arc<Context>, place: Place, ways: Ways, evidence: Evidence, outset: Outset) -> Self {
         let (drain, transport) = (context.drain.clone(), Arc::clone(&context.transport));
+        let desk = Desk::new(context.outgoing.clone());
         let Ways { id, key, inbox, outbox, closer, membership } = ways;
         let Outset { refusal, unused, undecided, version } = outset;
         let now = Instant::now();
@@ -206,6 +210,7 @@ impl Task {
             server_requests: ServerRequests::default(),
             deferred: Deferred::default(),
             heads: FuturesUnordered::new(),
+            desk,
             bodies: SelectAll::new(),
             parked: None,
             timer: Box::pin(tokio::time::sleep_until(now)),
@@ -248,7 +253,7 @@ impl Task {
                 }
                 () = self.drain.reached(next_phase), if self.phase < Phase::Over => self.phase = next_phase,
                 Some((errand, answer)) = self.heads.next() => self.on_head(errand, answer),
-                Some(delivery) = self.inbox.recv(), if listens => self.on_delivery(delivery).await,
+                Some(delivery) = self.inbox.recv(), if listens => self.on_delivery(*delivery).await,
                 outcome = ready(&mut self.revival) => self.on_revival(outcome),
                 (generation, pinged) = ready(&mut self.pinging) => self.on_pinged(generation, pinged),
                 () = self.outbox.room_for_own(), if !listens => {}

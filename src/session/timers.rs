@@ -20,7 +20,7 @@ use super::outbound::may_be_loss;
 use super::recovery::Standing;
 use super::task::{Handshake, Task};
 use crate::mcp::{RequestId, RpcError, code};
-use crate::upstream::{Answer, End, Fault, Replies};
+use crate::upstream::{Answer, End, Fault};
 
 /// How long requests wait for a client's `initialized`.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
@@ -286,11 +286,10 @@ impl Task {
                 self.listen_under_another_credential();
             }
             Ok(answer) if answer.status.is_success() && answer.is_event_stream() => {
-                let (replies, reading) = futures_util::stream::abortable(Replies::of(answer));
+                let reading = self.read(Source::Listen, answer);
                 let past = Past { worked: true, ..past };
                 self.has_listened = true;
                 self.listening = Listening::Open { past, since: Instant::now(), last_id, reading };
-                self.read(Source::Listen, replies);
             }
             Ok(answer) if matches!(answer.status.as_u16(), 200..=299 | 400 | 404 | 405 | 501) && !past.worked => {
                 tracing::debug!(status = answer.status.as_u16(), "upstream has no GET stream");

@@ -120,6 +120,12 @@ impl Decoder {
         self.buffer.extend_from_slice(chunk);
     }
 
+    /// Bytes that were fed and have not become an event.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.buffer.len() + self.data.as_ref().map_or(0, Data::len)
+    }
+
     /// The next whole event with data, or `None` when more bytes are needed.
     ///
     /// # Errors

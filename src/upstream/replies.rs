@@ -62,6 +62,13 @@ enum Form {
     Events(Decoder),
 }
 
+impl std::fmt::Debug for Replies {
+    /// Without what it holds: arguments and results are nobody's business.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replies").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
 impl Replies {
     /// Starts to read an answer.
     #[must_use]
@@ -87,6 +94,15 @@ impl Replies {
             replies.end(Some(Fault::Encoded(encoding)));
         }
         replies
+    }
+
+    /// Bytes that were read and have not become a message.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        match &self.form {
+            Form::Document(held) => held.len(),
+            Form::Events(decoder) => decoder.held(),
+        }
     }
 
     fn take(&mut self, chunk: &Bytes) {
