@@ -187,6 +187,7 @@ fn two_hundred_clients_outlive_ten_deaths_of_the_upstream_and_ten_cuts() {
     let told: Vec<&str> = errors.keys().map(String::as_str).filter(|reason| !EXPECTED.contains(reason)).collect();
     assert!(told.is_empty(), "errors that nothing here explains: {told:?}");
     let refused = ledger.requests().filter(|request| request.posted == 404).count();
+    assert_eq!(refused, 0, "the endpoints that clients have are good while their sessions wait for them");
     eprintln!(
         "{requests} requests, {refused} answered 404, errors {errors:?}, {} without an answer, {most} handshakes at once, \
          {rss_kib} -> {rss_now_kib} KiB, {descriptors} -> {} descriptors",
