@@ -80,8 +80,7 @@ pub(super) enum Pinged {
 /// How much an answer of `status` on a session looks like its loss.
 fn loss_in(status: u16, word: &Word<'_>) -> Loss {
     let is_error = matches!(word, Word::Error(_));
-    let text = word.text().to_ascii_lowercase();
-    let names_session = text.contains("session") || text.contains("not initialized");
+    let names_session = names_session(&word.text());
     match status {
         // Some map the errors of their tools to it: no such method, no such resource.
         404 if is_error && !names_session => Loss::Possible,
@@ -106,11 +105,16 @@ impl Task {
         // The session it was sent in is lost for sure: only an error of a tool can still be meant otherwise.
         let is_lost = call.generation != generation || !matches!(self.standing, Standing::Sound);
         match loss {
-            Loss::Possible if is_lost && is_of_transport(status) => Loss::Certain,
-            Loss::Possible if is_lost && word.text() == self.loss_text => Loss::Certain,
+            Loss::Possible if is_lost && self.is_refusal(status, &word.text()) => Loss::Certain,
             Loss::Possible if is_lost => Loss::None,
             loss => loss,
         }
+    }
+
+    /// Whether an answer that came while the session was lost refused the request for that, so that it did not run. Behind a
+    /// 2xx, or where no session is named, a tool may have spoken, unless it says just what the ping was told.
+    fn is_refusal(&self, status: u16, text: &str) -> bool {
+        (400..500).contains(&status) && names_session(text) || text == self.loss_text
     }
 
     /// Whether there is a session that could be lost and made again.
@@ -243,10 +247,11 @@ impl Task {
         }
         for serial in self.calls.held() {
             let Some(call) = self.calls.get_mut(serial) else { continue };
-            let is_loss = is_of_transport(call.status.unwrap_or_default())
-                || call.held.as_ref().is_some_and(|held| held.text() == self.loss_text);
-            if is_loss {
-                call.held = None;
+            let (status, text) = (call.status.unwrap_or_default(), call.held.as_ref().map(Held::text));
+            if self.is_refusal(status, &text.unwrap_or_default()) {
+                if let Some(call) = self.calls.get_mut(serial) {
+                    call.held = None;
+                }
                 self.send_again(serial);
             } else {
                 self.release(serial);
@@ -259,7 +264,8 @@ impl Task {
         if !matches!(self.standing, Standing::Sound) || !self.can_stand_up() {
             return;
         }
-        tracing::info!(session = self.evidence.label(), "the upstream has lost the session; it is opened again");
+        // One line for each session would be ten thousand after a restart; the heartbeat counts them.
+        tracing::debug!(session = self.evidence.label(), "the upstream has lost the session; it is opened again");
         self.context.books.metrics.upstream_sessions_lost.inc();
         // From now on: what is turned away is sent again.
         self.standing = Standing::Lost { again: None, attempts: 0 };
@@ -295,9 +301,9 @@ fn pinged(loss: Loss, text: String) -> Pinged {
     if loss == Loss::None { Pinged::Alive } else { Pinged::Lost(text) }
 }
 
-/// These refuse a request before it runs; behind a 2xx a tool may have spoken.
-fn is_of_transport(status: u16) -> bool {
-    (400..500).contains(&status)
+fn names_session(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    text.contains("session") || text.contains("not initialized")
 }
 
 fn ping(number: u64) -> Bytes {

@@ -1,6 +1,6 @@
 //! Legacy sessions: one task each, found by session id.
 //!
-//! A session is one task that owns its state (`task`), with one way in (its inbox, reached through a [`Handle`]), one
+//! A session is one task that owns its state (`task`), with one way in (its inbox, reached through a handle), one
 //! way out (the outbox, taken by the [`EventStream`]) and one exit, through which every end goes. The registry hands
 //! out clones of handles, never guards of its map.
 

@@ -122,7 +122,7 @@ impl Task {
     }
 
     fn on_revival_failed(&mut self, failure: Failure, credential: Credential) {
-        tracing::warn!(session = self.evidence.label(), %failure, "an upstream session could not be opened");
+        tracing::debug!(session = self.evidence.label(), %failure, "an upstream session could not be opened");
         let attempts = self.attempts;
         let backoff = SHORTEST_BACKOFF.saturating_mul(1 << attempts.min(5)).min(LONGEST_BACKOFF);
         let again = Instant::now() + backoff + SHORTEST_BACKOFF.mul_f64(self.spread());
