@@ -87,6 +87,8 @@ fn configure(upstream: &str, log: &Path) -> anyhow::Result<Config> {
         ("traffic-log", log),
         // No balancer has to notice that this proxy leaves.
         ("drain-delay", "0s"),
+        // This client leaves for good; nobody shall have to wait for the end of its session.
+        ("linger", "0s"),
     ];
     let given = |value: &str| Given { values: vec![value.to_owned()], origin: Origin::Flag };
     let raw: Raw = flags.into_iter().map(|(name, value)| (name, given(value))).collect();
