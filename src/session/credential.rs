@@ -47,6 +47,11 @@ pub struct Rejection {
 }
 
 impl Rejection {
+    /// 401 without a challenge.
+    pub(super) fn bare() -> Self {
+        Rejection { status: http::StatusCode::UNAUTHORIZED, challenges: Vec::new() }
+    }
+
     /// What `answer`, which rejects a credential, says.
     pub(super) fn of(answer: &Answer) -> Self {
         Rejection { status: answer.status, challenges: answer.challenges().cloned().collect() }

@@ -15,7 +15,7 @@ use crate::upstream::{Item, Replies};
 
 /// Bytes of half-read messages beyond which a session reads one answer at a time.
 const MAX_OPEN: usize = 4 << 20;
-/// What is that small is not looked at.
+/// So little is not looked at.
 const SMALL: usize = 64 << 10;
 
 /// Where one session's answers are put together.
@@ -44,6 +44,8 @@ pub(super) struct Reading {
     number: u64,
     /// Bytes of it that lie on the desk.
     held: usize,
+    /// It is the one that is read on.
+    is_first: bool,
 }
 
 impl Desk {
@@ -58,39 +60,39 @@ impl Desk {
             shared.last += 1;
             shared.last
         };
-        Reading { replies, desk: self.clone(), number, held: 0 }
+        Reading { replies, desk: self.clone(), number, held: 0, is_first: false }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether answer `number` may be read on; if not, it will be woken.
-    fn admits(&self, number: u64, cx: &Context<'_>) -> bool {
+    /// Whether answer `number` may be read on, and whether as the only one; if not, it will be woken.
+    fn admits(&self, number: u64, cx: &Context<'_>) -> Option<bool> {
         let mut shared = self.lock();
-        if shared.open < SMALL || (shared.open < MAX_OPEN && !self.memory.is_short()) {
-            return true;
+        if shared.first == Some(number) {
+            return Some(true);
         }
-        if shared.first.is_none_or(|first| first == number) {
+        if shared.open < SMALL || (shared.open < MAX_OPEN && !self.memory.is_short()) {
+            return Some(false);
+        }
+        if shared.first.is_none() {
             shared.first = Some(number);
-            return true;
+            return Some(true);
         }
         shared.waiting.push(cx.waker().clone());
-        false
+        None
     }
 
-    /// Answer `number` holds `now` bytes instead of `before`.
-    fn note(&self, number: u64, before: usize, now: usize) {
-        if before == now && now > 0 {
-            return;
-        }
+    /// An answer holds `now` bytes instead of `before`, and if it was the only one that was read on, `is_over` says that
+    /// others may be again.
+    fn note(&self, before: usize, now: usize, is_over: bool) {
         let mut shared = self.lock();
         shared.open = shared.open + now - before;
-        let is_done = now == 0 && shared.first == Some(number);
-        if is_done {
+        if is_over {
             shared.first = None;
         }
-        if is_done || shared.open < MAX_OPEN {
+        if is_over || shared.open < MAX_OPEN {
             let waiting = std::mem::take(&mut shared.waiting);
             drop(shared);
             waiting.into_iter().for_each(Waker::wake);
@@ -102,14 +104,15 @@ impl Stream for Reading {
     type Item = Item;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Item>> {
-        if !self.desk.admits(self.number, cx) {
-            return Poll::Pending;
-        }
+        let Some(is_first) = self.desk.admits(self.number, cx) else { return Poll::Pending };
         let item = self.replies.poll_next_unpin(cx);
         let now = self.replies.held();
         let before = std::mem::replace(&mut self.held, now);
-        if before > 0 || now > 0 || item.is_ready() {
-            self.desk.note(self.number, before, now);
+        // A stream that has nothing begun, and may have nothing for long, keeps nobody waiting.
+        let is_over = is_first && now == 0;
+        self.is_first = is_first && !is_over;
+        if before != now || is_over {
+            self.desk.note(before, now, is_over);
         }
         item
     }
@@ -117,7 +120,9 @@ impl Stream for Reading {
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        self.desk.note(self.number, self.held, 0);
+        if self.held > 0 || self.is_first {
+            self.desk.note(self.held, 0, self.is_first);
+        }
     }
 }
 
@@ -168,5 +173,22 @@ mod tests {
         assert!(other.next().now_or_never().is_some());
         drop((other, small));
         assert_eq!(desk.lock().open, 0);
+    }
+
+    /// The GET stream is polled with every comment of the server's, and may have no message for hours.
+    #[tokio::test]
+    async fn stream_that_has_nothing_begun_keeps_nobody_waiting() {
+        let desk = Desk::new(Budget::new(1 << 30));
+        let (first, mut one) = answer(&desk);
+        let (second, mut other) = answer(&desk);
+        let (_idle, mut listening) = answer(&desk);
+        first.send(megabytes(3)).await.expect("room");
+        second.send(megabytes(2)).await.expect("room");
+        assert!(one.next().now_or_never().is_none() && other.next().now_or_never().is_none());
+        assert!(listening.next().now_or_never().is_none());
+        for (sender, reading) in [(first, &mut one), (second, &mut other)] {
+            drop(sender);
+            assert!(reading.next().now_or_never().is_some(), "read to its end");
+        }
     }
 }

@@ -152,7 +152,10 @@ impl Face {
         is_one && (credential.is_some() || !has_any)
     }
 
-    /// Another name under which the session can be posted to; `false` when it is over. The oldest one falls away.
+    /// Another name under which the session can be posted to. Gives back the oldest if there are too many.
+    ///
+    /// # Errors
+    /// When the session is over.
     pub(super) fn add_alias(&self, id: SessionId) -> Result<Option<SessionId>, ()> {
         let mut shared = lock(&self.shared);
         if shared.finished {

@@ -13,6 +13,7 @@ use super::delivery::{Delivery, Handle};
 use super::ending::Ending;
 use super::face::Face;
 use super::reunion::Decision;
+use super::stream::Arrival;
 use super::task::Task;
 use crate::drain::Phase;
 use crate::mcp::MessageKind;
@@ -44,8 +45,18 @@ pub(super) struct Merging {
 }
 
 impl Task {
+    /// Streams came, or the last one went. Returns how the session ends, if it does.
+    pub(super) async fn on_coming_or_going(&mut self) -> Option<Ending> {
+        let arrivals = self.outbox.take_arrivals();
+        if arrivals.is_empty() {
+            return self.on_client_gone();
+        }
+        self.on_arrivals(arrivals).await;
+        None
+    }
+
     /// The stream is gone. Returns how the session ends, unless it lingers.
-    pub(super) fn on_client_gone(&mut self) -> Option<Ending> {
+    fn on_client_gone(&mut self) -> Option<Ending> {
         if self.is_lent()
             && let Decision::Merge(handle, face) = self.membership.decide(false)
         {
@@ -75,8 +86,8 @@ impl Task {
     }
 
     /// A stream takes the events again.
-    pub(super) async fn on_arrival(&mut self) {
-        for arrival in self.outbox.take_arrivals() {
+    async fn on_arrivals(&mut self, arrivals: Vec<Arrival>) {
+        for arrival in arrivals {
             if arrival.superseded
                 && let Some(closer) = self.closer.take()
             {

@@ -220,9 +220,8 @@ impl Task {
     /// It was no loss: the message is turned away as it seemed.
     fn give_up_message(&mut self, status: u16, outgoing: Outgoing) {
         if status == StatusCode::UNAUTHORIZED.as_u16() {
-            let rejection = Rejection { status: StatusCode::UNAUTHORIZED, challenges: Vec::new() };
-            self.reject_credential(outgoing.sent.credential, rejection.clone());
-            reject(outgoing.verdict, rejection);
+            self.reject_credential(outgoing.sent.credential, Rejection::bare());
+            reject(outgoing.verdict, Rejection::bare());
         }
     }
 

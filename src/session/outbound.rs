@@ -12,6 +12,7 @@ use super::exchange::{Errand, Outgoing, OutgoingKind, Source, Tagged};
 use super::inbound::{accept, pong, reject};
 use super::loss::{Held, Loss, Word};
 use super::recovery::Standing;
+use super::revival::settled_version;
 use super::task::{Handshake, Task};
 use super::timers::GRACE;
 use crate::mcp::{Message, MessageKind, RequestId, RpcError, code, error_response};
@@ -224,11 +225,10 @@ impl Task {
 
     /// 401 without a challenge, and not for want of a session: the credential is no good, whatever the body says.
     pub(super) fn on_bare_unauthorized(&mut self, serial: Serial) {
-        let rejection = Rejection { status: StatusCode::UNAUTHORIZED, challenges: Vec::new() };
         if let Some(credential) = self.calls.get_mut(serial).map(|call| call.sent.credential.clone()) {
-            self.reject_credential(credential, rejection.clone());
+            self.reject_credential(credential, Rejection::bare());
         }
-        self.on_rejected_call(serial, rejection);
+        self.on_rejected_call(serial, Rejection::bare());
     }
 
     /// The upstream turned a credential down: neither it nor the client that shows it gets any further.
@@ -263,19 +263,14 @@ impl Task {
     }
 
     fn on_initialize_answer(&mut self, message: &Message) {
-        #[derive(serde::Deserialize)]
-        struct InitializeResult {
-            #[serde(rename = "protocolVersion")]
-            protocol_version: String,
-        }
         if matches!(message.kind(), MessageKind::Response { is_error: true, .. }) {
             self.renew_link();
             self.handshake = Handshake::None;
             return;
         }
-        if let Some(result) = message.result::<InitializeResult>() {
-            self.link.negotiated(&result.protocol_version);
-            self.membership.settle(&result.protocol_version);
+        if let Some(version) = settled_version(message) {
+            self.link.negotiated(&version);
+            self.membership.settle(&version);
         }
         self.ping_at = Instant::now() + self.context.config.ping;
         self.handshake = Handshake::Answered { grace_until: Instant::now() + GRACE };
@@ -283,7 +278,8 @@ impl Task {
 
     fn on_server_request(&mut self, id: &RequestId, method: &str, message: &Message) {
         if method == "ping" {
-            // Answered here while the client's stream is open (WIRE, Toward the upstream 9).
+            // Answered here (WIRE, Toward the upstream 9), also while the client is away: Java ends sessions that leave one
+            // unanswered, and this one waits for its client.
             self.say_to_server(pong(id));
         } else if let Some(error) = self.too_large(message.bytes()) {
             self.say_to_server(error_response(id, &error));

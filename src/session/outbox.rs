@@ -179,14 +179,10 @@ impl Outbox {
         self.budget.is_spent() && !lock(&self.shared).queue.is_empty()
     }
 
-    /// Waits until no stream takes events. Cancel safe.
-    pub(super) async fn client_gone(&self) {
-        self.wait_for(|shared| shared.stream.is_none()).await;
-    }
-
-    /// Waits until a stream came of which the session has not heard. Cancel safe.
-    pub(super) async fn arrival(&self) {
-        self.wait_for(|shared| !shared.arrivals.is_empty()).await;
+    /// Waits until a stream came of which the session has not heard or, if the client `is_here`, until none takes events.
+    /// Cancel safe.
+    pub(super) async fn coming_or_going(&self, is_here: bool) {
+        self.wait_for(|shared| !shared.arrivals.is_empty() || is_here && shared.stream.is_none()).await;
     }
 
     /// Events that are lost since this was asked last.

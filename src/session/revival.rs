@@ -151,19 +151,13 @@ impl Attempt {
 
 impl Plan {
     async fn carry_out(&mut self, given_up: &Notify) -> Result<(Message, String, Vec<Message>), Failure> {
-        #[derive(Deserialize)]
-        struct InitializeResult {
-            #[serde(rename = "protocolVersion")]
-            protocol_version: String,
-        }
         let mut aside = Vec::new();
         let initialize = self.keepsake.initialize().cloned().unwrap_or_default();
         let answer = self.initialize(&initialize, &mut aside).await?;
         if let Some((_, text)) = answer.error() {
             return Err(Failure::Refused(text));
         }
-        let settled = answer.result::<InitializeResult>();
-        let version = settled.map(|settled| settled.protocol_version).unwrap_or_default();
+        let version = settled_version(&answer).unwrap_or_default();
         self.link.negotiated(&version);
         tokio::select! {
             restored = self.restore(&mut aside) => restored?,
@@ -215,6 +209,16 @@ impl Plan {
         .await;
         Ok(answer)
     }
+}
+
+/// The version that an answer to `initialize` settles.
+pub(super) fn settled_version(answer: &Message) -> Option<String> {
+    #[derive(Deserialize)]
+    struct InitializeResult {
+        #[serde(rename = "protocolVersion")]
+        protocol_version: String,
+    }
+    answer.result::<InitializeResult>().map(|result| result.protocol_version)
 }
 
 /// Asks something of our own accord, within `time`. What is said besides the answer is set aside.

@@ -245,9 +245,8 @@ impl Task {
             let (spent, listens) = (self.outbox.is_spent(), self.outbox.has_room_for_own());
             tokio::select! {
                 biased;
-                () = self.outbox.arrival() => self.on_arrival().await,
-                () = self.outbox.client_gone(), if self.presence.is_here() => {
-                    if let Some(ending) = self.on_client_gone() {
+                () = self.outbox.coming_or_going(self.presence.is_here()) => {
+                    if let Some(ending) = self.on_coming_or_going().await {
                         return ending;
                     }
                 }

@@ -165,9 +165,9 @@ async fn large_event_goes_in_pieces_of_which_each_is_progress() {
 #[tokio::test]
 async fn dropped_stream_is_a_client_gone() {
     let (outbox, stream) = pair(4);
-    assert!(outbox.client_gone().now_or_never().is_none());
+    assert!(outbox.coming_or_going(true).now_or_never().is_none());
     drop(stream);
-    outbox.client_gone().await;
+    outbox.coming_or_going(true).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -243,7 +243,7 @@ async fn later_stream_ends_the_one_before() {
     let mut second = another(&outbox, Some(0)).expect("the session");
     assert_eq!(next(&mut first).await, None);
     drop(first);
-    assert!(outbox.client_gone().now_or_never().is_none(), "its end is not the client's");
+    assert!(outbox.has_stream(), "its end is not the client's");
     next(&mut second).await.expect("the endpoint");
     outbox.push(&text("1"));
     assert_eq!(message(&mut second).await.as_deref(), Some("1"));
@@ -301,14 +301,14 @@ async fn lent_stream_takes_the_events_of_another_session_until_it_is_taken_back(
     other.push(&text("not taken"));
     stream.line().take_back();
     assert_eq!(message(&mut stream).await.as_deref(), Some("of its own"));
-    other.client_gone().await;
+    other.coming_or_going(true).await;
     assert_eq!(other.len(), 2, "what was taken meanwhile is owed to the one it was meant for");
 
     let attachment = other.face().attach(None, arrival()).expect("the session");
     stream.line().lend(&home.face(), other.face(), attachment);
     drop(stream);
-    home.client_gone().await;
-    other.client_gone().await;
+    home.coming_or_going(true).await;
+    other.coming_or_going(true).await;
 }
 
 #[tokio::test]
