@@ -1,9 +1,5 @@
-//! Words typed by a person, and exit codes.
-//!
-//! 0: done, or stopped in order. 1: could not start, or failed while running. 2: usage or configuration. 128 + n:
-//! ended by a second signal n, without draining.
+//! `serve`: reads its options, runs the proxy, and lets it drain.
 
-use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,30 +10,13 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use super::{FAILED, USAGE};
 use crate::app::App;
 use crate::config::{self, Config, Given, LogFormat, OPTIONS, Origin, Raw};
 use crate::traffic::Target;
 
-const FAILED: u8 = 1;
-const USAGE: u8 = 2;
-
-/// Runs the program for the words it was given.
-#[must_use]
-pub fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
-    let matches = match command().try_get_matches_from(words) {
-        Ok(matches) => matches,
-        Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
-        }
-    };
-    match matches.subcommand() {
-        Some(("serve", options)) => serve(options),
-        _ => ExitCode::from(USAGE),
-    }
-}
-
-fn command() -> Command {
+/// The words of `serve`.
+pub(super) fn command() -> Command {
     let serve = OPTIONS.iter().fold(Command::new("serve"), |command, option| {
         let arg = Arg::new(option.name)
             .long(option.name)
@@ -54,19 +33,14 @@ fn command() -> Command {
             None => arg,
         })
     });
-    let serve = serve.about("Serve legacy HTTP+SSE clients in front of an upgraded server").after_help(
+    serve.about("Serve legacy HTTP+SSE clients in front of an upgraded server").after_help(
         "Every option is also an environment variable (--public-url is SSE_SUNSET_PUBLIC_URL) and a key of the --config \
          file; flags win over the environment, which wins over the file. Durations need a unit (15s, 2m).",
-    );
-    Command::new("sse-sunset")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about("Keeps legacy MCP HTTP+SSE clients working in front of an upgraded server, and records who still comes")
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .subcommand(serve)
+    )
 }
 
-fn serve(options: &ArgMatches) -> ExitCode {
+/// Serves as `options` say.
+pub(super) fn run(options: &ArgMatches) -> ExitCode {
     let config = match configure(options) {
         Ok(config) => config,
         Err(problems) => {

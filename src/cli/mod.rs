@@ -1,0 +1,41 @@
+//! Words typed by a person, and exit codes; a file per command.
+//!
+//! 0: done, or stopped in order. 1: could not start, or failed while running. 2: usage or configuration. 128 + n:
+//! ended by a second signal n, without draining.
+
+mod serve;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Command;
+
+pub use serve::report_panics;
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+
+/// Runs the program for the words it was given.
+#[must_use]
+pub fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
+    let matches = match command().try_get_matches_from(words) {
+        Ok(matches) => matches,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match matches.subcommand() {
+        Some(("serve", options)) => serve::run(options),
+        _ => ExitCode::from(USAGE),
+    }
+}
+
+fn command() -> Command {
+    Command::new("sse-sunset")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Keeps legacy MCP HTTP+SSE clients working in front of an upgraded server, and records who still comes")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(serve::command())
+}
