@@ -3,12 +3,12 @@
 //! Names follow OpenTelemetry's semantic conventions where those have one. What is not known is left out. Nothing
 //! here holds a credential, a session id of either side, arguments or results.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::identity::ClientInfo;
 
 /// How far a session went, by what it did (EVIDENCE, Engagement).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Engagement {
     /// Nothing posted.

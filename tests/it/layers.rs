@@ -26,13 +26,21 @@ const HOMES: &[(&str, &[&str])] = &[
     ("dashmap", &["session"]),
     ("clap", &["cli"]),
     ("anyhow", &["cli", "main"]),
-    ("toml", &["config"]),
+    ("toml", &["config", "report"]),
     ("socket2", &["net"]),
     ("hyper_util", &["net"]),
     ("base64", &["auth"]),
     ("tracing_subscriber", &["cli"]),
     ("prometheus_client", &["metrics"]),
     ("tokio_util", &["drain"]),
+    ("flate2", &["report"]),
+    ("zstd", &["report"]),
+    ("glob", &["report"]),
+    ("csv", &["report"]),
+    ("maud", &["report"]),
+    ("comfy_table", &["report"]),
+    ("terminal_size", &["cli"]),
+    ("indicatif", &["cli"]),
 ];
 
 fn sources() -> BTreeMap<String, Vec<(PathBuf, String)>> {
