@@ -1,7 +1,17 @@
 //! From evidence to an answer: is it safe to switch SSE off? (EVIDENCE, The verdict)
 //!
+//! ```text
+//! files -> input -> line -> evidence -> verdict -> outcome -> render (text, json, csv, md, html)
+//! ```
+//!
 //! Promise: never SAFE where the rules say otherwise. What cannot be read, placed or believed is counted and named, and
 //! makes the answer more careful, never less.
 
+pub mod evidence;
 pub mod fixes;
+pub mod line;
 pub mod outcome;
+pub mod policy;
+mod verdict;
+
+pub use verdict::judge;

@@ -1,0 +1,154 @@
+//! One start of one replica: what of its log was seen, what is missing, and which sessions are open in it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::super::line::Millis;
+use super::people::PersonId;
+use super::ranges::{Run, Runs, Stretch, subtract};
+
+/// Steps of a clock up to this are drift that changes nothing.
+const SMALL_STEP_MS: Millis = 60_000;
+
+/// One start.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Boot {
+    /// `service.instance.id`
+    pub instance: String,
+    /// `boot.id`
+    pub id: String,
+    /// Its records.
+    pub runs: Runs,
+    /// When it ended in order.
+    pub stopped: Option<Millis>,
+    /// How many records it said to have lost, and when it first said so.
+    lost: BTreeMap<u64, Millis>,
+    /// Steps of its clock: when noticed, by how much.
+    pub steps: Vec<(Millis, Millis)>,
+    /// Other boots it named, as `instance/boot`.
+    pub peers: BTreeSet<String>,
+    /// The last heartbeat, and the sessions it told of.
+    pub heartbeat: Option<(Millis, i64)>,
+    /// Open sessions by label.
+    pub open: HashMap<String, Open>,
+    /// Sessions whose end was read before their beginning.
+    over: HashSet<String>,
+    /// When each account last used the server since the clock was last set: a step forward moves them.
+    recent: HashMap<PersonId, Millis>,
+}
+
+/// An open session.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Open {
+    /// Whose it is, as far as was told.
+    pub person: PersonId,
+    /// When it began.
+    pub since: Millis,
+    /// Uses in records so far.
+    pub uses: u64,
+    /// The last record of use, and where it stands.
+    pub last_use: Option<(Millis, u64)>,
+}
+
+impl Boot {
+    /// The start `id` of the replica `instance`, of which nothing was read yet.
+    #[must_use]
+    pub fn new(instance: String, id: String) -> Self {
+        Boot { instance, id, ..Boot::default() }
+    }
+
+    /// The session `label`, if it is not over; opened when its beginning was not read.
+    pub fn session(&mut self, label: &str, person: PersonId, at: Millis) -> Option<&mut Open> {
+        if self.over.contains(label) {
+            return None;
+        }
+        if !self.open.contains_key(label) {
+            self.open.insert(label.to_owned(), Open { person, since: at, uses: 0, last_use: None });
+        }
+        self.open.get_mut(label)
+    }
+
+    /// The session `label` is over; gives what was known of it.
+    pub fn end(&mut self, label: &str) -> Option<Open> {
+        let open = self.open.remove(label);
+        // Its beginning may yet be read, and must not open it again.
+        if open.is_none() {
+            self.over.insert(label.to_owned());
+        }
+        open
+    }
+
+    /// It says to have lost `lost` records so far.
+    pub fn lost(&mut self, lost: u64, at: Millis) {
+        if lost > 0 {
+            let first = self.lost.entry(lost).or_insert(at);
+            *first = at.min(*first);
+        }
+    }
+
+    /// Losses it told of after `since`: when last, and how many.
+    #[must_use]
+    pub fn losses_after(&self, since: Millis) -> Option<(Millis, u64)> {
+        let before = self.lost.iter().filter(|(_, at)| **at <= since).map(|(lost, _)| *lost).max().unwrap_or_default();
+        let after = self.lost.iter().filter(|(lost, at)| **at > since && **lost > before);
+        let (lost, at) = after.fold((0, Millis::MIN), |(most, latest), (lost, at)| (most.max(*lost), latest.max(*at)));
+        (lost > before).then_some((at, lost - before))
+    }
+
+    /// It ended in order at `at`.
+    pub fn stop(&mut self, at: Millis) {
+        self.stopped = Some(at);
+        self.recent = HashMap::new();
+    }
+
+    /// `person` used the server.
+    pub fn used(&mut self, person: PersonId, at: Millis) {
+        let last = self.recent.entry(person).or_insert(at);
+        *last = at.max(*last);
+    }
+
+    /// Its clock was set by `by`. Gives the uses that were written before, with the time they had by the clock of now:
+    /// either clock may have been the right one, so both are kept.
+    pub fn step(&mut self, by: Millis, at: Millis) -> Vec<(PersonId, Millis)> {
+        if by.abs() <= SMALL_STEP_MS {
+            return Vec::new();
+        }
+        self.steps.push((at, by));
+        let recent = std::mem::take(&mut self.recent);
+        if by < 0 {
+            return Vec::new();
+        }
+        recent.into_iter().map(|(person, last)| (person, last.saturating_add(by).min(at))).collect()
+    }
+
+    /// What it proves: the time of its records, less what a clock that was slow claims too early.
+    #[must_use]
+    pub fn covered(&self) -> Vec<Stretch> {
+        let slow: Millis = self.steps.iter().map(|(_, by)| (*by).max(0)).fold(0, Millis::saturating_add);
+        let from = self.runs.earliest();
+        let claimed_early = if slow > 0 { vec![(from, from.saturating_add(slow))] } else { Vec::new() };
+        subtract(&self.runs.covered(), &claimed_early)
+    }
+
+    /// Where numbers are missing: the time they were written in, and how many.
+    pub fn holes(&self) -> impl Iterator<Item = (Stretch, u64)> {
+        let runs = self.runs.all();
+        let first = runs.first().filter(|run| run.low > 0).map(|run| ((Millis::MIN, run.from), run.low));
+        let between = runs.windows(2).filter_map(|pair| match pair {
+            [before, after] => Some((hole(before, after), after.low - before.high - 1)),
+            _ => None,
+        });
+        first.into_iter().chain(between)
+    }
+
+    /// `instance/boot`, as heartbeats name it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.instance, self.id)
+    }
+}
+
+fn hole(before: &Run, after: &Run) -> Stretch {
+    (before.to.min(after.from), after.from.max(before.to))
+}

@@ -1,0 +1,246 @@
+//! The evidence: what all records together tell, kept small enough to hold for years.
+//!
+//! ```text
+//! record -> boot (new or a duplicate? holes, coverage, open sessions) -> people (who used what when)
+//! ```
+//!
+//! Records may come in any order and more than once. The same value is filled from files by `report` and, record by
+//! record, by the running proxy, which keeps it in its state directory.
+
+mod boot;
+mod people;
+mod ranges;
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use boot::{Boot, Open};
+pub use people::{DAY_MS, Day, Group, People, Person, PersonId, day_of, is_principal, longest_gap, merge_days, span};
+pub use ranges::{PULSE_MS, Runs, Seen, Stretch, subtract, union};
+
+use super::line::{Event, Line, Millis, Who};
+
+/// A difference between clocks of replicas that is nothing to speak of.
+const SKEW_MS: Millis = 5_000;
+/// Milliseconds of an hour: uses are written once an hour.
+const HOUR_MS: Millis = 3_600_000;
+
+/// Which records count.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Earlier ones are left out.
+    pub since: Option<Millis>,
+    /// Later ones are left out.
+    pub until: Option<Millis>,
+    /// Later ones, where `until` is not given, are from a clock that is fast: taken as made now.
+    pub now: Millis,
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It counts.
+    Counted,
+    /// It counts, and carries a time that is still to come.
+    FromTheFuture,
+    /// It was given before.
+    Duplicate,
+    /// It is out of bounds.
+    LeftOut,
+}
+
+/// The evidence.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Every start of every replica.
+    pub boots: Vec<Boot>,
+    /// Everyone who came.
+    pub people: People,
+    /// Completed canary sessions by day.
+    pub canaries: BTreeMap<i32, u64>,
+    /// The last of them.
+    pub last_canary: Option<Millis>,
+    /// When a record was last found cut off or damaged, and how many were.
+    pub damaged: Option<(Millis, u64)>,
+    /// Boots whose file ends in the middle of a record.
+    pub cut: Vec<u32>,
+    /// Boots by `boot.id`; two replicas may have made the same one.
+    #[serde(skip)]
+    index: HashMap<String, Vec<u32>>,
+    /// The boot of the record before.
+    #[serde(skip)]
+    recent: usize,
+}
+
+impl Evidence {
+    /// Takes in a record.
+    pub fn take(&mut self, line: &Line<'_>, bounds: &Bounds) -> Taken {
+        if bounds.since.is_some_and(|since| line.at < since) || bounds.until.is_some_and(|until| line.at > until) {
+            return Taken::LeftOut;
+        }
+        let future = bounds.until.is_none() && line.at > bounds.now.saturating_add(SKEW_MS);
+        let at = if bounds.until.is_none() { line.at.min(bounds.now) } else { line.at };
+        let index = self.boot(line);
+        let Some(boot) = self.boots.get_mut(index) else { return Taken::LeftOut };
+        if boot.runs.insert(line.seq, at) == Seen::Again {
+            return Taken::Duplicate;
+        }
+        let place = (u32::try_from(index).unwrap_or(u32::MAX), line.seq);
+        self.event(index, &line.event, at, place);
+        if future { Taken::FromTheFuture } else { Taken::Counted }
+    }
+
+    fn event(&mut self, index: usize, event: &Event<'_>, at: Millis, place: (u32, u64)) {
+        let Some(boot) = self.boots.get_mut(index) else { return };
+        match event {
+            Event::Start | Event::Other => {}
+            Event::Stop { lost } => {
+                boot.stop(at);
+                boot.lost(*lost, at);
+            }
+            Event::Heartbeat { lost, clock_step_ms, active, peers } => {
+                boot.lost(*lost, at);
+                if let Some(active) = active.filter(|_| boot.heartbeat.is_none_or(|(last, _)| at >= last)) {
+                    boot.heartbeat = Some((at, active));
+                }
+                for peer in peers.iter().filter(|peer| !boot.peers.contains(&***peer)).collect::<Vec<_>>() {
+                    boot.peers.insert(peer.to_string());
+                }
+                for (person, moved) in boot.step(*clock_step_ms, at) {
+                    if let Some(person) = self.people.get_mut(person) {
+                        person.used(moved, 0, place);
+                    }
+                }
+            }
+            Event::Canary => {
+                *self.canaries.entry(day_of(at)).or_default() += 1;
+                self.last_canary = self.last_canary.max(Some(at));
+            }
+            Event::Connect { who, .. } => {
+                let person = self.known(who, at);
+                boot_of(&mut self.boots, index).session(&who.session, person, at);
+            }
+            Event::Identify { who, seen_as } => self.identified(index, who, seen_as, at),
+            Event::Use { who, uses } => self.used(index, who, *uses, at, place),
+            Event::End { who, merged, engagement, uses, last_use } => {
+                let person = self.known(who, at);
+                let boot = boot_of(&mut self.boots, index);
+                let open = boot.end(&who.session);
+                let Some(account) = self.people.get_mut(person) else { return };
+                account.sessions += u64::from(!merged);
+                account.engagement = account.engagement.max(*engagement);
+                account.first_seen = open.as_ref().map_or(at, |open| open.since).min(account.first_seen);
+                // A session that began before the log says how often it used the server, and no day for it but its last.
+                let more = uses.saturating_sub(open.as_ref().map_or(0, |open| open.uses));
+                if let Some(last_use) = last_use.map(|last| last.min(at)) {
+                    account.used(last_use, more, place);
+                    boot.used(person, last_use);
+                }
+            }
+            Event::Refused { who, reason, dry_run } => {
+                let person = self.known(who, at);
+                if let Some(person) = self.people.get_mut(person).filter(|_| !dry_run) {
+                    person.turned_away(at, !matches!(&**reason, "host" | "origin" | "request"));
+                }
+            }
+            Event::Upgrade { who } | Event::Modern { who } => {
+                let person = self.known(who, at);
+                if let Some(person) = self.people.get_mut(person) {
+                    person.can_move = true;
+                }
+            }
+        }
+    }
+
+    fn known(&mut self, who: &Who<'_>, at: Millis) -> PersonId {
+        let person = self.people.of(who, at);
+        if let Some(seen_as) = &who.seen_as {
+            self.people.describe(who, seen_as);
+        }
+        person
+    }
+
+    fn identified(&mut self, index: usize, who: &Who<'_>, seen_as: &str, at: Millis) {
+        let person = self.known(who, at);
+        self.people.describe(who, seen_as);
+        let Some(open) = boot_of(&mut self.boots, index).session(&who.session, person, at) else { return };
+        let door = std::mem::replace(&mut open.person, person);
+        let since = open.since;
+        if let Some(account) = self.people.get_mut(person) {
+            account.first_seen = account.first_seen.min(since);
+            if door != person {
+                account.comes_by(door);
+            }
+        }
+    }
+
+    fn used(&mut self, index: usize, who: &Who<'_>, uses: u64, at: Millis, place: (u32, u64)) {
+        let person = self.known(who, at);
+        let boot = boot_of(&mut self.boots, index);
+        boot.used(person, at);
+        if let Some(open) = boot.session(&who.session, person, at) {
+            open.person = person;
+            open.uses += uses;
+            open.last_use = open.last_use.max(Some((at, place.1)));
+        }
+        if let Some(account) = self.people.get_mut(person) {
+            account.used(at, uses, place);
+        }
+    }
+
+    /// A record was cut off or damaged, no later than `at`.
+    pub fn damaged(&mut self, at: Millis) {
+        let (last, count) = self.damaged.unwrap_or((at, 0));
+        self.damaged = Some((last.max(at), count + 1));
+    }
+
+    /// The file that was read last ends in the middle of a record, after one of `boot`.
+    pub fn cut_off(&mut self, boot: Option<u32>) {
+        self.cut.extend(boot);
+    }
+
+    /// The boot of the record taken last.
+    #[must_use]
+    pub fn last_boot(&self) -> Option<u32> {
+        if self.boots.is_empty() { None } else { u32::try_from(self.recent).ok() }
+    }
+
+    /// Where the boot of `line` stands.
+    fn boot(&mut self, line: &Line<'_>) -> usize {
+        let is = |boot: &Boot| *boot.id == *line.boot && *boot.instance == *line.instance;
+        if self.boots.get(self.recent).is_some_and(is) {
+            return self.recent;
+        }
+        if self.index.is_empty() {
+            for (number, boot) in self.boots.iter().enumerate() {
+                self.index.entry(boot.id.clone()).or_default().push(u32::try_from(number).unwrap_or(u32::MAX));
+            }
+        }
+        let known = self.index.get(&*line.boot).into_iter().flatten().filter_map(|at| usize::try_from(*at).ok());
+        let known = known.into_iter().find(|at| self.boots.get(*at).is_some_and(is));
+        self.recent = known.unwrap_or_else(|| {
+            let boot = Boot::new(line.instance.to_string(), line.boot.to_string());
+            self.boots.push(boot);
+            let number = self.boots.len() - 1;
+            self.index.entry(line.boot.to_string()).or_default().push(u32::try_from(number).unwrap_or(u32::MAX));
+            number
+        });
+        self.recent
+    }
+
+    /// The last use of a session that nobody ended: uses are written once an hour, so any time up to the end of that
+    /// hour, as long as its boot lived.
+    #[must_use]
+    pub fn last_possible_use(open: &Open, boot: &Boot) -> Option<(Millis, u64)> {
+        let (at, seq) = open.last_use?;
+        let hour_end = (at.div_euclid(HOUR_MS) + 1).saturating_mul(HOUR_MS) - 1;
+        Some((hour_end.min(boot.runs.latest()).max(at), seq))
+    }
+}
+
+/// `index` comes from [`Evidence::boot`] and boots are never removed.
+fn boot_of(boots: &mut [Boot], index: usize) -> &mut Boot {
+    boots.get_mut(index).expect("boots are never removed")
+}

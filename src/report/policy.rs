@@ -1,0 +1,191 @@
+//! What is asked of a report: which time has to be silent, who is answered for, which clients are shown.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde::Deserialize;
+
+use super::evidence::DAY_MS;
+use super::line::Millis;
+use super::outcome::Waiver;
+
+/// The window, unless the operator chooses another: what the mature systems use, and longer than a month's rhythm
+/// needs only with the factor of 1.5 (EVIDENCE, What makes the simple rule fail).
+pub const WINDOW_MS: Millis = 30 * DAY_MS;
+
+/// The questions.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// The end of the window.
+    pub until: Millis,
+    /// When the report is made.
+    pub now: Millis,
+    /// Length of the window.
+    pub window: Millis,
+    /// Whether records before some time were left out on demand.
+    pub since: Option<Millis>,
+    /// Who answers for whom.
+    pub waivers: Vec<Waiver>,
+    /// Which clients to show; all of them decide.
+    pub shown: Vec<Pattern>,
+    /// What the next command has to name again: the logs and options as they were typed.
+    pub words: String,
+    /// The state of the running proxy, and not files read from the outside.
+    pub is_live: bool,
+    /// Such a proxy that has no state directory: it knows nothing of the time before it was started.
+    pub is_forgetful: bool,
+}
+
+impl Policy {
+    /// Everything as usual, judged at `now`.
+    #[must_use]
+    pub fn at(now: Millis) -> Self {
+        Policy {
+            until: now,
+            now,
+            window: WINDOW_MS,
+            since: None,
+            waivers: Vec::new(),
+            shown: Vec::new(),
+            words: "LOG...".to_owned(),
+            is_live: false,
+            is_forgetful: false,
+        }
+    }
+
+    /// The beginning of the window.
+    #[must_use]
+    pub fn window_start(&self) -> Millis {
+        self.until.saturating_sub(self.window)
+    }
+}
+
+/// A text in which `*` stands for anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern(String);
+
+impl Pattern {
+    /// Reads a pattern.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Pattern(text.to_owned())
+    }
+
+    /// Whether all of `text` is described.
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        let mut parts = self.0.split('*');
+        let first = parts.next().unwrap_or_default();
+        let Some(mut rest) = text.strip_prefix(first) else { return false };
+        let Some(last) = parts.next_back() else { return rest.is_empty() };
+        for part in parts {
+            let Some(at) = rest.find(part) else { return false };
+            rest = rest.get(at + part.len()..).unwrap_or_default();
+        }
+        rest.ends_with(last)
+    }
+
+    /// Whether an identity is described, with or without its kind: `name:Cursor` by `Cursor`.
+    #[must_use]
+    pub fn matches_identity(&self, identity: &str) -> bool {
+        self.matches(identity) || identity.split_once(':').is_some_and(|(_, name)| self.matches(name))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Book {
+    #[serde(default)]
+    waiver: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    client: String,
+    owner: String,
+    reason: String,
+    expires: String,
+}
+
+/// Reads waivers.
+///
+/// ```toml
+/// [[waiver]]
+/// client = "name:Cursor*"      # an identity as the report shows it; * stands for anything
+/// owner = "Ada, platform team"
+/// reason = "moves with their release on 3 December"
+/// expires = "2026-12-05"       # the last day it is in force
+/// ```
+///
+/// # Errors
+/// Says what is wrong with the file and what it should look like.
+pub fn read_waivers(path: &Path) -> Result<Vec<Waiver>, String> {
+    let file = path.display();
+    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {file}: {error}"))?;
+    let shape = "each waiver is [[waiver]] with client, owner, reason and expires = \"YYYY-MM-DD\"";
+    let book: Book = toml::from_str(&text).map_err(|error| {
+        let line =
+            error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.lines().count().max(1));
+        format!("{file}, line {line}: {}; {shape}", error.message())
+    })?;
+    book.waiver
+        .into_iter()
+        .map(|entry| waiver(entry).map_err(|problem| format!("{file}: {problem}; {shape}")))
+        .collect()
+}
+
+fn waiver(entry: Entry) -> Result<Waiver, String> {
+    let Entry { client, owner, reason, expires } = entry;
+    for (name, value) in [("client", &client), ("owner", &owner), ("reason", &reason)] {
+        if value.trim().is_empty() {
+            return Err(format!("a waiver has no {name}"));
+        }
+    }
+    if client.trim_matches('*').is_empty() {
+        return Err("a waiver for every client would be no evidence; name the client".to_owned());
+    }
+    let date: Date = expires.parse().map_err(|_| format!("expires = {expires:?} is not a date"))?;
+    Ok(Waiver { client, owner, reason, expires: date })
+}
+
+/// A time as milliseconds since 1970, as a timestamp.
+#[must_use]
+pub fn timestamp(at: Millis) -> Timestamp {
+    Timestamp::from_millisecond(at).unwrap_or(if at < 0 { Timestamp::MIN } else { Timestamp::MAX })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn star_stands_for_anything_and_all_must_match() {
+        for (pattern, text) in
+            [("a*", "abc"), ("*c", "abc"), ("a*c", "abc"), ("*", ""), ("a*b*c", "a1b2c"), ("abc", "abc")]
+        {
+            assert!(Pattern::new(pattern).matches(text), "{pattern} {text}");
+        }
+        for (pattern, text) in [("a", "abc"), ("a*c", "abcd"), ("*b", "abc"), ("a*a", "a"), ("", "a")] {
+            assert!(!Pattern::new(pattern).matches(text), "{pattern} {text}");
+        }
+        assert!(Pattern::new("Cursor*").matches_identity("name:Cursor via mcp-remote"));
+    }
+
+    #[test]
+    fn waiver_without_owner_or_for_everyone_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("waivers.toml");
+        let read = |text: &str| {
+            std::fs::write(&path, text).expect("written");
+            read_waivers(&path)
+        };
+        let good = "[[waiver]]\nclient = \"name:a\"\nowner = \"o\"\nreason = \"r\"\nexpires = \"2026-12-05\"\n";
+        assert_eq!(read(good).expect("waivers").len(), 1);
+        assert!(read(&good.replace("\"o\"", "\" \"")).expect_err("wrong").contains("has no owner"));
+        assert!(read(&good.replace("name:a", "*")).expect_err("wrong").contains("every client"));
+        assert!(read(&good.replace("2026-12-05", "soon")).expect_err("wrong").contains("is not a date"));
+        assert!(read(&good.replace("owner", "ower")).expect_err("wrong").contains("line"));
+    }
+}
