@@ -14,8 +14,9 @@ use crate::drain::{Drain, Phase, Tasks, Watch};
 use crate::front::Front;
 use crate::metrics::Metrics;
 use crate::net;
+use crate::report::live::{Live, SAVE_EVERY};
 use crate::session::{Books, Sessions};
-use crate::traffic::{Heartbeat, Log, Pseudonyms, Record, Start, Stop, Survival};
+use crate::traffic::{Heartbeat, Log, Observer, Pseudonyms, Record, Start, Stop, Survival, Target};
 use crate::upstream::HttpTransport;
 
 /// How often the process says that it lives (EVIDENCE, `proxy.heartbeat`).
@@ -47,6 +48,7 @@ pub struct App {
     front: Front,
     sessions: Sessions,
     books: Books,
+    live: Arc<Live>,
     drain: Drain,
     watch: Watch,
     session_tasks: Tasks,
@@ -65,7 +67,11 @@ impl App {
         };
         let listener = net::bind(config.listen).map_err(|error| StartError::Listen(config.listen, error))?;
         let transport = HttpTransport::new(&config.upstream).map_err(StartError::Upstream)?;
-        let log = Log::open(config.traffic_log.clone(), config.instance.clone()).map_err(StartError::TrafficLog)?;
+        let live = live(&config).map_err(StartError::StateDir)?;
+        let evidence = Arc::clone(&live);
+        let observer = Observer::new(move |line| evidence.observe(line));
+        let log = Log::open(config.traffic_log.clone(), config.instance.clone(), Some(observer))
+            .map_err(StartError::TrafficLog)?;
         let books = Books { log, pseudonyms: Arc::new(pseudonyms), metrics: Arc::new(Metrics::default()) };
         let (drain, watch) = Drain::new();
         let session_tasks = Tasks::default();
@@ -77,7 +83,7 @@ impl App {
             watch.clone(),
         );
         let front = Front::new(config.front.clone(), sessions.clone(), books.clone(), watch.clone());
-        Ok(App { listener, front, sessions, books, drain, watch, session_tasks, config })
+        Ok(App { listener, front, sessions, books, live, drain, watch, session_tasks, config })
     }
 
     /// The address that was taken.
@@ -92,6 +98,12 @@ impl App {
     #[must_use]
     pub fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.books.metrics)
+    }
+
+    /// The evidence so far.
+    #[must_use]
+    pub fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live)
     }
 
     /// The traffic log, to be reopened on SIGHUP.
@@ -128,6 +140,7 @@ impl App {
         tokio::select! {
             () = accept => {}
             () = self.heartbeats() => {}
+            () = self.keep_evidence() => {}
             () = async { shutdown.await; self.drain_sessions().await } => {}
         }
         // The listener is still open here and closes last: until now a new connection found someone.
@@ -137,6 +150,29 @@ impl App {
         let stop = Stop { uptime_s, lost, survival: survival(&self.books.metrics) };
         self.books.log.write(Record::Stop(stop)).await;
         self.books.log.flush().await;
+        if let Err(error) = save(&self.live).await {
+            tracing::error!(%error, "the evidence could not be written to the state directory");
+        }
+    }
+
+    /// Writes the evidence to the state directory as it comes in.
+    async fn keep_evidence(&self) {
+        let mut pause = SAVE_EVERY;
+        let mut is_failing = false;
+        loop {
+            tokio::time::sleep(pause).await;
+            let begun = Instant::now();
+            match save(&self.live).await {
+                Ok(()) => is_failing = false,
+                Err(error) if !is_failing => {
+                    is_failing = true;
+                    tracing::error!(%error, "the evidence cannot be written to the state directory; trying on");
+                }
+                Err(_) => {}
+            }
+            // Evidence of years takes its time; at most a twentieth of all goes into writing it.
+            pause = SAVE_EVERY.max(begun.elapsed() * 20);
+        }
     }
 
     /// See DESIGN, Sessions survive: the proxy drains.
@@ -174,6 +210,21 @@ impl App {
             self.books.log.write(Record::Heartbeat(record)).await;
         }
     }
+}
+
+/// The evidence that is kept, under the name by which the operator reads the log.
+fn live(config: &Config) -> std::io::Result<Arc<Live>> {
+    let log = match &config.traffic_log {
+        Target::Stdout => "LOG".to_owned(),
+        Target::File(path) => path.display().to_string(),
+    };
+    Live::open(config.state_dir.as_deref(), log).map(Arc::new)
+}
+
+/// Has the evidence written, where it may block; tells whether it is now.
+async fn save(live: &Arc<Live>) -> std::io::Result<()> {
+    let live = Arc::clone(live);
+    tokio::task::spawn_blocking(move || live.save()).await.unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
 }
 
 /// What sessions went through so far.

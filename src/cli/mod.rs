@@ -1,11 +1,12 @@
 //! Words typed by a person, and exit codes; a file per command.
 //!
 //! 0: done, or stopped in order. 1: could not start, or failed while running. 2: usage or configuration. 128 + n:
-//! ended by a second signal n, without draining.
+//! ended by a second signal n, without draining. `report` has more.
 
 mod serve;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Command;
@@ -38,4 +39,10 @@ fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(serve::command())
+}
+
+/// Says on standard error what is wrong.
+fn complain(code: u8, problem: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "sse-sunset: {problem}");
+    ExitCode::from(code)
 }

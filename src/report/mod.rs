@@ -7,11 +7,16 @@
 //! Promise: never SAFE where the rules say otherwise. What cannot be read, placed or believed is counted and named, and
 //! makes the answer more careful, never less.
 
+pub mod access;
 pub mod evidence;
 pub mod fixes;
+pub mod input;
+mod intake;
 pub mod line;
+pub mod live;
 pub mod outcome;
 pub mod policy;
 mod verdict;
 
+pub use intake::{ReadError, Reading, read};
 pub use verdict::judge;

@@ -63,27 +63,35 @@ impl Policy {
 
 /// A text in which `*` stands for anything.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pattern(String);
+pub struct Pattern {
+    /// What stands between the stars.
+    parts: Vec<String>,
+}
 
 impl Pattern {
     /// Reads a pattern.
     #[must_use]
     pub fn new(text: &str) -> Self {
-        Pattern(text.to_owned())
+        Pattern { parts: text.split('*').map(str::to_owned).collect() }
+    }
+
+    /// Only `text`, stars and all.
+    #[must_use]
+    pub fn exactly(text: &str) -> Self {
+        Pattern { parts: vec![text.to_owned()] }
     }
 
     /// Whether all of `text` is described.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
-        let mut parts = self.0.split('*');
-        let first = parts.next().unwrap_or_default();
-        let Some(mut rest) = text.strip_prefix(first) else { return false };
-        let Some(last) = parts.next_back() else { return rest.is_empty() };
-        for part in parts {
-            let Some(at) = rest.find(part) else { return false };
+        let Some((first, more)) = self.parts.split_first() else { return false };
+        let Some(mut rest) = text.strip_prefix(first.as_str()) else { return false };
+        let Some((last, between)) = more.split_last() else { return rest.is_empty() };
+        for part in between {
+            let Some(at) = rest.find(part.as_str()) else { return false };
             rest = rest.get(at + part.len()..).unwrap_or_default();
         }
-        rest.ends_with(last)
+        rest.ends_with(last.as_str())
     }
 
     /// Whether an identity is described, with or without its kind: `name:Cursor` by `Cursor`.

@@ -53,6 +53,26 @@ struct Shared {
     /// The next `log.seq`.
     seq: AtomicU64,
     health: Arc<Health>,
+    observer: Option<Observer>,
+}
+
+/// Sees every line that is handed to the writer. Called in the midst of sessions' work: must be quick.
+#[derive(Clone)]
+pub struct Observer(Arc<Observe>);
+
+type Observe = dyn Fn(&[u8]) + Send + Sync;
+
+impl Observer {
+    /// Calls `observe` with each line.
+    pub fn new(observe: impl Fn(&[u8]) + Send + Sync + 'static) -> Self {
+        Observer(Arc::new(observe))
+    }
+}
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
+    }
 }
 
 /// What every record starts with.
@@ -74,16 +94,16 @@ struct Line<'a> {
 }
 
 impl Log {
-    /// Opens the sink and starts its writer. `instance` names this replica in every record.
+    /// Opens the sink and starts its writer. `instance` names this replica in every record; `observer` sees them all.
     ///
     /// # Errors
     /// When the sink cannot be opened.
-    pub fn open(target: Target, instance: String) -> std::io::Result<Log> {
+    pub fn open(target: Target, instance: String, observer: Option<Observer>) -> std::io::Result<Log> {
         let (queue, commands) = mpsc::channel(QUEUE);
         let health = Arc::new(Health::default());
         Writer::start(target, commands, Arc::clone(&health))?;
         let boot = random_hex(8);
-        Ok(Log { shared: Arc::new(Shared { queue, instance, boot, seq: AtomicU64::new(0), health }) })
+        Ok(Log { shared: Arc::new(Shared { queue, instance, boot, seq: AtomicU64::new(0), health, observer }) })
     }
 
     /// Hands a record to the writer. Waits at most a second for room; after that the record is lost and the hole in
@@ -100,6 +120,9 @@ impl Log {
             record: &record,
         };
         let mut bytes = serde_json::to_vec(&line).expect("records are made of strings and numbers");
+        if let Some(Observer(observe)) = &shared.observer {
+            observe(&bytes);
+        }
         bytes.push(b'\n');
         // Dropped before the record is handed over, it counts as lost too: its number is gone.
         let loss = Loss(&shared.health);

@@ -59,6 +59,21 @@ impl Pseudonyms {
             }
             read => read?,
         };
+        Pseudonyms::of_text(&path, &text, addresses)
+    }
+
+    /// Under the key that is kept in `state_dir`; none is made.
+    ///
+    /// # Errors
+    /// When the key cannot be read, or is not one.
+    pub fn read_from(state_dir: &Path, addresses: AddressForm) -> io::Result<Self> {
+        let path = state_dir.join(KEY_FILE);
+        let text = fs::read_to_string(&path)
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot read {}: {error}", path.display())))?;
+        Pseudonyms::of_text(&path, &text, addresses)
+    }
+
+    fn of_text(path: &Path, text: &str, addresses: AddressForm) -> io::Result<Self> {
         let key = unhex(text.trim()).filter(|key| key.len() == KEY_LEN).ok_or_else(|| {
             let text = format!("{} does not hold {KEY_LEN} bytes in hexadecimal", path.display());
             io::Error::new(io::ErrorKind::InvalidData, text)

@@ -96,7 +96,7 @@ struct Stage {
 fn stage() -> Stage {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("traffic.log");
-    let log = Log::open(Target::File(path.clone()), "test".into()).expect("a log");
+    let log = Log::open(Target::File(path.clone()), "test".into(), None).expect("a log");
     let pseudonyms = Arc::new(Pseudonyms::ephemeral(AddressForm::Hmac));
     let books = Books { log, pseudonyms, metrics: Arc::new(Metrics::default()) };
     let (tasks, (drain, watch)) = (Tasks::default(), Drain::new());

@@ -102,6 +102,12 @@ impl Boot {
         self.recent = HashMap::new();
     }
 
+    /// Accounts have other numbers now.
+    pub(super) fn renumber(&mut self, place: impl Fn(PersonId) -> Option<PersonId>) {
+        self.open.retain(|_, open| place(open.person).map(|now| open.person = now).is_some());
+        self.recent = self.recent.drain().filter_map(|(id, at)| Some((place(id)?, at))).collect();
+    }
+
     /// `person` used the server.
     pub fn used(&mut self, person: PersonId, at: Millis) {
         let last = self.recent.entry(person).or_insert(at);

@@ -11,8 +11,7 @@ mod boot;
 mod people;
 mod ranges;
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +19,7 @@ pub use boot::{Boot, Open};
 pub use people::{DAY_MS, Day, Group, People, Person, PersonId, day_of, is_principal, longest_gap, merge_days, span};
 pub use ranges::{PULSE_MS, Runs, Seen, Stretch, subtract, union};
 
+use super::access::LegacyKind;
 use super::line::{Event, Line, Millis, Who};
 
 /// A difference between clocks of replicas that is nothing to speak of.
@@ -64,6 +64,8 @@ pub struct Evidence {
     pub last_canary: Option<Millis>,
     /// When a record was last found cut off or damaged, and how many were.
     pub damaged: Option<(Millis, u64)>,
+    /// Inputs that could not be read to their end; each a sentence.
+    pub unread: Vec<String>,
     /// Boots whose file ends in the middle of a record.
     pub cut: Vec<u32>,
     /// Boots by `boot.id`; two replicas may have made the same one.
@@ -110,7 +112,7 @@ impl Evidence {
                 }
                 for (person, moved) in boot.step(*clock_step_ms, at) {
                     if let Some(person) = self.people.get_mut(person) {
-                        person.used(moved, 0, place);
+                        person.used(moved, 0, Some(place));
                     }
                 }
             }
@@ -135,7 +137,7 @@ impl Evidence {
                 // A session that began before the log says how often it used the server, and no day for it but its last.
                 let more = uses.saturating_sub(open.as_ref().map_or(0, |open| open.uses));
                 if let Some(last_use) = last_use.map(|last| last.min(at)) {
-                    account.used(last_use, more, place);
+                    account.used(last_use, more, Some(place));
                     boot.used(person, last_use);
                 }
             }
@@ -186,7 +188,23 @@ impl Evidence {
             open.last_use = open.last_use.max(Some((at, place.1)));
         }
         if let Some(account) = self.people.get_mut(person) {
-            account.used(at, uses, place);
+            account.used(at, uses, Some(place));
+        }
+    }
+
+    /// Takes in what an old server's access log tells of `who`. A post may be use or not: taken for use.
+    pub fn access(&mut self, who: &Who<'_>, kind: LegacyKind, at: Millis, bounds: &Bounds) {
+        if bounds.since.is_some_and(|since| at < since) || bounds.until.is_some_and(|until| at > until) {
+            return;
+        }
+        let at = at.min(bounds.until.unwrap_or(bounds.now));
+        let person = self.known(who, at);
+        let Some(person) = self.people.get_mut(person) else { return };
+        person.of_access_log = true;
+        match kind {
+            LegacyKind::Stream => person.sessions += 1,
+            LegacyKind::Post => person.used(at, 1, None),
+            LegacyKind::Refused => person.turned_away(at, true),
         }
     }
 
@@ -205,6 +223,31 @@ impl Evidence {
     #[must_use]
     pub fn last_boot(&self) -> Option<u32> {
         if self.boots.is_empty() { None } else { u32::try_from(self.recent).ok() }
+    }
+
+    /// Drops accounts that never used the server and were last seen before `before`, so that a public endpoint's noise
+    /// does not add up. They block nothing, and those that users come by are kept.
+    pub fn forget_noise(&mut self, before: Millis) {
+        let mut needed: HashSet<PersonId> =
+            self.boots.iter().flat_map(|boot| boot.open.values().map(|open| open.person)).collect();
+        for (_, _, members) in self.people.groups() {
+            needed.extend(members.flat_map(|(_, person)| person.doors.iter().copied()));
+        }
+        let is_kept =
+            |id, person: &Person| person.last_use.is_some() || person.last_seen >= before || needed.contains(&id);
+        let kept = self
+            .people
+            .groups()
+            .flat_map(|(_, _, members)| members)
+            .filter(|(id, person)| is_kept(*id, person))
+            .count();
+        if kept == self.people.count() {
+            return;
+        }
+        let moved = self.people.retain(is_kept);
+        for boot in &mut self.boots {
+            boot.renumber(|id| usize::try_from(id).ok().and_then(|id| moved.get(id).copied().flatten()));
+        }
     }
 
     /// Where the boot of `line` stands.

@@ -169,6 +169,34 @@ impl People {
         self.persons.get_mut(usize::try_from(id).ok()?)
     }
 
+    /// Drops accounts that `keep` does not want; tells where each account is now.
+    pub(super) fn retain(&mut self, keep: impl Fn(PersonId, &Person) -> bool) -> Vec<Option<PersonId>> {
+        let mut moved = Vec::with_capacity(self.persons.len());
+        let mut next = 0;
+        for (person, id) in self.persons.iter().zip(0..) {
+            moved.push(keep(id, person).then(|| {
+                next += 1;
+                next - 1
+            }));
+        }
+        let place = |id: PersonId| usize::try_from(id).ok().and_then(|id| moved.get(id).copied().flatten());
+        let mut kept = moved.iter().map(Option::is_some);
+        self.persons.retain(|_| kept.next().unwrap_or(true));
+        for person in &mut self.persons {
+            person.doors = person.doors.iter().filter_map(|door| place(*door)).collect();
+        }
+        self.groups.retain(|_, group| {
+            group.members = group.members.drain().filter_map(|(key, id)| Some((key, place(id)?))).collect();
+            !group.members.is_empty()
+        });
+        moved
+    }
+
+    /// How many accounts there are.
+    pub(super) fn count(&self) -> usize {
+        self.persons.len()
+    }
+
     /// Every identity with its accounts.
     pub fn groups(&self) -> impl Iterator<Item = (&str, &Group, impl Iterator<Item = (PersonId, &Person)>)> {
         self.groups.iter().map(|(identity, group)| {
@@ -180,12 +208,12 @@ impl People {
 
 impl Person {
     /// It used the server `uses` times, the last time at `at`; `evidence` is where that stands.
-    pub fn used(&mut self, at: Millis, uses: u64, evidence: (u32, u64)) {
+    pub fn used(&mut self, at: Millis, uses: u64, evidence: Option<(u32, u64)>) {
         self.engagement = Engagement::Use;
         self.uses += uses;
         if self.last_use.is_none_or(|last| at >= last) {
             self.last_use = Some(at);
-            self.evidence = Some(evidence);
+            self.evidence = evidence;
         }
         let number = day_of(at);
         let index = match self.days.last() {

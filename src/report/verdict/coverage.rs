@@ -59,6 +59,8 @@ pub(super) enum Doubt {
         /// What, as part of a sentence.
         what: String,
     },
+    /// An input that could not be read to its end.
+    Unread(String),
     /// A boot of which nothing was given.
     MissingBoot(String),
 }
@@ -67,7 +69,7 @@ impl Doubt {
     /// From when on the window is free of it, if nothing else goes wrong; none when only more input helps.
     pub(super) fn clean(&self, window: Millis) -> Option<Millis> {
         match self {
-            Doubt::NoRecords | Doubt::AccessLogOnly | Doubt::NoState | Doubt::MissingBoot(_) => None,
+            Doubt::NoRecords | Doubt::AccessLogOnly | Doubt::NoState | Doubt::Unread(_) | Doubt::MissingBoot(_) => None,
             Doubt::Young { first } => Some(first.saturating_add(window)),
             Doubt::Gap((_, to)) => Some(to.saturating_add(window)),
             Doubt::Ratio { clean, .. } => Some(*clean),
@@ -99,6 +101,7 @@ pub(super) fn prove(evidence: &Evidence, policy: &Policy) -> Proof {
         Some(first) if first > start => doubts.push(Doubt::Young { first }),
         Some(_) => {}
     }
+    doubts.extend(evidence.unread.iter().cloned().map(Doubt::Unread));
     doubts.extend(missing_boots.iter().cloned().map(Doubt::MissingBoot));
     doubts.extend(holes.iter().map(|(until, _, what)| Doubt::Hole { until: *until, what: what.clone() }));
     doubts.extend(within.iter().filter(|gap| gap.1 - gap.0 > LONGEST_GAP_MS).copied().map(Doubt::Gap));

@@ -88,6 +88,7 @@ fn doubt(doubt: &Doubt, policy: &Policy) -> String {
             timestamp(*to)
         ),
         Doubt::Ratio { ratio, .. } => format!("Only {:.2} % of the {window} are covered; 99 % have to be.", ratio * 100.0),
+        Doubt::Unread(what) => format!("{what}."),
         Doubt::Hole { what, .. } => format!("{what}."),
         Doubt::MissingBoot(name) => format!("Other replicas name {name}, and no record of it was given."),
     }
@@ -113,7 +114,7 @@ pub(super) fn next(verdict: Verdict, judged: &[Judged], proof: &Proof, policy: &
                     .to_owned()
             }
             Some(Doubt::NoState) => "sse-sunset report traffic.log".to_owned(),
-            Some(Doubt::Hole { .. } | Doubt::MissingBoot(_)) => {
+            Some(Doubt::Hole { .. } | Doubt::Unread(_) | Doubt::MissingBoot(_)) => {
                 format!(
                     "add the missing pieces (rotated, packed or of other replicas): sse-sunset report {words} MORE-LOGS..."
                 )

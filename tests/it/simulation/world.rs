@@ -144,7 +144,7 @@ pub(super) async fn run(seed: u64, scene: &Scene, traces: bool) -> Outcome {
     let server = Arc::new(Server::new(Arc::clone(&ledger), manner, Chance::new(seed, 1)));
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("traffic.log");
-    let log = Log::open(Target::File(path.clone()), "simulation".into()).expect("a log");
+    let log = Log::open(Target::File(path.clone()), "simulation".into(), None).expect("a log");
     let metrics = Arc::new(Metrics::default());
     let pseudonyms = Arc::new(Pseudonyms::ephemeral(AddressForm::Hmac));
     let books = Books { log: log.clone(), pseudonyms, metrics: Arc::clone(&metrics) };

@@ -17,7 +17,7 @@ use super::upstream::Upstream;
 
 /// One log for all runs: each has a thread of its own.
 static BOOKS: LazyLock<Books> = LazyLock::new(|| Books {
-    log: Log::open(Target::File("/dev/null".into()), "fuzz".into()).expect("there is always room in it"),
+    log: Log::open(Target::File("/dev/null".into()), "fuzz".into(), None).expect("there is always room in it"),
     pseudonyms: Arc::new(Pseudonyms::ephemeral(AddressForm::Hmac)),
     metrics: Arc::default(),
 });
