@@ -16,6 +16,7 @@ pub mod line;
 pub mod live;
 pub mod outcome;
 pub mod policy;
+pub mod render;
 mod verdict;
 
 pub use intake::{ReadError, Reading, read};

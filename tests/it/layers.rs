@@ -39,6 +39,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("csv", &["report"]),
     ("maud", &["report"]),
     ("comfy_table", &["report"]),
+    ("unicode_width", &["report"]),
     ("terminal_size", &["cli"]),
     ("indicatif", &["cli"]),
 ];
