@@ -5,3 +5,4 @@
 
 pub mod fixes;
 pub mod outcome;
+pub mod render;

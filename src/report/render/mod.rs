@@ -1,0 +1,3 @@
+//! A report in the forms in which people and programs want it.
+
+pub mod page;
