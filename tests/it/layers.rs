@@ -29,7 +29,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("toml", &["config", "report"]),
     ("socket2", &["net"]),
     ("hyper_util", &["net"]),
-    ("base64", &["auth"]),
+    ("base64", &["auth", "report"]),
     ("tracing_subscriber", &["cli"]),
     ("prometheus_client", &["metrics"]),
     ("tokio_util", &["drain"]),

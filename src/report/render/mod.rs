@@ -5,6 +5,7 @@
 
 mod csv;
 mod markdown;
+pub mod page;
 mod safe;
 #[cfg(test)]
 mod sample;

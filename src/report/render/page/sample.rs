@@ -1,0 +1,139 @@
+//! Reports for the tests of this folder.
+
+use jiff::civil::Date;
+use jiff::{SignedDuration, Span as Days, Timestamp};
+
+use crate::report::outcome::{
+    Canary, Client, Coverage, Grade, Input, Moves, REPORT_SCHEMA, Replica, Report, Rhythm, Span, State, Totals,
+    Verdict, Window,
+};
+use crate::traffic::Engagement;
+
+const NOW: &str = "2026-11-21T12:00:00Z";
+
+fn now() -> Timestamp {
+    NOW.parse().expect("a time")
+}
+
+fn day(text: &str) -> Date {
+    text.parse().expect("a day")
+}
+
+/// Nothing at all was read.
+pub(super) fn empty() -> Report {
+    Report {
+        schema: REPORT_SCHEMA,
+        verdict: Verdict::Unknown,
+        reason: "the log is empty".to_owned(),
+        earliest_safe: None,
+        next: "sse-sunset serve --traffic-log PATH".to_owned(),
+        notes: Vec::new(),
+        window: Window { since: now() - SignedDuration::from_hours(30 * 24), until: now(), length_s: 30 * 86_400 },
+        generated: now(),
+        grade: Grade::TrafficLog,
+        totals: Totals::default(),
+        days: Vec::new(),
+        uses: Vec::new(),
+        clients: Vec::new(),
+        clients_hidden: 0,
+        coverage: Coverage {
+            ratio: 0.0,
+            first: None,
+            last: None,
+            gaps: Vec::new(),
+            gap_count: 0,
+            missing_records: 0,
+            holes: Vec::new(),
+            missing_boots: Vec::new(),
+            clock_step_s: 0,
+            replicas: Vec::new(),
+        },
+        canary: Canary::default(),
+        input: Input::default(),
+    }
+}
+
+/// Two weeks of one replica, which did not run for three hours on 10 November.
+pub(super) fn with_a_gap() -> Report {
+    let mut report = empty();
+    report.days = day("2026-11-08").series(Days::new().days(1)).take(14).collect();
+    report.uses = vec![0; 14];
+    let at = |text: &str| text.parse::<Timestamp>().expect("a time");
+    let gap = Span { from: at("2026-11-10T10:00:00Z"), to: at("2026-11-10T13:00:00Z") };
+    let first = at("2026-11-08T09:00:00Z");
+    report.coverage.first = Some(first);
+    report.coverage.last = Some(now());
+    report.coverage.gaps = vec![gap];
+    report.coverage.gap_count = 1;
+    let spans = vec![Span { from: first, to: gap.from }, Span { from: gap.to, to: now() }];
+    report.coverage.replicas =
+        vec![Replica { instance: "pod-a".to_owned(), boots: 2, crashes: 1, is_running: true, spans }];
+    report
+}
+
+/// As many clients as wanted, each with one use on each of 60 days.
+pub(super) fn crowd(clients: usize) -> Report {
+    let mut report = empty();
+    report.days = day("2026-09-23").series(Days::new().days(1)).take(60).collect();
+    report.uses = vec![u64::try_from(clients).expect("few"); 60];
+    report.clients = (0..clients).map(|number| client(&format!("client {number}"))).collect();
+    report
+}
+
+/// `text` wherever a log can put one.
+pub(super) fn hostile(text: &str) -> Report {
+    let mut report = crowd(1);
+    let all = || vec![text.to_owned()];
+    report.reason = text.to_owned();
+    report.next = text.to_owned();
+    report.notes = all();
+    report.coverage.holes = all();
+    report.coverage.missing_boots = all();
+    report.coverage.replicas =
+        vec![Replica { instance: text.to_owned(), boots: 1, crashes: 0, is_running: true, spans: Vec::new() }];
+    report.input.problems = all();
+    report.input.problem_count = 1;
+    let mut client = client(text);
+    client.source = text.to_owned();
+    client.family = text.to_owned();
+    client.seen_as = all();
+    client.addresses = all();
+    client.evidence = Some(format!("{text}/{text}/{text}"));
+    let mut noise = client.clone();
+    noise.identity += "noise";
+    noise.state = State::Noise;
+    report.clients = vec![client, noise];
+    report
+}
+
+fn client(name: &str) -> Client {
+    Client {
+        identity: format!("name:{name}"),
+        name: name.to_owned(),
+        source: "client_info".to_owned(),
+        is_principal: false,
+        family: "other".to_owned(),
+        seen_as: Vec::new(),
+        principals: 1,
+        addresses: Vec::new(),
+        engagement: Engagement::Use,
+        first_seen: now(),
+        last_seen: now(),
+        last_use: Some(now()),
+        last_attempt: None,
+        active_days: 60,
+        sessions: 60,
+        open_sessions: 0,
+        uses: 60,
+        refused: 0,
+        longest_gap_s: 86_400,
+        rhythm: Rhythm::Daily,
+        due: Some(now()),
+        state: State::Blocking,
+        waiver: None,
+        moves: Moves::Unknown,
+        fix: "other",
+        by_day: vec![1; 60],
+        evidence: None,
+    }
+}
