@@ -3,6 +3,8 @@
 //! 0: done, or stopped in order. 1: could not start, or failed while running. 2: usage or configuration. 128 + n:
 //! ended by a second signal n, without draining. `report` has more.
 
+mod progress;
+mod report;
 mod serve;
 
 use std::ffi::OsString;
@@ -28,6 +30,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
     };
     match matches.subcommand() {
         Some(("serve", options)) => serve::run(options),
+        Some(("report", options)) => report::run(options),
         _ => ExitCode::from(USAGE),
     }
 }
@@ -39,6 +42,7 @@ fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(serve::command())
+        .subcommand(report::command())
 }
 
 /// Says on standard error what is wrong.

@@ -14,6 +14,7 @@ mod cors;
 mod drain;
 mod front;
 mod layers;
+mod report;
 mod rude_client;
 mod rude_upstream;
 mod secrets;

@@ -1,0 +1,301 @@
+//! `sse-sunset report` as an operator runs it: the real program on logs as replicas leave them.
+
+mod story;
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use story::{NIGHTLY, Story, WEEKLY, end};
+
+/// The logs of the story in a folder: one replica's in rotated and packed pieces, in an odd order.
+struct Logs {
+    dir: TempDir,
+    /// Every line of every replica.
+    lines: Vec<String>,
+}
+
+impl Logs {
+    fn of(story: &Story) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut lines = Vec::new();
+        for replica in story.replicas() {
+            let log = story.log(replica);
+            lines.extend(log.lines().map(str::to_owned));
+            write_pieces(dir.path(), replica, &log);
+        }
+        Logs { dir, lines }
+    }
+
+    fn pattern(&self) -> String {
+        self.dir.path().join("*.log*").display().to_string()
+    }
+
+    fn paths(&self) -> Vec<PathBuf> {
+        fs::read_dir(self.dir.path()).expect("a folder").map(|entry| entry.expect("an entry").path()).collect()
+    }
+}
+
+/// Replica `a` keeps one file, `b` a packed half (gzip) and a plain one, `c` the same with zstd.
+fn write_pieces(dir: &Path, replica: &str, log: &str) {
+    let middle = log[log.len() / 2..].find('\n').map_or(log.len(), |at| log.len() / 2 + at + 1);
+    let (old, new) = if replica == "a" { ("", log) } else { log.split_at(middle) };
+    fs::write(dir.join(format!("{replica}.log")), new).expect("written");
+    match replica {
+        "b" => {
+            let file = fs::File::create(dir.join("b.log.1.gz")).expect("a file");
+            let mut packed = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+            packed.write_all(old.as_bytes()).expect("written");
+            packed.finish().expect("written");
+        }
+        "c" => {
+            fs::write(dir.join("c.log.1.zst"), zstd::encode_all(old.as_bytes(), 1).expect("packed")).expect("written")
+        }
+        _ => {}
+    }
+}
+
+/// Runs the program at the end of the story.
+fn report(words: &[&str]) -> Output {
+    let until = end().to_string();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sse-sunset"));
+    command.arg("report").args(["--until", &until]).args(words).env_remove("NO_COLOR");
+    command.output().expect("the program runs")
+}
+
+fn text(output: &Output) -> String {
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).expect("text")
+}
+
+fn json(words: &[&str]) -> Value {
+    let mut all = vec!["--format", "json"];
+    all.extend(words);
+    serde_json::from_str(&text(&report(&all))).expect("JSON")
+}
+
+fn client<'a>(report: &'a Value, identity: &str) -> &'a Value {
+    let clients = report["clients"].as_array().expect("clients");
+    clients.iter().find(|client| client["identity"] == identity).unwrap_or_else(|| panic!("{identity} is shown"))
+}
+
+#[test]
+fn newcomer_learns_from_one_screen_what_blocks_until_when_and_what_to_do() {
+    let logs = Logs::of(&Story::told());
+    let output = report(&[&logs.pattern()]);
+    assert_eq!(output.status.code(), Some(1));
+    let screen: String = text(&output).lines().take(40).collect::<Vec<_>>().join("\n");
+    for expected in [
+        "NOT YET",
+        "Weekly report via mcp-remote",
+        // Turned away during the brownout on day 57, which is no silence: 30 days from then.
+        "2026-12-17",
+        "sse-sunset report",
+        "--client",
+        "weekly",
+        "nightly-batch",
+    ] {
+        assert!(screen.contains(expected), "{expected}:\n{screen}");
+    }
+}
+
+#[test]
+fn every_number_can_be_traced_to_lines_of_the_log() {
+    let logs = Logs::of(&Story::told());
+    let report = json(&[&logs.pattern()]);
+    assert_eq!(report["verdict"], "not_yet");
+    let of = |identity: &str, event: &str| {
+        let event = format!(r#""event.name":"{event}""#);
+        let identity = format!(r#""identity":"{identity}""#);
+        logs.lines.iter().filter(|line| line.contains(&event) && line.contains(&identity)).collect::<Vec<_>>()
+    };
+    let number = |line: &str, field: &str| {
+        serde_json::from_str::<Value>(line).expect("a record")[field].as_u64().expect("a number")
+    };
+    for identity in [WEEKLY, NIGHTLY, "name:mcp-crawler"] {
+        let row = client(&report, identity);
+        let ends = of(identity, "legacy.end");
+        assert_eq!(row["sessions"], ends.len(), "{identity}");
+        let uses: u64 = ends.iter().map(|line| number(line, "legacy.uses")).sum();
+        assert_eq!(row["uses"], uses, "{identity}");
+        let by_day: u64 = row["by_day"].as_array().expect("days").iter().filter_map(Value::as_u64).sum();
+        assert_eq!(by_day, uses, "{identity}");
+        assert_eq!(row["active_days"], of(identity, "legacy.use").len(), "{identity}");
+        if let Some(place) = row["evidence"].as_str() {
+            let mut parts = place.split('/');
+            let mut field =
+                |name: &str, quote: &str| format!(r#""{name}":{quote}{}{quote}"#, parts.next().expect("a part"));
+            let wanted = [field("service.instance.id", "\""), field("boot.id", "\""), field("log.seq", "")];
+            let line = logs
+                .lines
+                .iter()
+                .find(|line| wanted.iter().all(|part| line.contains(part)))
+                .expect("the line is there");
+            let last = serde_json::from_str::<Value>(line).expect("a record")["legacy.last_use"].clone();
+            assert_eq!(
+                row["last_use"].as_str().map(|at| at.parse::<jiff::Timestamp>().ok()),
+                last.as_str().map(|at| at.parse().ok())
+            );
+        }
+    }
+    assert_eq!(report["input"]["records"], logs.lines.len());
+    assert_eq!(report["input"]["lines"], logs.lines.len());
+    assert_eq!(report["canary"]["runs"], 30);
+    // Everybody was away from 02:00 to 04:30 on day 43.
+    let gap = &report["coverage"]["gaps"][0];
+    assert_eq!(
+        (gap["from"].as_str(), gap["to"].as_str()),
+        (Some("2026-11-03T14:00:00Z"), Some("2026-11-03T16:30:00Z"))
+    );
+    assert_eq!(client(&report, NIGHTLY)["state"], "quiet");
+    assert_eq!(client(&report, "name:mcp-crawler")["state"], "noise");
+    assert_eq!(client(&report, WEEKLY)["rhythm"], "weekly");
+}
+
+#[test]
+fn refusal_in_a_brownout_counts_for_the_client_behind_it() {
+    let logs = Logs::of(&Story::told());
+    let report = json(&[&logs.pattern()]);
+    let weekly = client(&report, WEEKLY);
+    assert_eq!(weekly["last_attempt"], "2026-11-17T22:09:00Z");
+    assert_eq!(weekly["due"], "2026-12-17T22:09:00Z");
+}
+
+#[test]
+fn pieces_in_any_order_and_twice_tell_the_same() {
+    let logs = Logs::of(&Story::told());
+    let mut paths: Vec<String> = logs.paths().iter().map(|path| path.display().to_string()).collect();
+    paths.sort();
+    let forward = json(&paths.iter().map(String::as_str).collect::<Vec<_>>());
+    let copy = logs.dir.path().join("copy-of-a");
+    fs::copy(logs.dir.path().join("a.log"), &copy).expect("copied");
+    paths.reverse();
+    paths.push(copy.display().to_string());
+    let backward = json(&paths.iter().map(String::as_str).collect::<Vec<_>>());
+    for part in ["verdict", "clients", "coverage", "earliest_safe", "totals"] {
+        assert_eq!(forward[part], backward[part], "{part}");
+    }
+    assert!(backward["input"]["duplicates"].as_u64() > Some(1000));
+}
+
+#[test]
+fn missing_piece_is_told_and_never_silence() {
+    let logs = Logs::of(&Story::told());
+    let path = logs.dir.path().join("a.log");
+    let whole = fs::read_to_string(&path).expect("a log");
+    let kept: Vec<&str> = whole.lines().filter(|line| !line.contains("2026-11-12T")).collect();
+    let missing = whole.lines().count() - kept.len();
+    fs::write(&path, kept.join("\n") + "\n").expect("written");
+    let report = json(&[&logs.pattern()]);
+    assert_eq!(report["coverage"]["missing_records"], missing);
+    let holes = report["coverage"]["holes"].to_string();
+    assert!(holes.contains("a/a2") && holes.contains("2026-11-11T23:5"), "{holes}");
+}
+
+#[test]
+fn standard_input_is_a_log_too() {
+    let logs = Logs::of(&Story::told());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sse-sunset"))
+        .args(["report", "--format", "csv", "--until", &end().to_string(), "-"])
+        .stdin(fs::File::open(logs.dir.path().join("a.log")).expect("a log"))
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    assert_eq!(child.wait().expect("it ends").code(), Some(1));
+}
+
+#[test]
+fn what_cannot_be_read_is_an_error_and_never_an_answer() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).expect("written");
+        path.display().to_string()
+    };
+    let newer = path(
+        "newer.log",
+        &Story::told().log("a").lines().next().expect("a line").replace("sse-sunset/1", "sse-sunset/2"),
+    );
+    for (log, word) in [
+        (newer.as_str(), "sse-sunset/2"),
+        ("/nowhere/at-all.log", "no such file"),
+        ("/nowhere/*.log", "matches no file"),
+    ] {
+        let output = report(&[log]);
+        assert_eq!(output.status.code(), Some(4), "{log}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(word), "{output:?}");
+        assert!(output.stdout.is_empty());
+    }
+    let empty = report(&[&path("empty.log", "")]);
+    assert_eq!(empty.status.code(), Some(3), "{empty:?}");
+}
+
+#[test]
+fn usage_errors_say_what_to_do() {
+    let log = "x.log";
+    let wrong: [(&[&str], &str); 6] = [
+        (&["--window", "12"], "30d"),
+        (&["--window", "1h"], "from 1d"),
+        (&["--since", "yesterday"], "2026-11-01"),
+        (&["--format", "pdf"], "html"),
+        (&["--waivers", "/nowhere"], "cannot read"),
+        (&["--state-dir", "/nowhere"], "pseudonym.key"),
+    ];
+    for (words, expected) in wrong {
+        let output = report(&[&[log], words].concat());
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains(expected), "{words:?}: {stderr}");
+    }
+}
+
+#[test]
+fn waiver_lets_one_client_pass_and_says_who_answers() {
+    let logs = Logs::of(&Story::told());
+    let waivers = logs.dir.path().join("waivers.toml");
+    fs::write(
+        &waivers,
+        "[[waiver]]\nclient = \"Weekly*\"\nowner = \"Ada\"\nreason = \"moves in December\"\nexpires = \"2026-12-05\"\n",
+    )
+    .expect("written");
+    let report = json(&["--waivers", &waivers.display().to_string(), &logs.pattern()]);
+    assert_eq!(client(&report, WEEKLY)["state"], "waived");
+    // What is left is the gap of day 43.
+    assert_eq!((report["totals"]["blocking"].as_u64(), report["verdict"].as_str()), (Some(0), Some("unknown")));
+    let notes = report["notes"].to_string();
+    assert!(notes.contains("Ada") && notes.contains("moves in December"), "{notes}");
+}
+
+#[test]
+fn client_and_who_choose_what_is_shown_and_never_what_decides() {
+    let logs = Logs::of(&Story::told());
+    let crawler = json(&["--client", "*crawler", &logs.pattern()]);
+    assert_eq!((crawler["verdict"].as_str(), crawler["clients"].as_array().map(Vec::len)), (Some("not_yet"), Some(1)));
+    let who = json(&["--who", "nightly-batch", &logs.pattern()]);
+    assert_eq!(who["clients"][0]["identity"], NIGHTLY);
+    assert_eq!(who["clients"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn access_log_of_the_old_server_gives_a_weaker_answer() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("access.log");
+    let line = |method: &str, path: &str, status: u16| {
+        format!(
+            "203.0.113.7 - - [19/Nov/2026:10:00:00 +0000] \"{method} {path} HTTP/1.1\" {status} 100 \"-\" \"python-httpx/0.28.1\"\n"
+        )
+    };
+    fs::write(&path, line("GET", "/sse", 200) + &line("POST", "/messages/?session_id=secret", 202)).expect("written");
+    let log = path.display().to_string();
+    let report = json(&[&log]);
+    assert_eq!((report["verdict"].as_str(), report["grade"].as_str()), (Some("not_yet"), Some("access_log")));
+    assert_eq!(report["clients"][0]["identity"], "ua:python-httpx");
+    assert!(!report.to_string().contains("secret"));
+    // Without posts nobody blocks, and still nothing is proven.
+    fs::write(&path, line("GET", "/sse", 200)).expect("written");
+    assert_eq!(self::report(&[&log]).status.code(), Some(3));
+}

@@ -1,0 +1,220 @@
+//! A story of sixty days, written as three replicas would have logged it.
+//!
+//! A nightly job that moved away, a weekly report that did not, a crawler, an hour without any proxy, a brownout, a
+//! canary. Every number that a report shows can be counted in these lines.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use jiff::{SignedDuration, Timestamp};
+
+/// Days of the story.
+pub const DAYS: i64 = 60;
+/// What the weekly client is called.
+pub const WEEKLY: &str = "name:Weekly report via mcp-remote";
+/// What the nightly client is called.
+pub const NIGHTLY: &str = "client_id:nightly-batch";
+
+/// The end of the story: a Friday.
+pub fn end() -> Timestamp {
+    "2026-11-20T12:00:00Z".parse().expect("a time")
+}
+
+/// A time of the story: days and hours after its beginning.
+pub fn at(day: i64, hours: f64) -> Timestamp {
+    end() - SignedDuration::from_hours(24 * (DAYS - day)) + SignedDuration::from_secs_f64(hours * 3600.0)
+}
+
+/// The logs, by replica.
+pub struct Story {
+    replicas: BTreeMap<&'static str, Vec<(Timestamp, String)>>,
+    sessions: u32,
+}
+
+/// One client.
+#[derive(Clone, Copy)]
+pub struct Who {
+    pub identity: &'static str,
+    pub source: &'static str,
+    pub family: &'static str,
+    pub address: &'static str,
+    pub user_agent: &'static str,
+}
+
+/// The weekly client.
+pub const WHO_WEEKLY: Who = Who {
+    identity: WEEKLY,
+    source: "client_info",
+    family: "mcp-remote",
+    address: "aaaa000000000001",
+    user_agent: "node",
+};
+/// The nightly client.
+pub const WHO_NIGHTLY: Who = Who {
+    identity: NIGHTLY,
+    source: "client_id",
+    family: "python-sdk",
+    address: "aaaa000000000002",
+    user_agent: "python-httpx/0.28.1",
+};
+/// The crawler.
+pub const WHO_CRAWLER: Who = Who {
+    identity: "name:mcp-crawler",
+    source: "client_info",
+    family: "other",
+    address: "bbbb000000000000",
+    user_agent: "crawler/1.0",
+};
+
+impl Story {
+    /// Nothing has happened yet.
+    pub fn new() -> Self {
+        Story { replicas: BTreeMap::new(), sessions: 0 }
+    }
+
+    /// The whole story.
+    pub fn told() -> Self {
+        let mut story = Story::new();
+        for (index, replica) in ["a", "b", "c"].into_iter().enumerate() {
+            // Day 43, 02:00 to 04:30: nobody is there. Replicas come back at slightly different times.
+            let back = 4.5 + f64::from(u32::try_from(index).expect("small")) / 60.0;
+            story.lives(replica, at(0, 0.0), at(43, 2.0), true);
+            story.lives(replica, at(43, back), end(), false);
+        }
+        for day in 0..20 {
+            story.session("b", WHO_NIGHTLY, at(day, 14.0), 12);
+        }
+        for week in 0..8 {
+            story.session("a", WHO_WEEKLY, at(week * 7, 21.0), 3);
+        }
+        for day in 0..DAYS {
+            for visit in 0..4 {
+                story.visit("c", WHO_CRAWLER, at(day, 1.0 + f64::from(visit) * 5.0));
+            }
+            story.canary("a", at(day, 6.0));
+        }
+        // A brownout on day 57 meets the weekly client before it has said its name.
+        let nameless = Who { identity: "ua:node", source: "user_agent", family: "typescript-sdk", ..WHO_WEEKLY };
+        for minute in [0.0, 3.0, 9.0] {
+            story.refused("c", nameless, at(57, 10.0 + minute / 60.0), "brownout");
+        }
+        story
+    }
+
+    /// A start of `replica`, with heartbeats; `in_order` with its end.
+    pub fn lives(&mut self, replica: &'static str, from: Timestamp, to: Timestamp, in_order: bool) {
+        self.add(replica, from, "proxy.start", "");
+        let mut beat = from + SignedDuration::from_secs(120);
+        while beat < to {
+            self.add(replica, beat, "proxy.heartbeat", r#","log.lost":0,"clock.step_s":0.0"#);
+            beat += SignedDuration::from_secs(120);
+        }
+        if in_order {
+            self.add(replica, to, "proxy.stop", r#","log.lost":0"#);
+        }
+    }
+
+    /// A session of five minutes that used the server.
+    pub fn session(&mut self, replica: &'static str, who: Who, at: Timestamp, uses: u64) {
+        let session = self.label();
+        let minutes = |count: i64| at + SignedDuration::from_mins(count);
+        // Only a principal is known before it has said its name.
+        let door = if who.source == "client_info" {
+            Who { identity: "ua:node", source: "user_agent", family: "typescript-sdk", ..who }
+        } else {
+            who
+        };
+        self.add(replica, at, "legacy.connect", &format!("{}{}", fields(door, &session), connection(who)));
+        let name = who.identity.split_once(':').map_or("", |(_, name)| name.split(" via ").next().unwrap_or(name));
+        let named =
+            format!(r#","mcp.client.name":"{name}","mcp.client.version":"1.4","mcp.protocol.version":"2024-11-05""#);
+        self.add(replica, minutes(0), "legacy.identify", &format!("{}{named}", fields(who, &session)));
+        let used = format!(r#","mcp.method.name":"tools/call","legacy.uses":1"#);
+        self.add(replica, minutes(1), "legacy.use", &format!("{}{used}", fields(who, &session)));
+        let ended = ending("use", uses, Some(minutes(4)));
+        self.add(replica, minutes(5), "legacy.end", &format!("{}{ended}", fields(who, &session)));
+    }
+
+    /// A session that only said its name.
+    pub fn visit(&mut self, replica: &'static str, who: Who, at: Timestamp) {
+        let session = self.label();
+        self.add(replica, at, "legacy.connect", &format!("{}{}", fields(who, &session), connection(who)));
+        self.add(
+            replica,
+            at,
+            "legacy.identify",
+            &format!("{}{}", fields(who, &session), r#","mcp.client.name":"mcp-crawler","mcp.client.version":"0.1""#),
+        );
+        let over = at + SignedDuration::from_secs(1);
+        self.add(replica, over, "legacy.end", &format!("{}{}", fields(who, &session), ending("handshake", 0, None)));
+    }
+
+    /// An attempt that was turned away.
+    pub fn refused(&mut self, replica: &'static str, who: Who, at: Timestamp, reason: &str) {
+        let session = self.label();
+        let refusal = format!(
+            r#","legacy.refused.reason":"{reason}","http.response.status_code":503,"legacy.refused.dry_run":false"#
+        );
+        self.add(replica, at, "legacy.refused", &format!("{}{}{refusal}", fields(who, &session), connection(who)));
+    }
+
+    /// A completed canary.
+    pub fn canary(&mut self, replica: &'static str, at: Timestamp) {
+        self.add(replica, at, "canary.seen", "");
+    }
+
+    fn label(&mut self) -> String {
+        self.sessions += 1;
+        format!("{:012x}", self.sessions)
+    }
+
+    fn add(&mut self, replica: &'static str, at: Timestamp, name: &str, more: &str) {
+        self.replicas.entry(replica).or_default().push((at, format!("{name}\0{more}")));
+    }
+
+    /// The log of one replica: in order of time, numbered, with a new boot at every start.
+    pub fn log(&self, replica: &str) -> String {
+        let mut records: Vec<&(Timestamp, String)> = self.replicas.get(replica).into_iter().flatten().collect();
+        records.sort_by_key(|(at, _)| *at);
+        let mut log = String::new();
+        let (mut boot, mut seq) = (0, 0);
+        for (at, record) in records {
+            let (name, more) = record.split_once('\0').expect("both parts");
+            if name == "proxy.start" {
+                (boot, seq) = (boot + 1, 0);
+            }
+            let _ = writeln!(
+                log,
+                r#"{{"@timestamp":"{at:.3}","event.name":"{name}","schema":"sse-sunset/1","service.instance.id":"{replica}","boot.id":"{replica}{boot}","log.seq":{seq}{more}}}"#,
+            );
+            seq += 1;
+        }
+        log
+    }
+
+    /// The names of the replicas.
+    pub fn replicas(&self) -> impl Iterator<Item = &'static str> {
+        self.replicas.keys().copied()
+    }
+}
+
+fn fields(who: Who, session: &str) -> String {
+    let Who { identity, source, family, address, .. } = who;
+    format!(
+        r#","legacy.session":"{session}","identity":"{identity}","identity.source":"{source}","client.family":"{family}","client.address":"{address}""#
+    )
+}
+
+fn connection(who: Who) -> String {
+    let user_agent = who.user_agent;
+    format!(
+        r#","user_agent.original":"{user_agent}","network.peer.address":"cccc","url.path":"/sse","network.protocol.version":"1.1","legacy.reconnect":false"#
+    )
+}
+
+fn ending(engagement: &str, uses: u64, last_use: Option<Timestamp>) -> String {
+    let last = last_use.map(|at| format!(r#","legacy.last_use":"{at:.3}""#)).unwrap_or_default();
+    format!(
+        r#","session.duration_s":300.0,"session.end.reason":"client_disconnect","legacy.engagement":"{engagement}","legacy.requests":9,"legacy.uses":{uses},"legacy.errors":0,"legacy.reconnects":0,"legacy.undelivered":0,"legacy.bytes_out":1000{last}"#
+    )
+}
