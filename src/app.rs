@@ -14,7 +14,7 @@ use crate::drain::{Drain, Phase, Tasks, Watch};
 use crate::front::Front;
 use crate::metrics::Metrics;
 use crate::net;
-use crate::session::{Books, Sessions};
+use crate::session::{self, Books, Sessions};
 use crate::traffic::{Heartbeat, Log, Pseudonyms, Record, Start, Stop, Survival};
 use crate::upstream::HttpTransport;
 
@@ -66,8 +66,9 @@ impl App {
         let listener = net::bind(config.listen).map_err(|error| StartError::Listen(config.listen, error))?;
         let transport = HttpTransport::new(&config.upstream).map_err(StartError::Upstream)?;
         let log = Log::open(config.traffic_log.clone(), config.instance.clone()).map_err(StartError::TrafficLog)?;
-        let books = Books { log, pseudonyms: Arc::new(pseudonyms), metrics: Arc::new(Metrics::default()) };
+        let books = Books { log, pseudonyms: Arc::new(pseudonyms), metrics: Arc::new(Metrics::new(session::LISTS)) };
         let (drain, watch) = Drain::new();
+        watch_log_and_drain(&books, &watch);
         let session_tasks = Tasks::default();
         let sessions = Sessions::new(
             config.session.clone(),
@@ -163,10 +164,10 @@ impl App {
             let record = Heartbeat {
                 active: metrics.sessions_active.get(),
                 lingering: metrics.sessions_lingering.get(),
-                opened: metrics.sessions_opened.get(),
+                opened: metrics.sessions_opened.total(),
                 requests: metrics.requests.get(),
-                uses: metrics.uses.get(),
-                refused: metrics.refused.get(),
+                uses: metrics.uses.total(),
+                refused: metrics.refused.total(),
                 lost: self.books.log.health().lost(),
                 clock_step_s: clock.step_s(),
                 survival: survival(metrics),
@@ -174,6 +175,14 @@ impl App {
             self.books.log.write(Record::Heartbeat(record)).await;
         }
     }
+}
+
+/// Has the metrics show how the traffic log does, and whether the process drains.
+fn watch_log_and_drain(books: &Books, drain: &Watch) {
+    let (lost, failing, drain) = (books.log.clone(), books.log.clone(), drain.clone());
+    books.metrics.watch_counter("traffic_log_records_lost", move || lost.health().lost());
+    books.metrics.watch_gauge("traffic_log_failing", move || failing.health().is_failing().into());
+    books.metrics.watch_gauge("draining", move || (drain.phase() > Phase::Serving).into());
 }
 
 /// What sessions went through so far.
@@ -187,7 +196,7 @@ fn survival(metrics: &Metrics) -> Survival {
         revivals_failed: metrics.revivals_failed.get(),
         messages_replayed: metrics.messages_replayed.get(),
         upstream_streams_resumed: metrics.upstream_streams_resumed.get(),
-        upstream_failures: metrics.upstream_failures.get(),
+        upstream_failures: metrics.upstream_errors.total(),
         errors: metrics.errors_made.get(),
         undelivered: metrics.undelivered.get(),
         slow_consumers: metrics.slow_consumers.get(),
