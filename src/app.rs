@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, MissedTickBehavior, timeout, timeout_at};
 
+use crate::admin::{Door, Vitals};
 use crate::clock::StepDetector;
 use crate::config::Config;
 use crate::drain::{Drain, Phase, Tasks, Watch};
@@ -29,6 +31,11 @@ pub enum StartError {
     /// The address cannot be had.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
+    /// The address for operators cannot be had.
+    #[error(
+        "cannot listen on {0} for operators: {1}; take another address with --admin 127.0.0.1:0, or none with --admin off"
+    )]
+    Admin(SocketAddr, std::io::Error),
     /// The traffic log cannot be opened.
     #[error("cannot open the traffic log: {0}")]
     TrafficLog(std::io::Error),
@@ -44,6 +51,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct App {
     listener: TcpListener,
+    admin: Option<Door>,
     front: Front,
     sessions: Sessions,
     books: Books,
@@ -78,7 +86,14 @@ impl App {
             watch.clone(),
         );
         let front = Front::new(config.front.clone(), sessions.clone(), books.clone(), watch.clone());
-        Ok(App { listener, front, sessions, books, drain, watch, session_tasks, config })
+        let admin = match &config.admin {
+            Some(admin) => {
+                let door = Door::bind(admin, vitals(&config, &books, &watch), None);
+                Some(door.map_err(|error| StartError::Admin(admin.listen, error))?)
+            }
+            None => None,
+        };
+        Ok(App { listener, admin, front, sessions, books, drain, watch, session_tasks, config })
     }
 
     /// The address that was taken.
@@ -87,6 +102,14 @@ impl App {
     /// When the socket is gone.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// The address for operators that was taken, if there is one.
+    ///
+    /// # Errors
+    /// When the socket is gone.
+    pub fn admin_address(&self) -> std::io::Result<Option<SocketAddr>> {
+        self.admin.as_ref().map(Door::address).transpose()
     }
 
     /// The program's numbers.
@@ -102,8 +125,10 @@ impl App {
     }
 
     /// Serves until `shutdown`, then drains.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         let started = Instant::now();
+        // Operators are served from before the first client until after the last.
+        let admin = self.admin.take().map(Door::open);
         self.books
             .log
             .write(Record::Start(Start {
@@ -138,6 +163,9 @@ impl App {
         let stop = Stop { uptime_s, lost, survival: survival(&self.books.metrics) };
         self.books.log.write(Record::Stop(stop)).await;
         self.books.log.flush().await;
+        if let Some(admin) = admin {
+            admin.close().await;
+        }
     }
 
     /// See DESIGN, Sessions survive: the proxy drains.
@@ -174,6 +202,21 @@ impl App {
             };
             self.books.log.write(Record::Heartbeat(record)).await;
         }
+    }
+}
+
+/// What operators are told.
+fn vitals(config: &Config, books: &Books, drain: &Watch) -> Vitals {
+    Vitals {
+        log: books.log.clone(),
+        log_target: config.traffic_log.to_string(),
+        metrics: Arc::clone(&books.metrics),
+        drain: drain.clone(),
+        instance: config.instance.clone(),
+        started: Timestamp::now(),
+        upstream_origin: config.upstream.origin(),
+        era: "session",
+        config_hash: config.hash.clone(),
     }
 }
 
