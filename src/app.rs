@@ -156,7 +156,7 @@ impl App {
             () = self.heartbeats() => {}
             () = async { shutdown.await; self.drain_sessions().await } => {}
         }
-        // The listener is still open here and closes last: until now a new connection found someone.
+        // The listener is still open here and closes after all sessions: until now a new connection found someone.
         drop(self.listener);
         let _ = timeout(LAST_WORDS, connections.ended()).await;
         let (uptime_s, lost) = (started.elapsed().as_secs(), self.books.log.health().lost());

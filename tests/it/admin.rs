@@ -367,6 +367,29 @@ async fn taken_admin_address_is_told_with_the_way_out() {
     }
 }
 
+#[tokio::test]
+async fn healthcheck_tells_by_its_exit_code() {
+    let upstream = FakeUpstream::start(JSON).await;
+    let mut proxy = start(&upstream, &[("drain-delay", "5s")]);
+    let url = proxy.admin_url("");
+    let check = async |admin: &str| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_sse-sunset"));
+        let output = command.args(["healthcheck", "--admin", admin]).kill_on_drop(true).output();
+        let output = within("the end", output).await.expect("an end");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, said) = check(&url).await;
+    assert!(code == Some(0) && said.contains("\"ready\""), "{said}");
+    proxy.begin_stop();
+    within("the drain", async { while get(&proxy, "/readyz").await.status() != 503 {} }).await;
+    let (code, said) = check(&url).await;
+    assert!(code == Some(1) && said.contains("draining"), "{said}");
+    pass(Duration::from_secs(5)).await;
+    proxy.stop().await;
+    assert_eq!(check(&url).await.0, Some(1), "nobody is there");
+    assert_eq!(check("off").await.0, Some(2));
+}
+
 /// A live report of which everything is known.
 #[derive(Debug)]
 struct Known;

@@ -99,6 +99,23 @@ async fn metrics_after_known_traffic_are_exact() {
 }
 
 #[tokio::test]
+async fn upstream_errors_are_counted_once_by_kind() {
+    let upstream = FakeUpstream::start(JSON).await;
+    let proxy = start(&upstream, &[("upstream", "http://127.0.0.1:9/mcp")]);
+    let mut client = proxy.client().await;
+    client.post(json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {}})).await;
+    assert_eq!(client.answer(0).await["error"]["data"]["reason"], "upstream_unavailable");
+    let samples = scrape(&proxy).await;
+    let errors =
+        samples.iter().filter(|(name, value)| name.starts_with("sse_sunset_upstream_errors_total") && **value > 0.0);
+    let errors: Vec<_> = errors.map(|(name, value)| (name.as_str(), *value)).collect();
+    assert_eq!(errors, [("sse_sunset_upstream_errors_total{kind=\"upstream_unavailable\"}", 1.0)]);
+    assert_eq!(samples.get("sse_sunset_request_duration_seconds_count"), Some(&1.0));
+    drop(client);
+    proxy.stop().await;
+}
+
+#[tokio::test]
 async fn what_waits_for_a_client_is_shown() {
     let upstream = FakeUpstream::start(SSE).await;
     let proxy = start(&upstream, &[("linger", "60s")]);
