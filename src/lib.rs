@@ -4,6 +4,7 @@
 //! session to an upstream session and records who still comes. The modules form rows, and a module imports only
 //! from rows below its own (`tests/it/layers.rs` holds the table).
 
+pub mod admin;
 pub mod app;
 pub mod auth;
 pub mod cli;

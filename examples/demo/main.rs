@@ -84,6 +84,7 @@ fn configure(upstream: &str, log: &Path) -> anyhow::Result<Config> {
     let flags = [
         ("upstream", upstream),
         ("listen", "127.0.0.1:0"),
+        ("admin", "off"),
         ("traffic-log", log),
         // No balancer has to notice that this proxy leaves.
         ("drain-delay", "0s"),

@@ -3,6 +3,7 @@
 //! 0: done, or stopped in order. 1: could not start, or failed while running. 2: usage or configuration. 128 + n:
 //! ended by a second signal n, without draining. `report` has more.
 
+mod healthcheck;
 mod progress;
 mod report;
 mod serve;
@@ -30,6 +31,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
     };
     match matches.subcommand() {
         Some(("serve", options)) => serve::run(options),
+        Some(("healthcheck", options)) => healthcheck::run(options),
         Some(("report", options)) => report::run(options),
         _ => ExitCode::from(USAGE),
     }
@@ -42,6 +44,7 @@ fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(serve::command())
+        .subcommand(healthcheck::command())
         .subcommand(report::command())
 }
 

@@ -1,6 +1,7 @@
 //! `serve`: reads its options, runs the proxy, and lets it drain.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -13,7 +14,6 @@ use tracing_subscriber::EnvFilter;
 use super::{FAILED, USAGE};
 use crate::app::App;
 use crate::config::{self, Config, Given, LogFormat, OPTIONS, Origin, Raw};
-use crate::traffic::Target;
 
 /// The words of `serve`.
 pub(super) fn command() -> Command {
@@ -106,13 +106,21 @@ fn start(config: Config, filter: EnvFilter) -> anyhow::Result<ExitCode> {
         let mut signals = Signals::install()?;
         let config_for_banner = config.clone();
         let app = App::build(config)?;
-        announce(&config_for_banner, app.address()?)?;
+        let admin = app.admin_address()?;
+        announce(&config_for_banner, app.address()?, admin)?;
+        if admin.is_some_and(is_exposed) {
+            tracing::warn!(
+                "the admin address is no loopback address: whoever reaches it sees who uses this proxy; keep it to a \
+                 network you trust"
+            );
+        }
         let log = app.log();
         let mut hangup = signal(SignalKind::hangup())?;
         let reopen = async {
             while hangup.recv().await.is_some() {
                 tracing::info!("reopening the traffic log");
-                log.reopen().await;
+                // What goes wrong is among the diagnostics already.
+                let _ = log.reopen().await;
             }
         };
         // The first signal drains, the second ends: both are awaited side by side with the work.
@@ -182,19 +190,21 @@ pub fn report_panics() {
     }));
 }
 
+fn is_exposed(admin: SocketAddr) -> bool {
+    !admin.ip().to_canonical().is_loopback()
+}
+
 /// Says that connections are accepted, and where, whatever the log level: scripts wait for it.
-fn announce(config: &Config, address: std::net::SocketAddr) -> std::io::Result<()> {
+fn announce(config: &Config, address: SocketAddr, admin: Option<SocketAddr>) -> std::io::Result<()> {
     let base = config.public_url.clone().unwrap_or_else(|| format!("http://{address}{}", config.front.public_path));
     let url = format!("{base}{}", config.front.sse_path);
-    let log = match &config.traffic_log {
-        Target::Stdout => "standard output".to_owned(),
-        Target::File(path) => path.display().to_string(),
-    };
+    let log = config.traffic_log.to_string();
     let mut stderr = std::io::stderr().lock();
     if !is_human(config.log_format) {
         let line = serde_json::json!({
             "level": "INFO", "message": "accepting connections", "listen": address.to_string(),
             "upstream": config.upstream.origin(), "sse_url": url, "traffic_log": log,
+            "admin": admin.map(|address| format!("http://{address}")),
         });
         return writeln!(stderr, "{line}");
     }
@@ -202,6 +212,10 @@ fn announce(config: &Config, address: std::net::SocketAddr) -> std::io::Result<(
     writeln!(stderr, "  upstream     {} (Streamable HTTP, session era)", config.upstream.origin())?;
     writeln!(stderr, "  hand out     {url}")?;
     writeln!(stderr, "  traffic log  {log}")?;
+    if let Some(admin) = admin {
+        let warning = if is_exposed(admin) { " (not on loopback: keep it to a network you trust)" } else { "" };
+        writeln!(stderr, "  admin        http://{admin}{warning}")?;
+    }
     if config.state_dir.is_none() {
         writeln!(
             stderr,

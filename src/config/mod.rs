@@ -20,7 +20,7 @@ pub use options::{OPTIONS, OptionSpec, PREFIX};
 use crate::front::{self, TrustedProxies};
 use crate::traffic::{AddressForm, Target};
 use crate::upstream;
-use crate::{net, session};
+use crate::{admin, net, session};
 use reader::Reader;
 
 /// How diagnostics are written.
@@ -39,6 +39,8 @@ pub enum LogFormat {
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// What operators are served, if anything.
+    pub admin: Option<admin::Config>,
     /// How long connections wait for their clients.
     pub net: net::Limits,
     /// The upgraded server.
@@ -168,6 +170,7 @@ pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<Problem> {
 pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Config, Vec<Problem>> {
     let mut reader = Reader::new(raw, earlier);
     let listen = reader.value("listen", units::socket_address);
+    let admin = reader.admin();
     let upstream = reader.upstream();
     let net = net::Limits {
         first_byte: reader.interval("first-byte-timeout"),
@@ -212,6 +215,7 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
     match (listen, upstream, traffic_log) {
         (Some(listen), Some(upstream), Some(traffic_log)) if problems.is_empty() => Ok(Config {
             listen,
+            admin,
             net,
             upstream,
             session,

@@ -73,6 +73,13 @@ pub static OPTIONS: &[OptionSpec] = &[
     ),
     option(
         MAIN,
+        "admin",
+        "ADDR",
+        Some("127.0.0.1:9090"),
+        "Address for operators: /readyz, /metrics, /status and a page; port 0 takes a free one and prints it, off has none",
+    ),
+    option(
+        MAIN,
         "config",
         "FILE",
         None,
@@ -159,6 +166,14 @@ pub static OPTIONS: &[OptionSpec] = &[
         "NAME",
         None,
         "Header set by something you trust that names the client; the strongest identity in the log",
+    ),
+    option(
+        NAMES,
+        "admin-token-file",
+        "FILE",
+        None,
+        "File with the token (16 characters or more) that changes on the admin address need; without it nothing can be \
+         changed there",
     ),
     option(
         EVIDENCE,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Origin, PREFIX, Problem, Raw, options, units};
 use crate::front::{AllowedHost, Guard};
-use crate::{session, upstream};
+use crate::{admin, session, upstream};
 
 /// Reads options one by one and collects what is wrong with them.
 pub(super) struct Reader<'a> {
@@ -65,6 +65,12 @@ impl<'a> Reader<'a> {
 
     pub(super) fn interval(&mut self, name: &'static str) -> Duration {
         self.value(name, units::interval).unwrap_or_default()
+    }
+
+    pub(super) fn admin(&mut self) -> Option<admin::Config> {
+        let token = self.optional("admin-token-file", units::admin_token);
+        let listen = self.value("admin", units::admin_address).flatten()?;
+        Some(admin::Config { listen, token })
     }
 
     pub(super) fn session(&mut self) -> session::Config {

@@ -11,6 +11,7 @@ use jiff::SignedDuration;
 use reqwest::Url;
 
 use super::LogFormat;
+use crate::admin::Token;
 use crate::traffic::{AddressForm, Target};
 use crate::upstream::{self, HttpVersion};
 
@@ -19,6 +20,21 @@ type Read<T> = Result<T, String>;
 pub(super) fn socket_address(text: &str) -> Read<SocketAddr> {
     let address = text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
     address.ok_or_else(|| "is not an address and port, such as 127.0.0.1:8080".to_owned())
+}
+
+/// `None` for none.
+pub(super) fn admin_address(text: &str) -> Read<Option<SocketAddr>> {
+    if text == "off" {
+        return Ok(None);
+    }
+    socket_address(text)
+        .map(Some)
+        .map_err(|_| "is neither off nor an address and port, such as 127.0.0.1:9090".to_owned())
+}
+
+pub(super) fn admin_token(path: &str) -> Read<Token> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
+    Token::read(&text)
 }
 
 pub(super) fn upstream_url(text: &str) -> Read<Url> {

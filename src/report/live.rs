@@ -120,11 +120,12 @@ impl Live {
 
     /// When clients of each family last used the server, in seconds since 1970.
     #[must_use]
-    pub fn last_uses(&self) -> Vec<(String, i64)> {
+    #[expect(clippy::cast_precision_loss, reason = "53 bits of milliseconds are 285,000 years")]
+    pub fn last_uses(&self) -> Vec<(String, f64)> {
         let held = self.held();
         let last = held.evidence.people.groups().filter_map(|(_, group, members)| {
             let last = members.filter_map(|(_, person)| person.last_use).max()?;
-            Some((group.family.clone(), last.div_euclid(1000)))
+            Some((group.family.clone(), last as f64 / 1000.0))
         });
         last.collect()
     }

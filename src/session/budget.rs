@@ -69,6 +69,11 @@ impl Budget {
         }
     }
 
+    /// Bytes that are held.
+    pub(super) fn used(&self) -> u64 {
+        self.account.used.load(Ordering::Relaxed) as u64
+    }
+
     /// Whether so little is left that nobody new is taken in.
     pub(super) fn is_short(&self) -> bool {
         self.account.used.load(Ordering::Relaxed) > self.account.max / 10 * 9

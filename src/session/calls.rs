@@ -46,6 +46,8 @@ pub(super) struct Call {
     pub(super) status: Option<u16>,
     /// The POST that waits for the upstream's word.
     pub(super) verdict: Option<oneshot::Sender<Verdict>>,
+    /// When it went up.
+    pub(super) started: Instant,
     /// When the exchange is given up unless something comes.
     pub(super) deadline: Instant,
     /// Ends the exchange: the wait for the head of the answer, then its reading.
@@ -76,6 +78,7 @@ pub(super) struct Start {
     pub(super) was_replayed: bool,
     pub(super) generation: u32,
     pub(super) verdict: Option<oneshot::Sender<Verdict>>,
+    pub(super) started: Instant,
     pub(super) deadline: Instant,
 }
 
@@ -102,7 +105,7 @@ pub(super) struct Calls {
 impl Calls {
     /// Notes a call that starts now.
     pub(super) fn start(&mut self, start: Start) -> Serial {
-        let Start { id, effect, sent, was_replayed, generation, verdict, deadline } = start;
+        let Start { id, effect, sent, was_replayed, generation, verdict, started, deadline } = start;
         self.last += 1;
         self.owed.insert(id.clone(), self.last);
         let call = Call {
@@ -116,6 +119,7 @@ impl Calls {
             held: None,
             status: None,
             verdict,
+            started,
             deadline,
             reading: None,
             thread: Thread::default(),
@@ -300,6 +304,7 @@ mod tests {
             was_replayed: false,
             generation: 1,
             verdict: None,
+            started: now,
             deadline: now,
         })
     }

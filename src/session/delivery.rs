@@ -31,6 +31,8 @@ pub(super) struct Delivery {
     pub credential: Credential,
     /// The memory it takes.
     pub hold: Arc<Hold>,
+    /// When it came.
+    pub arrived: Instant,
     /// Told what becomes of the POST; none for the later messages of a batch.
     pub verdict: Option<oneshot::Sender<Verdict>>,
 }
@@ -85,7 +87,8 @@ impl Sessions {
         hold: Hold,
     ) -> Verdict {
         let Some(mut handle) = self.find(id) else { return Verdict::Gone };
-        let deadline = Instant::now() + self.context.config.verdict;
+        let arrived = Instant::now();
+        let deadline = arrived + self.context.config.verdict;
         let (headers, hold) = (Arc::new(headers), Arc::new(hold));
         let (sender, verdict) = oneshot::channel();
         let mut sender = Some(sender);
@@ -95,6 +98,7 @@ impl Sessions {
                 headers: Arc::clone(&headers),
                 credential: credential.clone(),
                 hold: Arc::clone(&hold),
+                arrived,
                 verdict: sender.take(),
             };
             match timeout_at(deadline, handle.inbox.send(Box::new(delivery))).await {

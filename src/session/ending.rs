@@ -43,9 +43,13 @@ pub(super) enum Ending {
     Panicked,
 }
 
+/// All that [`Ending::reason`] says.
+pub(super) const REASONS: &[&str] =
+    &["client_disconnect", "drain", "merged", "never_posted", "panic", "refused", "slow_consumer"];
+
 impl Ending {
     /// `session.end.reason`
-    fn reason(self) -> &'static str {
+    pub(super) fn reason(self) -> &'static str {
         match self {
             Ending::ClientGone => "client_disconnect",
             Ending::SlowConsumer => "slow_consumer",
@@ -196,4 +200,23 @@ pub(super) fn cancelled_notification(id: &RequestId) -> Bytes {
     Bytes::from(format!(
         r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},"reason":"the client is gone"}}}}"#
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_in_the_list() {
+        let endings = [
+            Ending::ClientGone,
+            Ending::Drained,
+            Ending::Merged,
+            Ending::Unused,
+            Ending::Panicked,
+            Ending::Refused,
+            Ending::SlowConsumer,
+        ];
+        assert_eq!(endings.map(Ending::reason), REASONS);
+    }
 }

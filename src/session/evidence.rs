@@ -13,11 +13,14 @@ use super::Credential;
 use super::reunion::Kin;
 use crate::clock;
 use crate::mcp::Message;
-use crate::metrics::Metrics;
+use crate::metrics::{ClientFamily, Metrics};
 use crate::traffic::{
     Client, ClientInfo, ClientRecord, Connect, Connection, End, Engagement, Identify, Log, Pseudonyms, Record, Refused,
     Use, printable,
 };
+
+/// Why clients are turned away: all that [`Books::refuse`] is told.
+pub(super) const REFUSALS: &[&str] = &["host", "limit", "origin", "request"];
 
 /// Where records and counts go.
 #[derive(Debug, Clone)]
@@ -39,6 +42,8 @@ pub struct Evidence {
     /// How many sessions were opened before.
     number: u64,
     client: Client,
+    /// Where the uses of such clients are counted.
+    family: ClientFamily,
     connection: Connection,
     since: Instant,
     engagement: Engagement,
@@ -88,7 +93,7 @@ impl Books {
         reason: &'static str,
         status: u16,
     ) {
-        self.metrics.refused.inc();
+        self.metrics.refused.of(reason).inc();
         let client = self.client(label, client);
         self.log.write(Record::Refused(Refused { client, connection, reason, status, dry_run: false })).await;
     }
@@ -98,14 +103,15 @@ impl Evidence {
     /// Opens the account; nothing is written yet.
     #[must_use]
     pub fn open(books: Books, label: String, client: Client, connection: Connection) -> Self {
-        let number = books.metrics.sessions_opened.inc();
-        books.metrics.sessions_active.inc();
+        let number = books.metrics.open_session(client.family());
+        let family = books.metrics.client_family(client.family());
         Evidence {
             books,
             connection,
             label,
             number,
             client,
+            family,
             since: Instant::now(),
             engagement: Engagement::Connect,
             requests: 0,
@@ -143,6 +149,7 @@ impl Evidence {
         self.reconnects += 1;
         self.client.address = client.address;
         self.client.user_agent = client.user_agent;
+        self.family = self.books.metrics.client_family(self.client.family());
         self.connection = Connection { reconnect: true, ..connection };
         let record =
             Connect { client: self.books.client(&self.label, &self.client), connection: self.connection.clone() };
@@ -205,6 +212,7 @@ impl Evidence {
         let Some(params) = message.params::<InitializeParams>() else { return };
         let info = params.client_info.unwrap_or_else(|| ClientInfo::new("", ""));
         self.client.info = Some(info.clone());
+        self.family = self.books.metrics.client_family(self.client.family());
         let client = self.books.client(&self.label, &self.client);
         let version = printable(&params.protocol_version);
         self.books.log.write(Record::Identify(Identify::new(client, &info, version))).await;
@@ -212,8 +220,10 @@ impl Evidence {
 
     async fn used(&mut self, method: &str) {
         self.uses += 1;
-        self.books.metrics.uses.inc();
-        self.last_use = Some(Timestamp::now());
+        let now = Timestamp::now();
+        self.family.uses.inc();
+        self.family.last_use.note(now.as_duration().as_secs_f64());
+        self.last_use = Some(now);
         let hour = clock::hour_now();
         let (last_hour, counted) = self.reported.unwrap_or((i64::MIN, 0));
         if hour == last_hour {
@@ -244,7 +254,7 @@ impl Evidence {
             bytes_out,
             last_use: self.last_use.map(clock::rfc3339),
         };
-        self.books.metrics.sessions_active.dec();
+        self.books.metrics.end_session(reason);
         self.books.log.write(Record::End(record)).await;
     }
 }

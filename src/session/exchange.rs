@@ -16,7 +16,7 @@ use super::budget::Budget;
 use super::budget::Hold;
 use super::calls::Serial;
 use super::credential::Credential;
-use super::delivery::Verdict;
+use super::delivery::{Delivery, Verdict};
 use super::desk::Reading;
 use super::keepsake::Effect;
 use crate::mcp::RequestId;
@@ -40,6 +40,8 @@ pub(super) struct Sent {
     pub(super) body: Bytes,
     pub(super) headers: Arc<HeaderMap>,
     pub(super) credential: Credential,
+    /// When the client sent it.
+    pub(super) arrived: Instant,
     /// The memory it takes, of the session's share and of the whole.
     holds: Option<(Hold, Arc<Hold>)>,
 }
@@ -49,15 +51,18 @@ pub(super) struct Sent {
 const KEPT: usize = 64 << 10;
 
 impl Sent {
-    pub(super) fn held(body: Bytes, headers: Arc<HeaderMap>, credential: Credential, holds: (Hold, Arc<Hold>)) -> Self {
-        Sent { body, headers, credential, holds: Some(holds) }
+    /// The message of `delivery`, which goes up as `body` and takes this `share` of the session's memory.
+    pub(super) fn of(delivery: Delivery, body: Bytes, share: Hold) -> (Self, Option<oneshot::Sender<Verdict>>) {
+        let Delivery { headers, credential, arrived, hold, verdict, .. } = delivery;
+        (Sent { body, headers, credential, arrived, holds: Some((share, hold)) }, verdict)
     }
 
     /// One that takes no room.
     #[cfg(test)]
     pub(super) fn new(body: Bytes, headers: Arc<HeaderMap>, budget: &Budget) -> Self {
         let credential = Credential::of(&headers);
-        Sent { body, headers, credential, holds: Some((budget.hold(), Arc::new(budget.hold()))) }
+        let arrived = Instant::now();
+        Sent { body, headers, credential, arrived, holds: Some((budget.hold(), Arc::new(budget.hold()))) }
     }
 
     /// Whether it could be sent again.

@@ -192,14 +192,13 @@ impl Task {
     }
 
     fn enqueue(&mut self, kind: OutgoingKind, effect: Effect, body: Bytes, delivery: Delivery) {
-        let Delivery { headers, credential, hold, verdict, .. } = delivery;
         let mut share = self.inbound.hold();
         if !share.grow(body.len()) {
-            return self.refuse_for_size(kind, verdict);
+            return self.refuse_for_size(kind, delivery.verdict);
         }
-        let known_good = self.credentials.standing(&credential) == Standing::Accepted;
+        let (sent, verdict) = Sent::of(delivery, body, share);
+        let known_good = self.credentials.standing(&sent.credential) == Standing::Accepted;
         let verdict = if known_good { answered(verdict) } else { verdict };
-        let sent = Sent::held(body, headers, credential, (share, hold));
         self.waiting.push_back(Outgoing { kind, effect, sent, was_replayed: false, verdict });
     }
 
@@ -314,9 +313,10 @@ impl Task {
             self.handshake = Handshake::Asked;
         }
         let (body, headers) = (sent.body.clone(), Arc::clone(&sent.headers));
-        let deadline = Instant::now() + self.context.config.call_silence;
+        let started = Instant::now();
+        let deadline = started + self.context.config.call_silence;
         let generation = self.generation;
-        let serial = self.calls.start(Start { id, effect, sent, was_replayed, generation, verdict, deadline });
+        let serial = self.calls.start(Start { id, effect, sent, was_replayed, generation, verdict, started, deadline });
         let sending = self.link.post(body, &headers);
         let sending = self.revocable(serial, sending);
         self.heads.push(sending.map(move |answer| (Errand::Call { serial }, answer)).boxed());

@@ -170,7 +170,7 @@ impl Task {
         }
         self.context.resumable.remove(&self.key);
         self.outbox.finish();
-        self.evidence.close("merged", 0).await;
+        self.evidence.close(Ending::Merged.reason(), 0).await;
     }
 }
 

@@ -46,8 +46,9 @@ pub use stream::EventStream;
 
 use crate::drain::{Tasks, Watch};
 use crate::mcp::RpcError;
-use crate::traffic::{Client, Connection};
-use crate::upstream::Transport;
+use crate::metrics::Lists;
+use crate::traffic::{self, Client, Connection};
+use crate::upstream::{self, Transport};
 use delivery::Handle;
 use face::Face;
 use places::{Places, Seat};
@@ -117,6 +118,14 @@ impl Default for Config {
         }
     }
 }
+
+/// What sessions are counted by.
+pub const LISTS: Lists = Lists {
+    client_families: traffic::FAMILIES,
+    end_reasons: ending::REASONS,
+    refusals: evidence::REFUSALS,
+    upstream_errors: upstream::REASONS,
+};
 
 /// Names a session in the endpoint URL. Whoever has it can post into the session: it is random (256 bits) and never
 /// logged.
@@ -271,6 +280,9 @@ impl Sessions {
         let spare = Budget::new(config.memory / 8);
         let reunions = Arc::new(Reunions::new(Arc::clone(&books.metrics)));
         let (resumable, gate) = (DashMap::new(), Gate::new());
+        let (waiting, posted) = (outgoing.clone(), incoming.clone());
+        books.metrics.watch_bytes("outbox", move || waiting.used());
+        books.metrics.watch_bytes("inbox", move || posted.used());
         Sessions {
             context: Arc::new(Context {
                 config,
@@ -314,10 +326,11 @@ impl Sessions {
             is_resume: true,
         };
         let keep_alive = guest.bears_comments.then_some(context.config.keep_alive);
+        let bytes = || context.books.metrics.stream_bytes.clone();
         let named = guest.last_event_id.as_ref().and_then(position::read);
         if let Some((id, face, attachment)) = named.as_ref().and_then(|named| self.resume(named, &guest, arrival())) {
             let endpoint = crate::sse::endpoint_event(&endpoint(id.as_str()));
-            return Some(EventStream::new(endpoint, face, attachment, keep_alive));
+            return Some(EventStream::new(endpoint, face, attachment, keep_alive).counted(bytes()));
         }
         let label = crate::traffic::random_hex(LABEL);
         // Not one that comes back: what it is owed may be what fills the memory.
@@ -335,7 +348,7 @@ impl Sessions {
         let (budget, spare) = (context.outgoing.clone(), context.spare.clone());
         let outbox = outbox::outbox(context.config.outbox_bytes, budget, spare, key.clone(), credential);
         let (face, endpoint) = (outbox.face(), crate::sse::endpoint_event(&endpoint(id.as_str())));
-        let stream = EventStream::new(endpoint, face.clone(), face.attach_first(), keep_alive);
+        let stream = EventStream::new(endpoint, face.clone(), face.attach_first(), keep_alive).counted(bytes());
         let (sender, inbox) = mpsc::channel(context.config.max_waiting);
         let handle = Handle { inbox: sender };
         context.registry.insert(id.clone(), handle.clone());

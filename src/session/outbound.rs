@@ -1,6 +1,7 @@
 //! From the upstream to the client: heads of answers, and the messages in them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream::{AbortHandle, abortable};
 use http::{HeaderMap, StatusCode};
@@ -21,12 +22,10 @@ use crate::upstream::{Answer, End, Fault, Item, Replies};
 impl Task {
     /// The head of an answer is in, or will not come.
     pub(super) fn on_head(&mut self, errand: Errand, answer: Result<Answer, Fault>) {
-        let is_failure = match &answer {
-            Ok(answer) => answer.status.is_server_error(),
-            Err(fault) => *fault != Fault::GivenUp,
-        };
-        if is_failure {
-            self.context.books.metrics.upstream_failures.inc();
+        match &answer {
+            Ok(answer) if answer.status.is_server_error() => self.count_upstream_error("upstream_error"),
+            Err(fault) if *fault != Fault::GivenUp => self.count_upstream_error(fault.reason()),
+            Ok(_) | Err(_) => {}
         }
         match errand {
             Errand::Call { serial } => self.on_call_head(serial, answer),
@@ -42,12 +41,27 @@ impl Task {
         }
     }
 
+    fn count_upstream_error(&self, reason: &'static str) {
+        self.context.books.metrics.upstream_errors.of(reason).inc();
+    }
+
+    /// A call will not be answered for this `fault`. A 5xx was counted when its head came, and who has its answer, or wants
+    /// none, does not miss the rest.
+    pub(super) fn count_fault(&mut self, serial: Serial, fault: &Fault) {
+        let is_counted = matches!(fault, Fault::NotRpc { status: 500.., .. } | Fault::GivenUp);
+        let is_owed = self.calls.get_mut(serial).is_some_and(|call| call.state == CallState::Owed);
+        if is_owed && !is_counted {
+            self.count_upstream_error(fault.reason());
+        }
+    }
+
     fn on_call_head(&mut self, serial: Serial, answer: Result<Answer, Fault>) {
         let answer = match answer {
             Ok(answer) => answer,
             Err(fault) => return self.fail_call(serial, &fault.to_rpc()),
         };
         let Some(call) = self.calls.get_mut(serial) else { return };
+        self.context.books.metrics.upstream_head_duration.observe(call.started.elapsed().as_secs_f64());
         let (credential, headers) = (call.sent.credential.clone(), Arc::clone(&call.sent.headers));
         if answer.rejects_credential() && !(self.can_stand_up() && may_be_loss(&answer)) {
             self.reject_credential(credential, Rejection::of(&answer));
@@ -243,6 +257,7 @@ impl Task {
         // It may have come on another stream, before the head of its own.
         accept(call.verdict.take());
         let (id, is_initialize, effect) = (call.id.clone(), call.is_initialize, call.effect);
+        let arrived = call.sent.arrived;
         let is_error = matches!(message.kind(), MessageKind::Response { is_error: true, .. });
         if !is_error && call.sent.is_whole() {
             self.keepsake.note(effect, &call.sent.body, message);
@@ -259,7 +274,14 @@ impl Task {
         } else {
             self.deliver(message.bytes());
         }
-        self.calls.settle(serial, CallState::Answered, Instant::now());
+        let now = Instant::now();
+        self.observe_answer(now - arrived);
+        self.calls.settle(serial, CallState::Answered, now);
+    }
+
+    /// A request that went upstream was answered after this time, by whomever.
+    pub(super) fn observe_answer(&self, time: Duration) {
+        self.context.books.metrics.request_duration.observe(time.as_secs_f64());
     }
 
     fn on_initialize_answer(&mut self, message: &Message) {
@@ -339,6 +361,7 @@ impl Task {
                 return self.on_bare_unauthorized(serial);
             }
         }
+        self.count_fault(serial, fault);
         self.fail_call(serial, &fault.to_rpc());
     }
 }

@@ -21,6 +21,7 @@ use tokio::time::{Instant, Sleep};
 use super::Closer;
 use super::face::{Attachment, Face, Taken};
 use super::position::Position;
+use crate::metrics::Counter;
 use crate::sse;
 use crate::traffic::{Client, Connection};
 
@@ -39,6 +40,8 @@ pub struct EventStream {
     /// A part of an event was taken: nothing but its rest may follow.
     amid_event: bool,
     keep_alive: Option<KeepAlive>,
+    /// Where its bytes are counted.
+    bytes: Counter,
 }
 
 /// A place in a session's queue.
@@ -105,7 +108,14 @@ impl EventStream {
             home: None,
             amid_event: false,
             keep_alive,
+            bytes: Counter::default(),
         }
+    }
+
+    /// The same; `bytes` counts what it gives to its connection.
+    pub(super) fn counted(mut self, bytes: Counter) -> Self {
+        self.bytes = bytes;
+        self
     }
 
     pub(super) fn line(&self) -> Arc<Line> {
@@ -209,6 +219,7 @@ impl http_body::Body for EventStream {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.poll_event(cx) {
             Poll::Ready(Some(event)) => {
+                self.bytes.inc_by(event.len() as u64);
                 if let Some(keep_alive) = &mut self.keep_alive {
                     keep_alive.last_frame = Instant::now();
                 }
@@ -220,6 +231,7 @@ impl http_body::Body for EventStream {
                     let due = keep_alive.poll_due(cx);
                     if due.is_ready() {
                         self.source.face.tidy();
+                        self.bytes.inc_by(sse::KEEP_ALIVE.len() as u64);
                     }
                     due.map(|()| Some(Ok(Frame::data(sse::KEEP_ALIVE))))
                 }

@@ -350,6 +350,7 @@ impl Task {
             self.handshake = Handshake::None;
         }
         if call.state == CallState::Owed {
+            self.observe_answer(call.sent.arrived.elapsed());
             self.answer_error(&call.id, error);
         }
     }

@@ -210,7 +210,9 @@ impl Task {
             let error = if self.calls.get_mut(serial).is_some_and(|call| call.generation != self.generation) {
                 session_lost()
             } else {
-                Fault::Silent(silence).to_rpc()
+                let silent = Fault::Silent(silence);
+                self.count_fault(serial, &silent);
+                silent.to_rpc()
             };
             self.fail_call(serial, &error);
         }

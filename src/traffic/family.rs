@@ -8,6 +8,40 @@ pub const OTHER: &str = "other";
 /// The family of browsers, which show a person what they get.
 pub const BROWSER: &str = "browser";
 
+/// Every family there is; the last is that of clients which no rule names.
+pub const FAMILIES: &[&str] = &[
+    BROWSER,
+    "claude",
+    "claude-code",
+    "cline",
+    "continue",
+    "curl",
+    "cursor",
+    "dify",
+    "gemini-cli",
+    "go",
+    "goose",
+    "java-sdk",
+    "kotlin-sdk",
+    "langchain4j",
+    "librechat",
+    MCP_REMOTE,
+    "mcp-inspector",
+    "n8n",
+    "openai",
+    "python-sdk",
+    "roo-code",
+    "spring-ai",
+    "typescript-sdk",
+    "vscode",
+    "windsurf",
+    "zed",
+    OTHER,
+];
+
+/// The family of all clients behind this bridge.
+const MCP_REMOTE: &str = "mcp-remote";
+
 /// Families by the start of `clientInfo.name`, in lower case. Products, so they win over libraries.
 const BY_NAME: &[(&str, &str)] = &[
     ("claude-code", "claude-code"),
@@ -54,7 +88,7 @@ const BY_USER_AGENT: &[(&str, &str)] = &[
 #[must_use]
 pub fn family(name: Option<&str>, bridge: Option<&str>, user_agent: Option<&str>) -> &'static str {
     if bridge.is_some_and(|bridge| bridge.starts_with("mcp-remote")) {
-        return "mcp-remote";
+        return MCP_REMOTE;
     }
     name.and_then(|name| find(BY_NAME, name))
         .or_else(|| user_agent.and_then(|user_agent| find(BY_USER_AGENT, user_agent)))
@@ -69,6 +103,16 @@ fn find(table: &[(&str, &'static str)], value: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_family_that_a_rule_names_is_in_the_list_once() {
+        let named = BY_NAME.iter().chain(BY_USER_AGENT).map(|(_, family)| *family).chain([MCP_REMOTE, OTHER]);
+        let named: std::collections::BTreeSet<&str> = named.collect();
+        let listed: std::collections::BTreeSet<&str> = FAMILIES.iter().copied().collect();
+        assert_eq!(named, listed);
+        assert_eq!(listed.len(), FAMILIES.len(), "none is listed twice");
+        assert_eq!(FAMILIES.last(), Some(&OTHER));
+    }
 
     #[test]
     fn product_wins_over_library_and_bridge_over_both() {

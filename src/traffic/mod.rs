@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
-pub use family::{BROWSER, OTHER, family};
+pub use family::{BROWSER, FAMILIES, OTHER, family};
 pub(crate) use identity::printable;
 pub use identity::{Client, ClientInfo, Identity, IdentitySource, Principal};
 pub use pseudonym::{AddressForm, Pseudonyms};
@@ -131,9 +131,17 @@ impl Log {
         }
     }
 
-    /// Opens the sink again, as after a rotation.
-    pub async fn reopen(&self) {
-        let _ = self.shared.queue.send_timeout(Command::Reopen, PATIENCE).await;
+    /// Opens the sink again, as after a rotation. Standard output stays what it is.
+    ///
+    /// # Errors
+    /// When the file cannot be opened (the old one stays in use), or when the sink is stuck.
+    pub async fn reopen(&self) -> std::io::Result<()> {
+        let stuck = || std::io::Error::new(std::io::ErrorKind::TimedOut, "the traffic log is stuck in a write");
+        let (done, reopened) = oneshot::channel();
+        self.shared.queue.send_timeout(Command::Reopen(done), PATIENCE).await.map_err(|_| stuck())?;
+        tokio::time::timeout(FLUSH, reopened)
+            .await
+            .map_or_else(|_| Err(stuck()), |said| said.unwrap_or_else(|_| Err(stuck())))
     }
 
     /// Waits, for two seconds at most, until everything handed over so far is with the sink.

@@ -3,6 +3,7 @@
 //! Why a thread: a pipe that nobody reads and a disk that hangs block the writer, and must block nothing else.
 //! The trap: after a failed or partial write the sink ends in the middle of a line; the next record then starts a new one.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -21,13 +22,23 @@ pub enum Target {
     File(PathBuf),
 }
 
+/// For people.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Stdout => f.write_str("standard output"),
+            Target::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
 /// What the writer is told.
 #[derive(Debug)]
 pub(super) enum Command {
     /// Write one record, its newline included.
     Line(Vec<u8>),
-    /// Open the sink again.
-    Reopen,
+    /// Open the sink again, and say whether that could be done.
+    Reopen(oneshot::Sender<io::Result<()>>),
     /// Say when everything before was written.
     Flush(oneshot::Sender<()>),
 }
@@ -90,7 +101,9 @@ impl Writer {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Line(line) => self.line(line),
-            Command::Reopen => self.reopen(),
+            Command::Reopen(done) => {
+                let _ = done.send(self.reopen());
+            }
             Command::Flush(done) => {
                 let _ = done.send(());
             }
@@ -99,7 +112,7 @@ impl Writer {
 
     fn line(&mut self, mut line: Vec<u8>) {
         if self.sink.was_replaced() {
-            self.reopen();
+            let _ = self.reopen();
         }
         if self.mid_line {
             line.insert(0, b'\n');
@@ -122,14 +135,18 @@ impl Writer {
         }
     }
 
-    fn reopen(&mut self) {
-        let Sink::File { path, .. } = &self.sink else { return };
+    fn reopen(&mut self) -> io::Result<()> {
+        let Sink::File { path, .. } = &self.sink else { return Ok(()) };
         match Sink::open(path.clone()) {
             Ok(sink) => {
                 self.sink = sink;
                 self.mid_line = false;
+                Ok(())
             }
-            Err(error) => tracing::error!(%error, "the traffic log cannot be reopened; the old file is kept in use"),
+            Err(error) => {
+                tracing::error!(%error, "the traffic log cannot be reopened; the old file is kept in use");
+                Err(error)
+            }
         }
     }
 }

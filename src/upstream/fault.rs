@@ -59,6 +59,18 @@ fn may_have_run(status: u16) -> &'static str {
     if (400..500).contains(&status) { "" } else { "; the call may have run" }
 }
 
+/// What [`Fault::reason`] can say, save that an exchange was given up, which is nobody's fault.
+pub const REASONS: &[&str] = &[
+    "upstream_connection_lost",
+    "upstream_encoding",
+    "upstream_error",
+    "upstream_message_too_large",
+    "upstream_no_answer",
+    "upstream_redirect",
+    "upstream_timeout",
+    "upstream_unavailable",
+];
+
 impl Fault {
     /// The text of a body that is no message, cut and made printable.
     #[must_use]
@@ -113,6 +125,24 @@ impl Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_reason_is_in_the_list() {
+        let text = String::new;
+        let faults = [
+            Fault::Unreachable(text()),
+            Fault::Broken(text()),
+            Fault::Unanswered { status: 200 },
+            Fault::NotRpc { status: 500, text: text(), retry_after: None },
+            Fault::TooLarge { cap: 1 },
+            Fault::Encoded(text()),
+            Fault::Redirect(text()),
+            Fault::Silent(Duration::ZERO),
+        ];
+        let mut reasons: Vec<&str> = faults.iter().map(Fault::reason).collect();
+        reasons.sort_unstable();
+        assert_eq!(reasons, REASONS);
+    }
 
     #[test]
     fn quote_is_one_printable_line() {

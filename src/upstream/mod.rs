@@ -12,7 +12,7 @@ mod resolver;
 mod session_era;
 mod transport;
 
-pub use fault::Fault;
+pub use fault::{Fault, REASONS};
 pub use forward::{Hop, forwarded_headers, is_looping};
 pub use http::{Config, HttpTransport, HttpVersion, is_reserved};
 pub use replies::{End, Item, MAX_MESSAGE, Replies};

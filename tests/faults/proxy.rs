@@ -52,7 +52,7 @@ impl Proxy {
             }
         };
         command.args(["serve", "--upstream", launch.upstream, "--listen", &launch.listen.to_string()]);
-        command.args(["--log-format", "json", "--traffic-log", "traffic.log"]).args(launch.options);
+        command.args(["--admin", "off", "--log-format", "json", "--traffic-log", "traffic.log"]).args(launch.options);
         let child = Child::start("proxy", &mut command);
         let address = wait::find("the proxy accepts connections", START, || {
             let said = child.said();

@@ -60,7 +60,7 @@ impl Proxy {
         let log = folder.path().join("traffic.log");
         let mut child = Command::new(env!("CARGO_BIN_EXE_sse-sunset"))
             .args(["serve", "--upstream", upstream, "--listen", "127.0.0.1:0", "--drain-delay", "0s"])
-            .args(["--log-format", "json", "--traffic-log"])
+            .args(["--admin", "off", "--log-format", "json", "--traffic-log"])
             .arg(&log)
             .stderr(Stdio::piped())
             .spawn()

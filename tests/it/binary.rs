@@ -11,6 +11,8 @@ use crate::support::{http_client, within};
 
 fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sse-sunset"));
+    // Its usual port may be anybody's.
+    command.env("SSE_SUNSET_ADMIN", "off");
     command.kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -46,6 +48,27 @@ async fn serve_stops_in_order_on_sigterm_and_leaves_start_and_stop_in_the_log() 
     assert_eq!(within("the end", child.wait()).await.expect("a status").code(), Some(0));
     let text = fs::read_to_string(log).expect("a log");
     assert!(text.contains("proxy.start") && text.contains("proxy.stop"), "{text}");
+}
+
+#[tokio::test]
+async fn admin_address_is_announced_and_warned_of_where_others_can_reach_it() {
+    for (admin, expected) in [("127.0.0.1:0", "  admin        http://127.0.0.1:"), ("0.0.0.0:0", "(not on loopback:")] {
+        let mut command = binary();
+        command.args(["serve", "--upstream", "http://127.0.0.1:9/mcp", "--listen", "127.0.0.1:0", "--admin", admin]);
+        let mut child = command.args(["--log-format", "human"]).spawn().expect("the binary");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let line = within("the line", async {
+            loop {
+                let line = lines.next_line().await.expect("readable").expect("a line");
+                if line.starts_with("  admin") {
+                    return line;
+                }
+            }
+        })
+        .await;
+        assert!(line.contains(expected), "{line}");
+        assert!(!line.contains(":0 ") && !line.ends_with(":0"), "the port it got: {line}");
+    }
 }
 
 #[tokio::test]

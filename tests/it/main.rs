@@ -8,6 +8,7 @@
     reason = "a test that finds something missing shall panic, and its tasks end with it"
 )]
 
+mod admin;
 mod binary;
 mod conversation;
 mod cors;

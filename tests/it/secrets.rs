@@ -15,6 +15,8 @@ use crate::support::{Behaviour, FakeUpstream, LegacyClient, http_client, within}
 const CODE: &str = "canary-upstream-code";
 /// What the operator adds.
 const KEY: &str = "canary-operator-key";
+/// And that changes on the admin address need.
+const TOKEN: &str = "canary-admin-token";
 /// What clients send.
 const SENT: [(&str, &str); 4] = [
     ("authorization", "Bearer canary-token"),
@@ -29,6 +31,7 @@ const CONTENT: [&str; 2] = ["canary-argument", "canary-garbage"];
 struct Traced {
     child: tokio::process::Child,
     base: String,
+    admin: String,
     stderr: tokio::task::JoinHandle<String>,
     folder: tempfile::TempDir,
 }
@@ -36,8 +39,23 @@ struct Traced {
 impl Traced {
     async fn start(upstream: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
+        let token = folder.path().join("token");
+        std::fs::write(&token, TOKEN).expect("written");
         let mut child = Command::new(env!("CARGO_BIN_EXE_sse-sunset"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--drain-delay", "0s", "--log-level", "trace", "--upstream"])
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--admin",
+                "127.0.0.1:0",
+                "--drain-delay",
+                "0s",
+                "--log-level",
+                "trace",
+            ])
+            .arg("--admin-token-file")
+            .arg(token)
+            .arg("--upstream")
             .arg(format!("{upstream}?code={CODE}"))
             .args(["--upstream-header", &format!("X-Functions-Key: {KEY}"), "--traffic-log"])
             .arg(folder.path().join("traffic.log"))
@@ -55,11 +73,12 @@ impl Traced {
         let line = String::from_utf8_lossy(&text);
         let said: serde_json::Value = serde_json::from_str(line.lines().next().expect("a line")).expect("JSON");
         let base = format!("http://{}", said["listen"].as_str().expect("an address"));
+        let admin = said["admin"].as_str().expect("an address").to_owned();
         let stderr = tokio::spawn(async move {
             stderr.read_to_end(&mut text).await.expect("readable");
             String::from_utf8_lossy(&text).into_owned()
         });
-        Traced { child, base, stderr, folder }
+        Traced { child, base, admin, stderr, folder }
     }
 
     /// Stops it; its diagnostics and its traffic log.
@@ -99,6 +118,26 @@ async fn errors(base: &str, endpoint: &str) -> String {
     text
 }
 
+/// What operators are told.
+async fn admin(base: &str) -> String {
+    let mut text = String::new();
+    for (method, path, token) in [
+        ("GET", "/metrics", TOKEN),
+        ("GET", "/status", TOKEN),
+        ("GET", "/readyz", TOKEN),
+        ("GET", "/canary-path?canary=query", TOKEN),
+        ("POST", "/reopen", TOKEN),
+        ("POST", "/reopen", "canary-another-token"),
+    ] {
+        let request = http_client().request(method.parse().expect("a method"), format!("{base}{path}"));
+        let answer = within("an answer", request.bearer_auth(token).send()).await.expect("an answer");
+        text.extend([format!("{:?}", answer.headers())]);
+        text += &answer.text().await.expect("a text");
+    }
+    assert!(text.contains("sse_sunset_uses_total") && text.contains("config_hash"), "{text}");
+    text
+}
+
 #[tokio::test]
 async fn nothing_that_is_written_holds_a_secret_even_at_trace() {
     let upstream = FakeUpstream::start(Behaviour { sessions: true, sse: true, token: None }).await;
@@ -116,6 +155,7 @@ async fn nothing_that_is_written_holds_a_secret_even_at_trace() {
     assert_eq!(client.post_text(broken, &[]).await.status, 202);
     let made_here = made_here + &client.answer(4).await.to_string();
     let errors = errors(&proxy.base, &client.endpoint).await;
+    let admin = admin(&proxy.admin).await;
     let session = client.endpoint.split_once('=').expect("an id").1.to_owned();
     drop(client);
     upstream.wait_for("the end of the session", |seen| seen.method == http::Method::DELETE).await;
@@ -126,7 +166,13 @@ async fn nothing_that_is_written_holds_a_secret_even_at_trace() {
     assert!(upstream.seen().iter().any(|seen| seen.headers["x-api-key"] == "canary-api-key"));
     assert!(diagnostics.contains("TRACE"), "libraries do talk: {diagnostics}");
     assert!(log.contains("legacy.end"));
-    let written = [("diagnostics", diagnostics), ("log", log), ("HTTP errors", errors), ("JSON-RPC errors", made_here)];
+    let written = [
+        ("diagnostics", diagnostics),
+        ("log", log),
+        ("HTTP errors", errors),
+        ("JSON-RPC errors", made_here),
+        ("admin", admin),
+    ];
     for (place, text) in written {
         for secret in ["canary", "upstream-session-", &session, &session[..16]] {
             if let Some(at) = text.find(secret) {

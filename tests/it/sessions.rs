@@ -8,7 +8,7 @@ use http_body_util::BodyExt as _;
 use sse_sunset::drain::{Drain, Tasks};
 use sse_sunset::mcp;
 use sse_sunset::metrics::Metrics;
-use sse_sunset::session::{Books, Closer, Config, Credential, EventStream, Guest, Payload, Sessions, Verdict};
+use sse_sunset::session::{Books, Closer, Config, Credential, EventStream, Guest, LISTS, Payload, Sessions, Verdict};
 use sse_sunset::traffic::{AddressForm, Client, Connection, Log, Principal, Pseudonyms, Target};
 use sse_sunset::upstream::{Answer, Exchange, Sending, Transport};
 
@@ -98,7 +98,7 @@ fn stage() -> Stage {
     let path = folder.path().join("traffic.log");
     let log = Log::open(Target::File(path.clone()), "test".into(), None).expect("a log");
     let pseudonyms = Arc::new(Pseudonyms::ephemeral(AddressForm::Hmac));
-    let books = Books { log, pseudonyms, metrics: Arc::new(Metrics::default()) };
+    let books = Books { log, pseudonyms, metrics: Arc::new(Metrics::new(LISTS)) };
     let (tasks, (drain, watch)) = (Tasks::default(), Drain::new());
     let sessions = Sessions::new(Config::default(), Arc::new(Buggy), books.clone(), tasks.clone(), watch);
     Stage { sessions, tasks, books, path, _folder: folder, _drain: drain }

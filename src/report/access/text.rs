@@ -34,16 +34,13 @@ impl<'a> Iterator for Fields<'a> {
 
     fn next(&mut self) -> Option<Field<'a>> {
         let rest = self.0.trim_ascii_start();
-        let (field, rest) = match rest.split_first()? {
-            (b'"', quoted) => {
-                let end = closing_quote(quoted).unwrap_or(quoted.len());
-                let (field, rest) = quoted.split_at(end);
-                (Field::Quoted(field), rest.get(1..).unwrap_or_default())
-            }
-            _ => {
-                let (field, rest) = rest.split_at(memchr::memchr(b' ', rest).unwrap_or(rest.len()));
-                (Field::Bare(field), rest)
-            }
+        let (field, rest) = if let (b'"', quoted) = rest.split_first()? {
+            let end = closing_quote(quoted).unwrap_or(quoted.len());
+            let (field, rest) = quoted.split_at(end);
+            (Field::Quoted(field), rest.get(1..).unwrap_or_default())
+        } else {
+            let (field, rest) = rest.split_at(memchr::memchr(b' ', rest).unwrap_or(rest.len()));
+            (Field::Bare(field), rest)
         };
         self.0 = rest;
         Some(field)

@@ -53,7 +53,8 @@ fn write_pieces(dir: &Path, replica: &str, log: &str) {
             packed.finish().expect("written");
         }
         "c" => {
-            fs::write(dir.join("c.log.1.zst"), zstd::encode_all(old.as_bytes(), 1).expect("packed")).expect("written")
+            let packed = zstd::encode_all(old.as_bytes(), 1).expect("packed");
+            fs::write(dir.join("c.log.1.zst"), packed).expect("written");
         }
         _ => {}
     }

@@ -9,40 +9,40 @@ use std::fmt::Write as _;
 use jiff::{SignedDuration, Timestamp};
 
 /// Days of the story.
-pub const DAYS: i64 = 60;
+pub(super) const DAYS: i64 = 60;
 /// What the weekly client is called.
-pub const WEEKLY: &str = "name:Weekly report via mcp-remote";
+pub(super) const WEEKLY: &str = "name:Weekly report via mcp-remote";
 /// What the nightly client is called.
-pub const NIGHTLY: &str = "client_id:nightly-batch";
+pub(super) const NIGHTLY: &str = "client_id:nightly-batch";
 
 /// The end of the story: a Friday.
-pub fn end() -> Timestamp {
+pub(super) fn end() -> Timestamp {
     "2026-11-20T12:00:00Z".parse().expect("a time")
 }
 
 /// A time of the story: days and hours after its beginning.
-pub fn at(day: i64, hours: f64) -> Timestamp {
+pub(super) fn at(day: i64, hours: f64) -> Timestamp {
     end() - SignedDuration::from_hours(24 * (DAYS - day)) + SignedDuration::from_secs_f64(hours * 3600.0)
 }
 
 /// The logs, by replica.
-pub struct Story {
+pub(super) struct Story {
     replicas: BTreeMap<&'static str, Vec<(Timestamp, String)>>,
     sessions: u32,
 }
 
 /// One client.
 #[derive(Clone, Copy)]
-pub struct Who {
-    pub identity: &'static str,
-    pub source: &'static str,
-    pub family: &'static str,
-    pub address: &'static str,
-    pub user_agent: &'static str,
+pub(super) struct Who {
+    pub(super) identity: &'static str,
+    pub(super) source: &'static str,
+    pub(super) family: &'static str,
+    pub(super) address: &'static str,
+    pub(super) user_agent: &'static str,
 }
 
 /// The weekly client.
-pub const WHO_WEEKLY: Who = Who {
+pub(super) const WHO_WEEKLY: Who = Who {
     identity: WEEKLY,
     source: "client_info",
     family: "mcp-remote",
@@ -50,7 +50,7 @@ pub const WHO_WEEKLY: Who = Who {
     user_agent: "node",
 };
 /// The nightly client.
-pub const WHO_NIGHTLY: Who = Who {
+pub(super) const WHO_NIGHTLY: Who = Who {
     identity: NIGHTLY,
     source: "client_id",
     family: "python-sdk",
@@ -58,7 +58,7 @@ pub const WHO_NIGHTLY: Who = Who {
     user_agent: "python-httpx/0.28.1",
 };
 /// The crawler.
-pub const WHO_CRAWLER: Who = Who {
+pub(super) const WHO_CRAWLER: Who = Who {
     identity: "name:mcp-crawler",
     source: "client_info",
     family: "other",
@@ -68,12 +68,12 @@ pub const WHO_CRAWLER: Who = Who {
 
 impl Story {
     /// Nothing has happened yet.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Story { replicas: BTreeMap::new(), sessions: 0 }
     }
 
     /// The whole story.
-    pub fn told() -> Self {
+    pub(super) fn told() -> Self {
         let mut story = Story::new();
         for (index, replica) in ["a", "b", "c"].into_iter().enumerate() {
             // Day 43, 02:00 to 04:30: nobody is there. Replicas come back at slightly different times.
@@ -102,7 +102,7 @@ impl Story {
     }
 
     /// A start of `replica`, with heartbeats; `in_order` with its end.
-    pub fn lives(&mut self, replica: &'static str, from: Timestamp, to: Timestamp, in_order: bool) {
+    pub(super) fn lives(&mut self, replica: &'static str, from: Timestamp, to: Timestamp, in_order: bool) {
         self.add(replica, from, "proxy.start", "");
         let mut beat = from + SignedDuration::from_secs(120);
         while beat < to {
@@ -115,7 +115,7 @@ impl Story {
     }
 
     /// A session of five minutes that used the server.
-    pub fn session(&mut self, replica: &'static str, who: Who, at: Timestamp, uses: u64) {
+    pub(super) fn session(&mut self, replica: &'static str, who: Who, at: Timestamp, uses: u64) {
         let session = self.label();
         let minutes = |count: i64| at + SignedDuration::from_mins(count);
         // Only a principal is known before it has said its name.
@@ -129,14 +129,14 @@ impl Story {
         let named =
             format!(r#","mcp.client.name":"{name}","mcp.client.version":"1.4","mcp.protocol.version":"2024-11-05""#);
         self.add(replica, minutes(0), "legacy.identify", &format!("{}{named}", fields(who, &session)));
-        let used = format!(r#","mcp.method.name":"tools/call","legacy.uses":1"#);
-        self.add(replica, minutes(1), "legacy.use", &format!("{}{used}", fields(who, &session)));
+        let call = r#","mcp.method.name":"tools/call","legacy.uses":1"#;
+        self.add(replica, minutes(1), "legacy.use", &format!("{}{call}", fields(who, &session)));
         let ended = ending("use", uses, Some(minutes(4)));
         self.add(replica, minutes(5), "legacy.end", &format!("{}{ended}", fields(who, &session)));
     }
 
     /// A session that only said its name.
-    pub fn visit(&mut self, replica: &'static str, who: Who, at: Timestamp) {
+    pub(super) fn visit(&mut self, replica: &'static str, who: Who, at: Timestamp) {
         let session = self.label();
         self.add(replica, at, "legacy.connect", &format!("{}{}", fields(who, &session), connection(who)));
         self.add(
@@ -150,7 +150,7 @@ impl Story {
     }
 
     /// An attempt that was turned away.
-    pub fn refused(&mut self, replica: &'static str, who: Who, at: Timestamp, reason: &str) {
+    pub(super) fn refused(&mut self, replica: &'static str, who: Who, at: Timestamp, reason: &str) {
         let session = self.label();
         let refusal = format!(
             r#","legacy.refused.reason":"{reason}","http.response.status_code":503,"legacy.refused.dry_run":false"#
@@ -159,7 +159,7 @@ impl Story {
     }
 
     /// A completed canary.
-    pub fn canary(&mut self, replica: &'static str, at: Timestamp) {
+    pub(super) fn canary(&mut self, replica: &'static str, at: Timestamp) {
         self.add(replica, at, "canary.seen", "");
     }
 
@@ -173,7 +173,7 @@ impl Story {
     }
 
     /// The log of one replica: in order of time, numbered, with a new boot at every start.
-    pub fn log(&self, replica: &str) -> String {
+    pub(super) fn log(&self, replica: &str) -> String {
         let mut records: Vec<&(Timestamp, String)> = self.replicas.get(replica).into_iter().flatten().collect();
         records.sort_by_key(|(at, _)| *at);
         let mut log = String::new();
@@ -193,7 +193,7 @@ impl Story {
     }
 
     /// The names of the replicas.
-    pub fn replicas(&self) -> impl Iterator<Item = &'static str> {
+    pub(super) fn replicas(&self) -> impl Iterator<Item = &'static str> {
         self.replicas.keys().copied()
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sse_sunset::drain::{Drain, Phase, Tasks};
 use sse_sunset::metrics::Metrics;
-use sse_sunset::session::{Books, Config, Sessions, Verdict};
+use sse_sunset::session::{Books, Config, LISTS, Sessions, Verdict};
 use sse_sunset::traffic::{AddressForm, Log, Pseudonyms, Target};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -145,7 +145,7 @@ pub(super) async fn run(seed: u64, scene: &Scene, traces: bool) -> Outcome {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("traffic.log");
     let log = Log::open(Target::File(path.clone()), "simulation".into(), None).expect("a log");
-    let metrics = Arc::new(Metrics::default());
+    let metrics = Arc::new(Metrics::new(LISTS));
     let pseudonyms = Arc::new(Pseudonyms::ephemeral(AddressForm::Hmac));
     let books = Books { log: log.clone(), pseudonyms, metrics: Arc::clone(&metrics) };
     let (tasks, (drain, watch)) = (Tasks::default(), Drain::new());

@@ -15,6 +15,7 @@ use super::{LegacyClient, within};
 /// A running proxy. Every test ends it with [`Proxy::stop`], which checks that every session is accounted for.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
+    admin: Option<SocketAddr>,
     shutdown: Option<oneshot::Sender<()>>,
     running: JoinHandle<()>,
     folder: tempfile::TempDir,
@@ -39,6 +40,7 @@ impl Proxy {
         let defaults = [
             ("upstream", upstream),
             ("listen", "127.0.0.1:0"),
+            ("admin", "off"),
             ("traffic-log", log.to_str().expect("a plain path")),
             ("drain-delay", "0s"),
             ("drain", "10s"),
@@ -52,15 +54,21 @@ impl Proxy {
         let config = config::resolve(&raw, Vec::new(), "test").expect("a valid configuration");
         let app = App::build(config).expect("a proxy");
         let (address, metrics) = (app.address().expect("an address"), app.metrics());
+        let admin = app.admin_address().expect("an address");
         let (shutdown, stopped) = oneshot::channel();
         let running = tokio::spawn(app.run(async {
             let _ = stopped.await;
         }));
-        Proxy { address, shutdown: Some(shutdown), running, folder, metrics }
+        Proxy { address, admin, shutdown: Some(shutdown), running, folder, metrics }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+
+    /// Where operators ask, if the options say that they can.
+    pub(crate) fn admin_url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.admin.expect("--admin"))
     }
 
     /// A client with an open stream that has read its endpoint.
@@ -105,6 +113,11 @@ impl Proxy {
         if let Some(shutdown) = self.shutdown.take() {
             let _ = shutdown.send(());
         }
+    }
+
+    /// Waits for the end of the process, whatever became of the log.
+    pub(crate) async fn ended(self) {
+        within("the end of the proxy", self.running).await.expect("no panic");
     }
 
     /// Drains, and checks what holds after every test: the process ended, exactly one `legacy.end` for each session

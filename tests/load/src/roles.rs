@@ -104,7 +104,7 @@ pub(crate) fn play(words: &[String]) -> Result<()> {
     pin(core.parse()?)?;
     raise_descriptors();
     if role == "proxy" {
-        let words = ["sse-sunset", "serve", "--listen", "127.0.0.1:0", "--log-format", "json"];
+        let words = ["sse-sunset", "serve", "--listen", "127.0.0.1:0", "--admin", "off", "--log-format", "json"];
         let words = words.into_iter().map(str::to_owned).chain(arguments.iter().cloned()).map(Into::into);
         std::process::exit(i32::from(sse_sunset::cli::run(words) != std::process::ExitCode::SUCCESS));
     }

@@ -19,7 +19,7 @@ use super::upstream::Upstream;
 static BOOKS: LazyLock<Books> = LazyLock::new(|| Books {
     log: Log::open(Target::File("/dev/null".into()), "fuzz".into(), None).expect("there is always room in it"),
     pseudonyms: Arc::new(Pseudonyms::ephemeral(AddressForm::Hmac)),
-    metrics: Arc::default(),
+    metrics: Arc::new(Metrics::new(session::LISTS)),
 });
 
 pub(super) struct Proxy {
@@ -39,7 +39,7 @@ impl Proxy {
         let (drain, watch) = Drain::new();
         let (tasks, connections) = (Tasks::default(), Tasks::default());
         // The books are shared by runs, the numbers of each are its own.
-        let books = Books { metrics: Arc::new(Metrics::default()), ..BOOKS.clone() };
+        let books = Books { metrics: Arc::new(Metrics::new(session::LISTS)), ..BOOKS.clone() };
         let sessions = Sessions::new(session_config(), Arc::new(Upstream), books.clone(), tasks.clone(), watch.clone());
         let front = Front::new(front_config(), sessions.clone(), books, watch.clone());
         Proxy { listener, front, sessions, tasks, connections, watch, _drain: drain }

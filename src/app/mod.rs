@@ -1,22 +1,26 @@
 //! The program as a whole: builds its parts, wires them, runs them, and lets them drain.
 
+mod evidence;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, MissedTickBehavior, timeout, timeout_at};
 
+use crate::admin::{Door, Vitals};
 use crate::clock::StepDetector;
 use crate::config::Config;
 use crate::drain::{Drain, Phase, Tasks, Watch};
 use crate::front::Front;
 use crate::metrics::Metrics;
 use crate::net;
-use crate::report::live::{Live, SAVE_EVERY};
-use crate::session::{Books, Sessions};
-use crate::traffic::{Heartbeat, Log, Observer, Pseudonyms, Record, Start, Stop, Survival, Target};
+use crate::report::live::Live;
+use crate::session::{self, Books, Sessions};
+use crate::traffic::{Heartbeat, Log, Observer, Pseudonyms, Record, Start, Stop, Survival};
 use crate::upstream::HttpTransport;
 
 /// How often the process says that it lives (EVIDENCE, `proxy.heartbeat`).
@@ -30,6 +34,11 @@ pub enum StartError {
     /// The address cannot be had.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
+    /// The address for operators cannot be had.
+    #[error(
+        "cannot listen on {0} for operators: {1}; take another address with --admin 127.0.0.1:0, or none with --admin off"
+    )]
+    Admin(SocketAddr, std::io::Error),
     /// The traffic log cannot be opened.
     #[error("cannot open the traffic log: {0}")]
     TrafficLog(std::io::Error),
@@ -45,6 +54,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct App {
     listener: TcpListener,
+    admin: Option<Door>,
     front: Front,
     sessions: Sessions,
     books: Books,
@@ -67,13 +77,16 @@ impl App {
         };
         let listener = net::bind(config.listen).map_err(|error| StartError::Listen(config.listen, error))?;
         let transport = HttpTransport::new(&config.upstream).map_err(StartError::Upstream)?;
-        let live = live(&config).map_err(StartError::StateDir)?;
-        let evidence = Arc::clone(&live);
-        let observer = Observer::new(move |line| evidence.observe(line));
+        let live = evidence::open(&config).map_err(StartError::StateDir)?;
+        let books = Arc::clone(&live);
+        let observer = Observer::new(move |line| books.observe(line));
         let log = Log::open(config.traffic_log.clone(), config.instance.clone(), Some(observer))
             .map_err(StartError::TrafficLog)?;
-        let books = Books { log, pseudonyms: Arc::new(pseudonyms), metrics: Arc::new(Metrics::default()) };
+        let metrics = Arc::new(Metrics::new(session::LISTS));
+        evidence::restore_last_uses(&live, &metrics);
+        let books = Books { log, pseudonyms: Arc::new(pseudonyms), metrics };
         let (drain, watch) = Drain::new();
+        watch_log_and_drain(&books, &watch);
         let session_tasks = Tasks::default();
         let sessions = Sessions::new(
             config.session.clone(),
@@ -83,7 +96,14 @@ impl App {
             watch.clone(),
         );
         let front = Front::new(config.front.clone(), sessions.clone(), books.clone(), watch.clone());
-        Ok(App { listener, front, sessions, books, live, drain, watch, session_tasks, config })
+        let admin = match &config.admin {
+            Some(admin) => {
+                let door = Door::bind(admin, vitals(&config, &books, &watch), Arc::clone(&live));
+                Some(door.map_err(|error| StartError::Admin(admin.listen, error))?)
+            }
+            None => None,
+        };
+        Ok(App { listener, admin, front, sessions, books, live, drain, watch, session_tasks, config })
     }
 
     /// The address that was taken.
@@ -92,6 +112,14 @@ impl App {
     /// When the socket is gone.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// The address for operators that was taken, if there is one.
+    ///
+    /// # Errors
+    /// When the socket is gone.
+    pub fn admin_address(&self) -> std::io::Result<Option<SocketAddr>> {
+        self.admin.as_ref().map(Door::address).transpose()
     }
 
     /// The program's numbers.
@@ -113,8 +141,10 @@ impl App {
     }
 
     /// Serves until `shutdown`, then drains.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         let started = Instant::now();
+        // Operators are served from before the first client until after the last.
+        let admin = self.admin.take().map(Door::open);
         self.books
             .log
             .write(Record::Start(Start {
@@ -140,38 +170,21 @@ impl App {
         tokio::select! {
             () = accept => {}
             () = self.heartbeats() => {}
-            () = self.keep_evidence() => {}
+            () = evidence::keep(&self.live, &self.books.metrics) => {}
             () = async { shutdown.await; self.drain_sessions().await } => {}
         }
-        // The listener is still open here and closes last: until now a new connection found someone.
+        // The listener is still open here and closes after all sessions: until now a new connection found someone.
         drop(self.listener);
         let _ = timeout(LAST_WORDS, connections.ended()).await;
         let (uptime_s, lost) = (started.elapsed().as_secs(), self.books.log.health().lost());
         let stop = Stop { uptime_s, lost, survival: survival(&self.books.metrics) };
         self.books.log.write(Record::Stop(stop)).await;
         self.books.log.flush().await;
-        if let Err(error) = save(&self.live).await {
+        if let Err(error) = evidence::save(&self.live).await {
             tracing::error!(%error, "the evidence could not be written to the state directory");
         }
-    }
-
-    /// Writes the evidence to the state directory as it comes in.
-    async fn keep_evidence(&self) {
-        let mut pause = SAVE_EVERY;
-        let mut is_failing = false;
-        loop {
-            tokio::time::sleep(pause).await;
-            let begun = Instant::now();
-            match save(&self.live).await {
-                Ok(()) => is_failing = false,
-                Err(error) if !is_failing => {
-                    is_failing = true;
-                    tracing::error!(%error, "the evidence cannot be written to the state directory; trying on");
-                }
-                Err(_) => {}
-            }
-            // Evidence of years takes its time; at most a twentieth of all goes into writing it.
-            pause = SAVE_EVERY.max(begun.elapsed() * 20);
+        if let Some(admin) = admin {
+            admin.close().await;
         }
     }
 
@@ -199,10 +212,10 @@ impl App {
             let record = Heartbeat {
                 active: metrics.sessions_active.get(),
                 lingering: metrics.sessions_lingering.get(),
-                opened: metrics.sessions_opened.get(),
+                opened: metrics.sessions_opened.total(),
                 requests: metrics.requests.get(),
-                uses: metrics.uses.get(),
-                refused: metrics.refused.get(),
+                uses: metrics.uses.total(),
+                refused: metrics.refused.total(),
                 lost: self.books.log.health().lost(),
                 clock_step_s: clock.step_s(),
                 survival: survival(metrics),
@@ -212,19 +225,27 @@ impl App {
     }
 }
 
-/// The evidence that is kept, under the name by which the operator reads the log.
-fn live(config: &Config) -> std::io::Result<Arc<Live>> {
-    let log = match &config.traffic_log {
-        Target::Stdout => "LOG".to_owned(),
-        Target::File(path) => path.display().to_string(),
-    };
-    Live::open(config.state_dir.as_deref(), log).map(Arc::new)
+/// What operators are told.
+fn vitals(config: &Config, books: &Books, drain: &Watch) -> Vitals {
+    Vitals {
+        log: books.log.clone(),
+        log_target: config.traffic_log.to_string(),
+        metrics: Arc::clone(&books.metrics),
+        drain: drain.clone(),
+        instance: config.instance.clone(),
+        started: Timestamp::now(),
+        upstream_origin: config.upstream.origin(),
+        era: "session",
+        config_hash: config.hash.clone(),
+    }
 }
 
-/// Has the evidence written, where it may block; tells whether it is now.
-async fn save(live: &Arc<Live>) -> std::io::Result<()> {
-    let live = Arc::clone(live);
-    tokio::task::spawn_blocking(move || live.save()).await.unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
+/// Has the metrics show how the traffic log does, and whether the process drains.
+fn watch_log_and_drain(books: &Books, drain: &Watch) {
+    let (lost, failing, drain) = (books.log.clone(), books.log.clone(), drain.clone());
+    books.metrics.watch_counter("traffic_log_records_lost", move || lost.health().lost());
+    books.metrics.watch_gauge("traffic_log_failing", move || failing.health().is_failing().into());
+    books.metrics.watch_gauge("draining", move || (drain.phase() > Phase::Serving).into());
 }
 
 /// What sessions went through so far.
@@ -238,7 +259,7 @@ fn survival(metrics: &Metrics) -> Survival {
         revivals_failed: metrics.revivals_failed.get(),
         messages_replayed: metrics.messages_replayed.get(),
         upstream_streams_resumed: metrics.upstream_streams_resumed.get(),
-        upstream_failures: metrics.upstream_failures.get(),
+        upstream_failures: metrics.upstream_errors.total(),
         errors: metrics.errors_made.get(),
         undelivered: metrics.undelivered.get(),
         slow_consumers: metrics.slow_consumers.get(),

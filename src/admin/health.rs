@@ -1,0 +1,107 @@
+//! How the process does: readiness and status, from what its parts say of themselves.
+
+use std::sync::Arc;
+
+use http::{Response, StatusCode};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::answer::{self, Body};
+use crate::clock;
+use crate::drain::{Phase, Watch};
+use crate::metrics::Metrics;
+use crate::report::outcome::Report;
+use crate::traffic::Log;
+
+/// What is looked at, and what does not change.
+#[derive(Debug, Clone)]
+pub struct Vitals {
+    /// The traffic log.
+    pub log: Log,
+    /// Where it goes, for people.
+    pub log_target: String,
+    /// The numbers.
+    pub metrics: Arc<Metrics>,
+    /// How far the shutdown has come.
+    pub drain: Watch,
+    /// Names this replica.
+    pub instance: String,
+    /// When the process started.
+    pub started: Timestamp,
+    /// The upgraded server, without its path.
+    pub upstream_origin: String,
+    /// How it is spoken to.
+    pub era: &'static str,
+    /// Changes with the configuration.
+    pub config_hash: String,
+}
+
+impl Vitals {
+    /// 503 from the moment on at which balancers shall look elsewhere. A log that fails makes no replica unready: its clients
+    /// are served, and the others' logs fail for the same reason.
+    pub(super) fn readiness(&self) -> Response<Body> {
+        let degraded = self.degraded();
+        let (status, word) = match (self.drain.phase(), degraded.is_empty()) {
+            (Phase::Serving, true) => (StatusCode::OK, "ready"),
+            (Phase::Serving, false) => (StatusCode::OK, "degraded"),
+            _ => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        };
+        let mut answer = answer::json(&json!({"status": word, "degraded": degraded}));
+        *answer.status_mut() = status;
+        answer
+    }
+
+    /// What does not work, though clients are served.
+    fn degraded(&self) -> Vec<String> {
+        let health = self.log.health();
+        if !health.is_failing() {
+            return Vec::new();
+        }
+        let (target, lost) = (&self.log_target, health.lost());
+        vec![format!(
+            "traffic log: {target} cannot be written; {lost} records are lost so far, and the verdict is unknown for that \
+             time. See the diagnostics for why, make room, or POST /reopen"
+        )]
+    }
+
+    /// How the traffic log does.
+    pub(super) fn log_health(&self) -> Value {
+        let health = self.log.health();
+        json!({"target": self.log_target, "failing": health.is_failing(), "lost": health.lost()})
+    }
+
+    /// Everything that is known, and what the live report says first.
+    pub(super) fn status(&self, report: &Report) -> Value {
+        let metrics = &self.metrics;
+        let now = Timestamp::now();
+        let state = match self.drain.phase() {
+            Phase::Serving => "serving",
+            Phase::Leaving => "leaving",
+            Phase::Closing => "closing",
+            Phase::Over => "over",
+        };
+        let sessions = json!({
+            "active": metrics.sessions_active.get(),
+            "lingering": metrics.sessions_lingering.get(),
+            "opened": metrics.sessions_opened.total(),
+        });
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "instance": self.instance,
+            "boot": self.log.boot_id(),
+            "started": clock::rfc3339(self.started),
+            "uptime_s": now.duration_since(self.started).as_secs().max(0),
+            "state": state,
+            "era": self.era,
+            "phase": metrics.phase.get(),
+            "verdict": report.verdict,
+            "upstream": self.upstream_origin,
+            "sessions": sessions,
+            "traffic_log": self.log_health(),
+            "config_hash": self.config_hash,
+            "reason": report.reason,
+            "earliest_safe": report.earliest_safe,
+            "next": report.next,
+        })
+    }
+}
