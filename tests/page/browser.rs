@@ -1,4 +1,4 @@
-//! A headless Chromium, spoken to through its pipe (DevTools protocol: JSON, each message ended by NUL).
+//! A headless Chromium, spoken to through its pipe (`DevTools` protocol: JSON, each message ended by NUL).
 //!
 //! A pipe needs no port and no WebSocket, and a browser whose pipe is closed ends by itself.
 
@@ -87,7 +87,7 @@ impl Browser {
     }
 
     /// Calls `method` and awaits its result.
-    pub(crate) fn call(&mut self, session: Option<&str>, method: &str, params: Value) -> Value {
+    pub(crate) fn call(&mut self, session: Option<&str>, method: &str, params: &Value) -> Value {
         self.last_id += 1;
         let mut request = json!({ "id": self.last_id, "method": method, "params": params });
         if let Some(session) = session {

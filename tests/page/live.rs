@@ -8,7 +8,7 @@ use crate::server::Server;
 
 fn changed() -> String {
     let mut report = reports::rich();
-    report.reason = "only one client is left".to_owned();
+    "only one client is left".clone_into(&mut report.reason);
     // Another order: what is open must be found by name.
     report.clients.swap(0, 1);
     fragment(&report)

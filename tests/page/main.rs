@@ -3,6 +3,8 @@
 //! Promise: nothing here looks at the clock of the run; the reports are made by hand and always the same. Screenshots of
 //! all of them go to `page/` below the target folder, for people to look at.
 
+#![allow(clippy::indexing_slicing, clippy::panic, reason = "a test that finds something missing shall panic")]
+
 mod appearance;
 mod browser;
 mod live;

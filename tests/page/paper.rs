@@ -30,7 +30,7 @@ fn printed_page_holds_everything() {
     let cut = tab.complaints("[...document.querySelectorAll('.scroll, pre')].filter((one) => getComputedStyle(one).overflowX !== 'visible').map((one) => one.id)");
     assert_eq!(cut, [""; 0], "nothing scrolls on paper");
     let printed =
-        tab.call("Page.printToPDF", json!({ "paperWidth": 8.27, "paperHeight": 11.69, "printBackground": false }));
+        tab.call("Page.printToPDF", &json!({ "paperWidth": 8.27, "paperHeight": 11.69, "printBackground": false }));
     let pdf = STANDARD.decode(printed["data"].as_str().expect("a file")).expect("base64");
     assert!(pdf.starts_with(b"%PDF-"));
     let text = String::from_utf8_lossy(&pdf);

@@ -27,25 +27,25 @@ pub(crate) struct Tab<'a> {
 
 impl<'a> Tab<'a> {
     pub(crate) fn open(browser: &'a mut Browser, width: u32, height: u32) -> Self {
-        let target = browser.call(None, "Target.createTarget", json!({ "url": "about:blank" }));
+        let target = browser.call(None, "Target.createTarget", &json!({ "url": "about:blank" }));
         let attached =
-            browser.call(None, "Target.attachToTarget", json!({ "targetId": target["targetId"], "flatten": true }));
+            browser.call(None, "Target.attachToTarget", &json!({ "targetId": target["targetId"], "flatten": true }));
         let session = attached["sessionId"].as_str().expect("a session").to_owned();
         let mut tab = Tab { browser, session };
         for domain in ["Page.enable", "Runtime.enable", "Network.enable", "Log.enable"] {
-            tab.call(domain, json!({}));
+            tab.call(domain, &json!({}));
         }
         tab.resize(width, height);
         tab
     }
 
-    pub(crate) fn call(&mut self, method: &str, params: Value) -> Value {
+    pub(crate) fn call(&mut self, method: &str, params: &Value) -> Value {
         self.browser.call(Some(&self.session), method, params)
     }
 
     pub(crate) fn resize(&mut self, width: u32, height: u32) {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
-        self.call("Emulation.setDeviceMetricsOverride", size);
+        self.call("Emulation.setDeviceMetricsOverride", &size);
     }
 
     /// `light` or `dark`; `print` or `screen`.
@@ -54,7 +54,7 @@ impl<'a> Tab<'a> {
             { "name": "prefers-color-scheme", "value": scheme },
             { "name": "prefers-reduced-motion", "value": "reduce" },
         ]);
-        self.call("Emulation.setEmulatedMedia", json!({ "media": medium, "features": features }));
+        self.call("Emulation.setEmulatedMedia", &json!({ "media": medium, "features": features }));
     }
 
     /// Opens `page` as a file.
@@ -65,7 +65,7 @@ impl<'a> Tab<'a> {
     }
 
     pub(crate) fn visit(&mut self, address: &str) {
-        let answer = self.call("Page.navigate", json!({ "url": address }));
+        let answer = self.call("Page.navigate", &json!({ "url": address }));
         assert!(answer["errorText"].is_null(), "{address}: {answer}");
         self.browser.event("Page.loadEventFired");
     }
@@ -74,7 +74,7 @@ impl<'a> Tab<'a> {
     pub(crate) fn ask(&mut self, expression: &str) -> Value {
         let expression = format!("(() => {{ {PROBES}; return ({expression}); }})()");
         let params = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
-        let answer = self.call("Runtime.evaluate", params);
+        let answer = self.call("Runtime.evaluate", &params);
         assert!(answer["exceptionDetails"].is_null(), "{}", answer["exceptionDetails"]);
         answer["result"]["value"].clone()
     }
@@ -104,7 +104,7 @@ impl<'a> Tab<'a> {
             if key == "Enter" && kind == "keyDown" {
                 event["text"] = "\r".into();
             }
-            self.call("Input.dispatchKeyEvent", event);
+            self.call("Input.dispatchKeyEvent", &event);
         }
     }
 
@@ -126,10 +126,10 @@ impl<'a> Tab<'a> {
     pub(crate) fn photograph(&mut self, name: &str, whole: bool) {
         let mut params = json!({ "format": "png", "captureBeyondViewport": whole });
         if whole {
-            let size = self.call("Page.getLayoutMetrics", json!({}))["cssContentSize"].clone();
+            let size = self.call("Page.getLayoutMetrics", &json!({}))["cssContentSize"].clone();
             params["clip"] = json!({ "x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1 });
         }
-        let picture = self.call("Page.captureScreenshot", params);
+        let picture = self.call("Page.captureScreenshot", &params);
         let bytes = STANDARD.decode(picture["data"].as_str().expect("a picture")).expect("base64");
         fs::write(gallery().join(format!("{name}.png")), bytes).expect("a file");
     }
