@@ -37,8 +37,7 @@ pub(super) fn banner(report: &Report, title: &str) -> Markup {
 /// A drawn sign, so that the answer does not hang on a colour or on a font.
 fn sign(verdict: Verdict) -> Markup {
     let lines = match verdict {
-        Verdict::Safe => "M6 12.5l4 4 8-9",
-        Verdict::SafeWithNotes => "M4.5 12.5l4 4 8-9M19.5 7v6.5M19.5 17v.5",
+        Verdict::Safe | Verdict::SafeWithNotes => "M6.5 12.5l4 4 7.5-8.5",
         Verdict::Unknown => "M9 9.2a3 3 0 1 1 4.6 2.6c-1 .7-1.6 1.2-1.6 2.4M12 17.6v.4",
         Verdict::NotYet => "M7.5 7.5l9 9M16.5 7.5l-9 9",
     };

@@ -78,11 +78,12 @@ fn whole(coverage: &Coverage) -> String {
 }
 
 fn about(replica: &Replica) -> String {
-    let mut words = plural(size(replica.boots), "boot");
-    if replica.crashes > 0 {
-        words += &format!(", {} without a stop", count(size(replica.crashes)));
-    }
-    words + if replica.is_running { ", runs" } else { ", stopped" }
+    let boots = plural(size(replica.boots), "boot");
+    let crashes = match replica.crashes {
+        0 => String::new(),
+        crashes => format!(", {} without a stop", count(size(crashes))),
+    };
+    format!("{boots}{crashes}, {}", if replica.is_running { "runs" } else { "stopped" })
 }
 
 fn row(

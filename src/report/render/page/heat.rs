@@ -78,7 +78,9 @@ fn bounds(highest: u64) -> [u64; 4] {
     while root.saturating_pow(4) < highest {
         root += 1;
     }
-    [root, root.saturating_pow(2), root.saturating_pow(3), highest].map(|bound| bound.clamp(1, highest.max(1)))
+    // The last level is for the largest figures, the others end before it.
+    [(root, 3), (root.saturating_pow(2), 2), (root.saturating_pow(3), 1), (highest, 0)]
+        .map(|(bound, below)| bound.min(highest - below))
 }
 
 fn level(uses: u64, highest: u64) -> u64 {
@@ -124,6 +126,7 @@ mod tests {
         assert_eq!([1, 3, 4, 9, 10, 81].map(|uses| level(uses, 81)), [1, 1, 2, 2, 3, 4]);
         assert_eq!(level(1, 1), 4);
         assert_eq!([1, 2].map(|uses| level(uses, 2)), [1, 2]);
+        assert!((5..500).all(|highest| level(highest, highest) == LEVELS && level(1, highest) == 1));
         assert!((1..2000).all(|uses| level(uses, 2000) <= level(uses + 1, 2000)));
     }
 }

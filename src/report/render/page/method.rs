@@ -21,9 +21,11 @@ pub(super) fn input(report: &Report) -> Markup {
         section #input aria-labelledby="input-title" {
             h2 #input-title { "What was read" }
             p {
-                (plural(input.records, "record")) " in " (plural(input.lines, "line")) " of " (plural(size(input.files), "file"))
-                " (" (count(input.bytes)) " bytes, unpacked)."
-                @if odd.iter().all(|(number, _)| *number == 0) && input.problem_count == 0 { " Nothing was wrong with them." }
+                @if input.lines == 0 { "Nothing was read." } @else {
+                    (plural(input.records, "record")) " in " (plural(input.lines, "line")) " of " (plural(size(input.files), "file"))
+                    " (" (count(input.bytes)) " bytes, unpacked)."
+                    @if odd.iter().all(|(number, _)| *number == 0) && input.problem_count == 0 { " Nothing was wrong with them." }
+                }
             }
             @if odd.iter().any(|(number, _)| *number > 0) {
                 ul { @for (number, what) in odd { @if number > 0 { li { (count(number)) " " (what) } } } }

@@ -1,7 +1,7 @@
 //! The report as one HTML page: a file that can be mailed and printed, and the live page of the admin listener.
 //!
 //! Promise: the page loads nothing from anywhere, and nothing that a log says is ever taken for markup. Every string of a
-//! report comes from strangers: it goes through [`words::visible`] and maud's escaping, and `PreEscaped` is for this
+//! report comes from strangers: it goes through `words::visible` and maud's escaping, and `PreEscaped` is for this
 //! folder's own style and script alone. The trap: the page's security policy allows that style and that script by their
 //! hashes and nothing else, so a `style` attribute has no effect; drawings use presentation attributes and classes.
 
