@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
-pub use family::{BROWSER, OTHER, family};
+pub use family::{BROWSER, OTHER, families, family};
 pub(crate) use identity::printable;
 pub use identity::{Client, ClientInfo, Identity, IdentitySource, Principal};
 pub use pseudonym::{AddressForm, Pseudonyms};
