@@ -32,6 +32,9 @@ pub(super) fn printable(text: &str) -> String {
             marks = 0;
         }
     }
+    if text.chars().nth(LONGEST).is_some() {
+        safe.push('…');
+    }
     safe
 }
 
@@ -138,6 +141,12 @@ mod tests {
         let tower = format!("a{}b", "\u{301}".repeat(500));
         assert_eq!(printable(&tower), "a\u{301}\u{301}b");
         assert_eq!(printable("\u{301}a"), "a");
+    }
+
+    #[test]
+    fn printable_says_when_it_stops() {
+        assert_eq!(printable(&"a".repeat(LONGEST)).chars().count(), LONGEST);
+        assert!(printable(&"a".repeat(LONGEST + 1)).ends_with("a…"));
     }
 
     #[test]
