@@ -79,3 +79,65 @@ fn moves<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Moves, D::
         _ => Err(serde::de::Error::custom("moves is auto, config, code or unknown")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::traffic::FAMILIES;
+
+    #[test]
+    fn fixes_cover_every_family_once_and_nothing_else() {
+        let keys: Vec<&str> = all().iter().map(|fix| fix.key.as_str()).collect();
+        let once: BTreeSet<&str> = keys.iter().copied().collect();
+        assert_eq!(keys.len(), once.len(), "a key stands twice");
+        assert_eq!(once, FAMILIES.iter().copied().collect(), "a family has no advice, or advice has no family");
+        assert_eq!(of("cline").key, "cline");
+        assert_eq!(of("nobody knows").key, GENERAL);
+    }
+
+    #[test]
+    fn fixes_name_their_sources_and_when_they_were_looked_up() {
+        for fix in all() {
+            assert!(!fix.sources.is_empty(), "{} has no source", fix.key);
+            for source in &fix.sources {
+                let host = source.strip_prefix("https://").unwrap_or_default();
+                assert!(host.contains('.') && !source.contains([' ', '<', '>']), "{}: {source}", fix.key);
+            }
+            let checked: Result<jiff::civil::Date, _> = fix.checked.parse();
+            assert!(checked.is_ok(), "{}: {} is no date", fix.key, fix.checked);
+        }
+    }
+
+    #[test]
+    fn fixes_say_what_to_do_in_a_line() {
+        for fix in all() {
+            assert!(fix.summary.ends_with('.') && !fix.summary.contains('\n'), "{}: {}", fix.key, fix.summary);
+            assert!(fix.summary.len() <= 320, "{}: {} is too long", fix.key, fix.summary.len());
+            assert!(!fix.title.is_empty());
+            assert_eq!(fix.moves == Moves::Unknown, fix.key == GENERAL, "{}", fix.key);
+        }
+    }
+
+    #[test]
+    fn snippets_can_be_copied() {
+        for fix in all() {
+            for snippet in &fix.snippets {
+                let (place, text) = (format!("{}, {}", fix.key, snippet.place), &snippet.text);
+                assert!(!text.trim().is_empty() && !text.contains('\t'), "{place}");
+                assert!(!text.contains("/sse"), "{place} names the old endpoint");
+                match snippet.language.as_str() {
+                    "json" => assert!(serde_json::from_str::<serde_json::Value>(text).is_ok(), "{place} is no JSON"),
+                    "toml" => assert!(toml::from_str::<toml::Table>(text).is_ok(), "{place} is no TOML"),
+                    "yaml" => assert!(text.lines().all(|line| line.contains(':')), "{place} is no YAML"),
+                    "sh" | "text" | "typescript" | "python" | "java" | "kotlin" | "go" | "rust" | "ruby" | "csharp" => {
+                    }
+                    other => panic!("{place}: nobody checks {other}"),
+                }
+            }
+            let has_url = fix.snippets.iter().any(|snippet| snippet.text.contains("HOST"));
+            assert!(fix.snippets.is_empty() || has_url, "{}: no snippet shows where the new URL goes", fix.key);
+        }
+    }
+}

@@ -30,7 +30,9 @@ pub const FAMILIES: &[&str] = &[
     "n8n",
     "openai",
     "python-sdk",
+    "rmcp",
     "roo-code",
+    "ruby",
     "spring-ai",
     "typescript-sdk",
     "vscode",
@@ -44,6 +46,9 @@ const MCP_REMOTE: &str = "mcp-remote";
 
 /// Families by the start of `clientInfo.name`, in lower case. Products, so they win over libraries.
 const BY_NAME: &[(&str, &str)] = &[
+    ("@librechat/", "librechat"),
+    ("@n8n/", "n8n"),
+    ("anthropic/", "claude"),
     ("claude-code", "claude-code"),
     ("claude", "claude"),
     ("cline", "cline"),
@@ -52,12 +57,17 @@ const BY_NAME: &[(&str, &str)] = &[
     ("dify", "dify"),
     ("gemini-cli", "gemini-cli"),
     ("goose", "goose"),
+    ("java sdk mcp client", "java-sdk"),
     ("librechat", "librechat"),
     ("langchain4j", "langchain4j"),
     ("mcp-inspector", "mcp-inspector"),
     ("inspector-client", "mcp-inspector"),
+    ("mcp-ruby-client", "ruby"),
+    ("ruby-mcp-client", "ruby"),
     ("n8n", "n8n"),
     ("openai", "openai"),
+    // The Rust SDK before 0.11 sends no user-agent; this is the name of clients that chose none.
+    ("rmcp", "rmcp"),
     ("roo", "roo-code"),
     ("spring-ai", "spring-ai"),
     ("visual studio code", "vscode"),
@@ -69,7 +79,9 @@ const BY_NAME: &[(&str, &str)] = &[
 const BY_USER_AGENT: &[(&str, &str)] = &[
     ("visual studio code/", "vscode"),
     ("claude-code/", "claude-code"),
+    ("claude-user", "claude"),
     ("librechat", "librechat"),
+    ("openai-mcp/", "openai"),
     ("python-httpx", "python-sdk"),
     ("java-http-client/", "java-sdk"),
     ("reactornetty/", "spring-ai"),
@@ -87,7 +99,7 @@ const BY_USER_AGENT: &[(&str, &str)] = &[
 /// The family of a client: its bridge, else its name, else its user-agent.
 #[must_use]
 pub fn family(name: Option<&str>, bridge: Option<&str>, user_agent: Option<&str>) -> &'static str {
-    if bridge.is_some_and(|bridge| bridge.starts_with("mcp-remote")) {
+    if bridge.is_some_and(|bridge| bridge.starts_with(MCP_REMOTE)) {
         return MCP_REMOTE;
     }
     name.and_then(|name| find(BY_NAME, name))
@@ -121,5 +133,42 @@ mod tests {
         assert_eq!(family(Some("Cursor"), Some("mcp-remote 0.1.31"), Some("node")), "mcp-remote");
         assert_eq!(family(Some("mcp"), None, Some("python-httpx2/2.16.2")), "python-sdk");
         assert_eq!(family(Some("something"), None, None), OTHER);
+    }
+
+    #[test]
+    fn family_knows_the_names_that_clients_really_send() {
+        let names = [
+            ("@librechat/api-client", "librechat"),
+            ("@n8n/n8n-nodes-langchain.mcpClientTool", "n8n"),
+            ("Anthropic/ClaudeAI", "claude"),
+            ("claude-ai", "claude"),
+            ("claude-code", "claude-code"),
+            ("continue-cli-client", "continue"),
+            ("cursor-vscode", "cursor"),
+            ("gemini-cli-mcp-client", "gemini-cli"),
+            ("Java SDK MCP Client", "java-sdk"),
+            ("mcp-inspector", "mcp-inspector"),
+            ("mcp-ruby-client", "ruby"),
+            ("openai-mcp", "openai"),
+            ("rmcp", "rmcp"),
+            ("Roo Code", "roo-code"),
+            ("spring-ai-mcp-client - server1", "spring-ai"),
+            ("Visual Studio Code", "vscode"),
+        ];
+        for (name, expected) in names {
+            assert_eq!(family(Some(name), None, None), expected, "{name}");
+        }
+        let user_agents = [
+            ("Claude-User/1.0", "claude"),
+            ("openai-mcp/1.0.0 (ChatGPT)", "openai"),
+            ("Java-http-client/17.0.15", "java-sdk"),
+            ("Go-http-client/1.1", "go"),
+            ("Visual Studio Code/1.105.0", "vscode"),
+            ("node", "typescript-sdk"),
+        ];
+        for (user_agent, expected) in user_agents {
+            assert_eq!(family(None, None, Some(user_agent)), expected, "{user_agent}");
+        }
+        assert_eq!(family(Some("mcp"), None, Some("python-httpx/0.28.1")), "python-sdk", "the SDK's own default");
     }
 }

@@ -44,6 +44,8 @@ const HEADER: &[&str] = &[
 ];
 
 /// The clients of a report as CSV, with a header; lines end with a line feed.
+///
+/// A cell that a spreadsheet would run as a formula (it begins with `=`, `+`, `-` or `@`) has an apostrophe in front.
 #[must_use]
 pub fn csv(report: &Report) -> String {
     let mut writer = csv::WriterBuilder::new().from_writer(Vec::new());

@@ -180,7 +180,16 @@ fn escaped(text: &str) -> String {
         }
     }
     // Bare addresses become links of themselves, and a stranger's link is nobody's.
-    safe.replace("://", ":\\//").replace("www.", "www\\.")
+    let safe = safe.replace("://", ":\\//").replace("www.", "www\\.");
+    unlisted(safe.trim())
+}
+
+/// `line`, so that its beginning is no list of its own: `- `, `+ `, `1. `, `1) `.
+fn unlisted(line: &str) -> String {
+    let rest = line.trim_start_matches(|c: char| c.is_ascii_digit());
+    let number = line.strip_suffix(rest).unwrap_or_default();
+    let is_item = rest.starts_with(if number.is_empty() { ['-', '+'] } else { ['.', ')'] });
+    if is_item { format!("{number}\\{rest}") } else { line.to_owned() }
 }
 
 #[cfg(test)]
@@ -210,6 +219,9 @@ mod tests {
     fn escaped_leaves_no_markup_mention_or_link() {
         assert_eq!(escaped("<img src=x> **a** | b_c"), "&lt;img src=x&gt; \\*\\*a\\*\\* \\| b\\_c");
         assert_eq!(escaped("@octocat [x](https://evil.example)"), "@<!-- -->octocat \\[x\\](https:\\//evil.example)");
+        assert_eq!(escaped("- a"), "\\- a");
+        assert_eq!(escaped("  12. a"), "12\\. a");
+        assert_eq!(escaped("14 attempts"), "14 attempts");
         assert_eq!(escaped("a\n# b"), "a\\\\u\\{a\\}\\# b");
     }
 

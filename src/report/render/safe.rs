@@ -4,6 +4,8 @@
 //! takes no room, and is as wide as it is said to be. The trap: width is not the number of characters, and the width
 //! of a text is not the sum of theirs; so it is always the whole that is measured.
 
+use std::fmt::Write as _;
+
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 /// Longest string that is looked at, in characters: more than any terminal is wide.
@@ -30,6 +32,9 @@ pub(super) fn printable(text: &str) -> String {
             marks = 0;
         }
     }
+    if text.chars().nth(LONGEST).is_some() {
+        safe.push('…');
+    }
     safe
 }
 
@@ -43,6 +48,22 @@ fn is_invisible(character: char) -> bool {
         | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
         | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1345f}' | '\u{1bca0}'..='\u{1bca3}'
         | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// JSON in which nothing stands that a terminal could obey; it means the same. Such characters stand in strings only,
+/// but for the line feeds between values, and there they may be written as escapes.
+pub(super) fn json(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character != '\n' && (character.is_control() || is_invisible(character)) {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                let _ = write!(safe, "\\u{unit:04x}");
+            }
+        } else {
+            safe.push(character);
+        }
+    }
+    safe
 }
 
 /// How many columns `text` takes.
@@ -120,6 +141,12 @@ mod tests {
         let tower = format!("a{}b", "\u{301}".repeat(500));
         assert_eq!(printable(&tower), "a\u{301}\u{301}b");
         assert_eq!(printable("\u{301}a"), "a");
+    }
+
+    #[test]
+    fn printable_says_when_it_stops() {
+        assert_eq!(printable(&"a".repeat(LONGEST)).chars().count(), LONGEST);
+        assert!(printable(&"a".repeat(LONGEST + 1)).ends_with("a…"));
     }
 
     #[test]

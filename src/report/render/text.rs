@@ -8,7 +8,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use super::safe::wrap;
+use super::safe::{width, wrap};
 use super::sentences::{canary, coverage, earliest, input, judged, list, meaning, moves};
 use super::words::{count, number};
 use crate::report::outcome::{Client, Report, State, Verdict};
@@ -199,8 +199,11 @@ impl Page {
         self.heading("How they move (configuration to copy: --format md or html)");
         for (fix, clients) in ways.iter().take(FIXES) {
             let names = list(clients.iter().map(|client| client.name.as_str()));
-            let source = fix.sources.first().map(|source| format!(" See {source}")).unwrap_or_default();
-            self.bullet(&format!("{names}: {}{source}", fix.summary));
+            self.bullet(&format!("{names}: {}", fix.summary));
+            // An address that is broken in two opens nothing; the other forms have them all.
+            if let Some(source) = fix.sources.iter().find(|source| width(source) + 4 <= self.columns) {
+                self.lines.push(format!("    {source}"));
+            }
         }
         if let Some(more @ 1..) = ways.len().checked_sub(FIXES) {
             self.bullet(&format!("and {more} more ways: --format md"));
