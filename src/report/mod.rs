@@ -1,0 +1,3 @@
+//! From logs to the answer: is it safe to switch SSE off?
+
+pub mod access;
