@@ -33,6 +33,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tracing_subscriber", &["cli"]),
     ("prometheus_client", &["metrics"]),
     ("tokio_util", &["drain"]),
+    ("glob", &["report"]),
+    ("flate2", &["report"]),
+    ("zstd", &["report"]),
+    ("indicatif", &["cli"]),
 ];
 
 fn sources() -> BTreeMap<String, Vec<(PathBuf, String)>> {
