@@ -3,9 +3,7 @@
 //! 0: done, or stopped in order. 1: could not start, or failed while running. 2: usage or configuration. 128 + n:
 //! ended by a second signal n, without draining. `report` has more.
 
-mod healthcheck;
-mod progress;
-mod report;
+pub mod progress;
 mod serve;
 
 use std::ffi::OsString;

@@ -33,14 +33,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tracing_subscriber", &["cli"]),
     ("prometheus_client", &["metrics"]),
     ("tokio_util", &["drain"]),
+    ("glob", &["report"]),
     ("flate2", &["report"]),
     ("zstd", &["report"]),
-    ("glob", &["report"]),
-    ("csv", &["report"]),
-    ("maud", &["report"]),
-    ("comfy_table", &["report"]),
-    ("unicode_width", &["report"]),
-    ("terminal_size", &["cli"]),
     ("indicatif", &["cli"]),
 ];
 

@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::de::value::MapAccessDeserializer;
@@ -101,7 +102,7 @@ fn caddy<'a>(request: Request<'a>, entry: Entry<'a>) -> Option<Access<'a>> {
     let duration = match entry.duration {
         Value::Number(seconds) => time::seconds(seconds),
         // Seconds are written with their fraction; what is whole was written with `duration_format nano`.
-        Value::Whole(nanoseconds) => Some(std::time::Duration::from_nanos(u64::try_from(nanoseconds).ok()?)),
+        Value::Whole(nanoseconds) => u64::try_from(nanoseconds).ok().map(Duration::from_nanos),
         Value::Text(text) => time::go_duration(&text),
         _ => None,
     };

@@ -35,8 +35,7 @@ impl<'a> Iterator for Fields<'a> {
     fn next(&mut self) -> Option<Field<'a>> {
         let rest = self.0.trim_ascii_start();
         let (field, rest) = if let (b'"', quoted) = rest.split_first()? {
-            let end = closing_quote(quoted).unwrap_or(quoted.len());
-            let (field, rest) = quoted.split_at(end);
+            let (field, rest) = quoted.split_at(closing_quote(quoted).unwrap_or(quoted.len()));
             (Field::Quoted(field), rest.get(1..).unwrap_or_default())
         } else {
             let (field, rest) = rest.split_at(memchr::memchr(b' ', rest).unwrap_or(rest.len()));
@@ -66,7 +65,8 @@ pub(super) fn request(line: &[u8]) -> (Cow<'_, str>, Cow<'_, str>) {
         _ => Some(rest),
     };
     let target = target.unwrap_or_default().trim_ascii();
-    let is_method = !method.is_empty() && method.iter().all(|byte| byte.is_ascii_alphabetic() || *byte == b'-');
+    let is_method = method.first().is_some_and(u8::is_ascii_alphabetic)
+        && method.iter().all(|byte| byte.is_ascii_alphabetic() || *byte == b'-');
     if !is_method || target.is_empty() {
         return none;
     }
@@ -113,9 +113,8 @@ pub(super) fn clean(text: Cow<'_, str>) -> Cow<'_, str> {
 /// A status; 0 where there was none.
 pub(super) fn status(field: &[u8]) -> Option<u16> {
     match field {
-        b"-" => Some(0),
         // nginx and Caddy write 000 and 0 when nothing was sent.
-        b"0" | b"000" => Some(0),
+        b"-" | b"0" | b"000" => Some(0),
         [b'1'..=b'9', _, _] => std::str::from_utf8(field).ok()?.parse().ok(),
         _ => None,
     }

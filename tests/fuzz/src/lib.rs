@@ -6,6 +6,7 @@
 
 #![allow(clippy::panic, clippy::indexing_slicing, reason = "to panic is how a body reports")]
 
+mod access;
 mod connection;
 mod decoder;
 mod encoder;
@@ -13,6 +14,7 @@ mod envelope;
 mod headers;
 mod query;
 
+pub use access::access;
 pub use connection::connection;
 pub use decoder::decoder;
 pub use encoder::encoder;

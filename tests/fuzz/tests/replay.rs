@@ -142,3 +142,8 @@ fn headers_hold() {
 fn connection_holds() {
     replay("connection", sse_sunset_fuzz::connection);
 }
+
+#[test]
+fn access_holds() {
+    replay("access", sse_sunset_fuzz::access);
+}
