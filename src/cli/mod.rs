@@ -3,7 +3,9 @@
 //! 0: done, or stopped in order. 1: could not start, or failed while running. 2: usage or configuration. 128 + n:
 //! ended by a second signal n, without draining. `report` has more.
 
-pub mod progress;
+mod healthcheck;
+mod progress;
+mod report;
 mod serve;
 
 use std::ffi::OsString;

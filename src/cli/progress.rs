@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A bar that may be shown, and is taken away when it is dropped.
 #[derive(Debug)]
-pub struct Bar {
+pub(super) struct Bar {
     start: Instant,
     /// Where it would be drawn; `None` where nobody looks.
     target: Option<ProgressDrawTarget>,
@@ -25,7 +25,7 @@ pub struct Bar {
 impl Bar {
     /// A bar on stderr, if that is a terminal.
     #[must_use]
-    pub fn on_stderr() -> Self {
+    pub(super) fn on_stderr() -> Self {
         Bar::on(std::io::stderr().is_terminal().then(ProgressDrawTarget::stderr))
     }
 
@@ -34,7 +34,7 @@ impl Bar {
     }
 
     /// Shows how far the reading is, once it takes long.
-    pub fn advance(&mut self, progress: Progress) {
+    pub(super) fn advance(&mut self, progress: Progress) {
         self.advance_at(Instant::now(), progress);
     }
 

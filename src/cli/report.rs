@@ -83,10 +83,10 @@ pub(super) fn run(options: &ArgMatches) -> ExitCode {
         pseudonyms: key,
     };
     let logs: Vec<String> = options.get_many::<String>("log").into_iter().flatten().cloned().collect();
-    let mut bar = Bar::default();
+    let mut bar = Bar::on_stderr();
     let read = input::open(&logs)
         .map_err(Into::into)
-        .and_then(|inputs| report::read(inputs, reading, &mut |progress| bar.show(progress)));
+        .and_then(|inputs| report::read(inputs, reading, &mut |progress| bar.advance(progress)));
     drop(bar);
     let report = match read {
         Ok((evidence, input)) => report::judge(&evidence, input, &policy),
