@@ -14,6 +14,7 @@ pub mod front;
 pub mod mcp;
 pub mod metrics;
 pub mod net;
+pub mod probe;
 pub mod session;
 pub mod sse;
 pub mod traffic;
