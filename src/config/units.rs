@@ -1,7 +1,7 @@
 //! Reads single values. Errors complete the sentence `--option: "value" …`.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::uri::Authority;
@@ -11,6 +11,7 @@ use jiff::SignedDuration;
 use reqwest::Url;
 
 use super::LogFormat;
+use crate::auth::ProbeKey;
 use crate::traffic::{AddressForm, Target};
 use crate::upstream::{self, HttpVersion};
 
@@ -106,6 +107,10 @@ pub(super) fn upstream_header(text: &str) -> Read<(HeaderName, HeaderValue)> {
 
 pub(super) fn file(path: &str) -> Read<Vec<u8>> {
     std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))
+}
+
+pub(super) fn probe_key(path: &str) -> Read<ProbeKey> {
+    ProbeKey::read(Path::new(path)).map_err(|error| error.to_string())
 }
 
 pub(super) fn authorities(path: &str) -> Read<Vec<reqwest::Certificate>> {
