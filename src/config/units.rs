@@ -22,7 +22,11 @@ pub(super) fn socket_address(text: &str) -> Read<SocketAddr> {
     address.ok_or_else(|| "is not an address and port, such as 127.0.0.1:8080".to_owned())
 }
 
-pub(super) fn upstream_url(text: &str) -> Read<Url> {
+/// An HTTP URL without user, password and fragment.
+///
+/// # Errors
+/// What is wrong with it, to complete the sentence.
+pub fn upstream_url(text: &str) -> Read<Url> {
     let url = http_url(text)?;
     if url.username().is_empty() && url.password().is_none() && url.fragment().is_none() {
         return Ok(url);
@@ -87,7 +91,10 @@ pub(super) fn host(text: &str) -> Read<HeaderValue> {
 }
 
 /// `NAME: VALUE`, or `NAME: @FILE`. Problems never quote the value: it may be a credential.
-pub(super) fn upstream_header(text: &str) -> Read<(HeaderName, HeaderValue)> {
+///
+/// # Errors
+/// What is wrong with it, to complete the sentence.
+pub fn upstream_header(text: &str) -> Read<(HeaderName, HeaderValue)> {
     let (name, value) = text.split_once(':').ok_or("is not NAME: VALUE")?;
     let name = header_name(name.trim())?;
     if upstream::is_reserved(&name) {
@@ -109,11 +116,19 @@ pub(super) fn file(path: &str) -> Read<Vec<u8>> {
     std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))
 }
 
-pub(super) fn probe_key(path: &str) -> Read<ProbeKey> {
+/// The file of the key that probes sign with.
+///
+/// # Errors
+/// What is wrong with it, to complete the sentence.
+pub fn probe_key(path: &str) -> Read<ProbeKey> {
     ProbeKey::read(Path::new(path)).map_err(|error| error.to_string())
 }
 
-pub(super) fn authorities(path: &str) -> Read<Vec<reqwest::Certificate>> {
+/// The file of certificates of authorities.
+///
+/// # Errors
+/// What is wrong with it, to complete the sentence.
+pub fn authorities(path: &str) -> Read<Vec<reqwest::Certificate>> {
     let found = reqwest::Certificate::from_pem_bundle(&file(path)?).unwrap_or_default();
     if found.is_empty() { Err("holds no certificate in PEM form".to_owned()) } else { Ok(found) }
 }
@@ -138,7 +153,11 @@ pub(super) fn duration(text: &str) -> Read<Duration> {
     duration.ok_or_else(|| "is not a duration, such as 500ms, 15s or 2m".to_owned())
 }
 
-pub(super) fn interval(text: &str) -> Read<Duration> {
+/// A duration that is not zero.
+///
+/// # Errors
+/// What is wrong with it, to complete the sentence.
+pub fn interval(text: &str) -> Read<Duration> {
     let interval = duration(text)?;
     if interval.is_zero() { Err("must be longer than zero".to_owned()) } else { Ok(interval) }
 }
