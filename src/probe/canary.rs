@@ -161,12 +161,9 @@ pub async fn walk(config: &Config) -> Result<Outcome, String> {
 impl Walk<'_> {
     async fn whole_way(&mut self, client: &SseClient) -> Result<(), Failure> {
         let mut stream = self.connect(client).await?;
-        let begun = self.since.elapsed();
-        let endpoint = stream.endpoint(self.left()).await.map_err(|fault| {
-            let head = stream.head();
-            remedy::endpoint(&fault, head, begun)
-        })?;
-        self.done(Step::Endpoint, endpoint.at.saturating_sub(begun));
+        let endpoint = stream.endpoint(self.left()).await;
+        let endpoint = endpoint.map_err(|fault| remedy::endpoint(&fault, stream.head()))?;
+        self.done(Step::Endpoint, endpoint.at.saturating_sub(stream.head().at));
         self.initialize(&mut stream, &endpoint).await?;
         let told = stream.tell(&endpoint, "notifications/initialized", self.left()).await;
         let told = told.map_err(|fault| remedy::message(Step::Initialized, &fault))?;

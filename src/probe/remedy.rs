@@ -4,8 +4,6 @@
 //! The trap: what is quoted here came from outside. It is cut and its control characters are escaped; the endpoint's URL is
 //! never quoted, because whoever has it can post into the session.
 
-use std::time::Duration;
-
 use http::{StatusCode, header};
 use reqwest::Url;
 
@@ -104,7 +102,8 @@ pub(super) fn head(head: &Head, url: &Url, text: &str) -> Failure {
         200 => format!("what answers on {path} is no HTTP+SSE endpoint: check --url and the routing"),
         _ => "check --url and the routing to sse-sunset".to_owned(),
     };
-    let got = format!("{} {}, {}", head.status, if media.is_empty() { "without a type" } else { &media }, quoted(text));
+    let media = if media.is_empty() { "no Content-Type" } else { &media };
+    let got = format!("{}, {media}, {}", head.status, quoted(text));
     failure(Step::Connect, EVENT_STREAM, printable(&got), remedy)
 }
 
@@ -135,8 +134,8 @@ pub(super) fn signature(answer: Option<&str>) -> Failure {
     failure(Step::Connect, "Sse-Sunset-Probe: accepted", got, remedy)
 }
 
-/// There is no endpoint, `begun` after the beginning.
-pub(super) fn endpoint(fault: &EndpointFault, head: &Head, begun: Duration) -> Failure {
+/// There is no endpoint on a stream that began with `head`.
+pub(super) fn endpoint(fault: &EndpointFault, head: &Head) -> Failure {
     let remedy = match fault {
         EndpointFault::Stream(fault) if is_silence(fault) => BUFFERING,
         EndpointFault::Stream(Fault::Ended) => {
@@ -151,7 +150,7 @@ pub(super) fn endpoint(fault: &EndpointFault, head: &Head, begun: Duration) -> F
              sse-sunset do not fit the URL that clients use"
         }
     };
-    let (status, at) = (head.status, begun.as_millis());
+    let (status, at) = (head.status, head.at.as_millis());
     let got = match fault {
         EndpointFault::Stream(fault) => format!("the head ({status}) after {at} ms, and then: {fault}"),
         // It names a place to post to.
@@ -233,6 +232,8 @@ pub(super) fn rpc_error(step: Step, error: i64, text: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http::HeaderMap;
 
     use super::*;
@@ -289,7 +290,7 @@ mod tests {
             at: Duration::ZERO,
         };
         let fault = EndpointFault::NotUrl("http://[/messages?sessionId=secret".into());
-        assert!(!format!("{:?}", endpoint(&fault, &answer, Duration::ZERO)).contains("secret"));
+        assert!(!format!("{:?}", endpoint(&fault, &answer)).contains("secret"));
     }
 
     #[test]

@@ -140,7 +140,7 @@ pub enum Fault {
     #[error("the connection broke: {0}")]
     Broken(String),
     /// Nothing came in time.
-    #[error("nothing came within {0:?}")]
+    #[error("nothing came within {} ms", .0.as_millis())]
     Silent(Duration),
     /// The stream ended in order.
     #[error("the stream ended")]

@@ -144,6 +144,25 @@ async fn signed_session_that_only_lists_or_posts_nonsense_is_a_client_too() {
     assert_eq!(names(&log).iter().filter(|name| **name == "legacy.end").count(), 2);
 }
 
+/// Whoever knows an event of a canary's session may take it over: from then on it is a session that somebody came back to.
+#[tokio::test]
+async fn signed_session_that_somebody_comes_back_to_is_a_client() {
+    let (upstream, key) = (FakeUpstream::start(SESSIONS).await, shared_key());
+    let proxy = proxy(&upstream, &key);
+    let (token, signature) = (("authorization", "Bearer one"), key.header());
+    let mut canary = LegacyClient::connect(&proxy, &[token, (HEADER, &signature)]).await;
+    canary.initialize().await;
+    let last = canary.last_event_id();
+    let taken_over = LegacyClient::connect(&proxy, &[token, ("last-event-id", &last)]).await;
+    assert_eq!(taken_over.endpoint, canary.endpoint);
+    let connects = proxy.logged("legacy.connect", 2).await;
+    assert_eq!((&connects[0]["legacy.reconnect"], &connects[1]["legacy.reconnect"]), (&json!(false), &json!(true)));
+    assert_eq!(connects[0]["legacy.session"], connects[1]["legacy.session"]);
+    drop((canary, taken_over));
+    let log = proxy.stop().await;
+    assert_eq!(names(&log), ["legacy.connect", "legacy.identify", "legacy.connect", "legacy.end"]);
+}
+
 #[tokio::test]
 async fn signed_session_that_does_not_go_the_whole_way_leaves_nothing() {
     let (upstream, key) = (FakeUpstream::start(SESSIONS).await, shared_key());
@@ -187,7 +206,8 @@ async fn bad_signature_and_one_that_was_used_are_ordinary_traffic() {
 #[tokio::test]
 async fn signed_stream_that_is_turned_away_is_no_refused_client() {
     let (upstream, key) = (FakeUpstream::start(SESSIONS).await, shared_key());
-    let proxy = Proxy::start(upstream.url(), &[("probe-key-file", key.path()), ("max-sessions", "0")]);
+    let proxy = Proxy::start(upstream.url(), &[("probe-key-file", key.path()), ("max-sessions", "1")]);
+    let guest = proxy.client().await;
     let get = |header: String| {
         let request = http_client().get(proxy.url("/sse")).header("origin", "https://evil.example");
         async move { within("an answer", request.header(HEADER, header).send()).await.expect("an answer").status() }
@@ -198,7 +218,10 @@ async fn signed_stream_that_is_turned_away_is_no_refused_client() {
     assert_eq!(failure.step, Step::Initialize);
     assert!(failure.remedy.contains("--max-sessions"), "{failure:?}");
     assert_eq!(get("v1 unsigned".into()).await, 403);
-    assert_eq!(names(&proxy.stop().await), ["legacy.refused"], "of the one without a signature");
+    drop(guest);
+    let log = proxy.stop().await;
+    let refused = log.iter().filter(|record| record["event.name"] == "legacy.refused").count();
+    assert_eq!((refused, names(&log).len()), (1, 3), "only the one without a signature, and the guest");
 }
 
 /// When the first `wanted` comments came on a stream with this header.
