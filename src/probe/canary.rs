@@ -15,8 +15,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::fault::Fault;
 use super::remedy;
-use super::sse_client::{Answer, Endpoint, Fault, SseClient, SseStream, Target};
+use super::sse_client::{Answer, Endpoint, SseClient, SseStream, Target};
 use crate::auth::{ACCEPTED, PROBE_HEADER, Signer};
 use crate::traffic::printable;
 

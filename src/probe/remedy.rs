@@ -8,7 +8,8 @@ use http::{StatusCode, header};
 use reqwest::Url;
 
 use super::canary::{Failure, Step, is_silence};
-use super::sse_client::{AskFault, EndpointFault, Fault, Head, Posted};
+use super::fault::{AskFault, EndpointFault, Fault};
+use super::sse_client::{Head, Posted};
 use crate::mcp::code;
 use crate::traffic::printable;
 
