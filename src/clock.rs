@@ -21,6 +21,12 @@ pub fn rfc3339(at: Timestamp) -> String {
     format!("{at:.3}")
 }
 
+/// Seconds since 1970, now.
+#[must_use]
+pub fn unix_now() -> i64 {
+    Timestamp::now().as_second()
+}
+
 /// The number of the UTC hour now, since 1970.
 #[must_use]
 pub fn hour_now() -> i64 {

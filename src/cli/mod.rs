@@ -1,8 +1,9 @@
 //! Words typed by a person, and exit codes; a file per command.
 //!
-//! 0: done, or stopped in order. 1: could not start, or failed while running. 2: usage or configuration. 128 + n:
-//! ended by a second signal n, without draining. `report` has more.
+//! 0: done, or stopped in order. 1: could not start, failed while running, or a probe found a fault. 2: usage or
+//! configuration. 128 + n: ended by a second signal n, without draining. `report` has more.
 
+mod canary;
 mod healthcheck;
 mod progress;
 mod report;
@@ -31,6 +32,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
     };
     match matches.subcommand() {
         Some(("serve", options)) => serve::run(options),
+        Some(("canary", options)) => canary::run(options),
         Some(("healthcheck", options)) => healthcheck::run(options),
         Some(("report", options)) => report::run(options),
         _ => ExitCode::from(USAGE),
@@ -44,6 +46,7 @@ fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(serve::command())
+        .subcommand(canary::command())
         .subcommand(healthcheck::command())
         .subcommand(report::command())
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use ring::digest;
 
 pub use options::{OPTIONS, OptionSpec, PREFIX};
+pub use units::{authorities, interval, probe_key, upstream_header as header, upstream_url as probed_url};
 
 use crate::front::{self, TrustedProxies};
 use crate::traffic::{AddressForm, Target};
@@ -196,6 +197,7 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
         no_keep_alive: reader.many("no-keep-alive", |text| Ok(text.to_owned())),
         trusted: TrustedProxies(reader.many("trusted-proxy", units::network)),
         identity_header: reader.optional("identity-header", units::header_name),
+        probe_key: reader.optional("probe-key-file", units::probe_key),
     };
     let drain = reader.value("drain", units::duration).unwrap_or_default();
     let drain_delay = reader.value("drain-delay", units::duration).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Reads single values. Errors complete the sentence `--option: "value" …`.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::uri::Authority;
@@ -12,6 +12,7 @@ use reqwest::Url;
 
 use super::LogFormat;
 use crate::admin::Token;
+use crate::auth::ProbeKey;
 use crate::traffic::{AddressForm, Target};
 use crate::upstream::{self, HttpVersion};
 
@@ -37,7 +38,11 @@ pub(super) fn admin_token(path: &str) -> Read<Token> {
     Token::read(&text)
 }
 
-pub(super) fn upstream_url(text: &str) -> Read<Url> {
+/// An HTTP URL without user, password and fragment.
+///
+/// # Errors
+/// What is wrong with it, to complete the sentence.
+pub fn upstream_url(text: &str) -> Read<Url> {
     let url = http_url(text)?;
     if url.username().is_empty() && url.password().is_none() && url.fragment().is_none() {
         return Ok(url);
@@ -102,7 +107,10 @@ pub(super) fn host(text: &str) -> Read<HeaderValue> {
 }
 
 /// `NAME: VALUE`, or `NAME: @FILE`. Problems never quote the value: it may be a credential.
-pub(super) fn upstream_header(text: &str) -> Read<(HeaderName, HeaderValue)> {
+///
+/// # Errors
+/// What is wrong with it, to complete the sentence.
+pub fn upstream_header(text: &str) -> Read<(HeaderName, HeaderValue)> {
     let (name, value) = text.split_once(':').ok_or("is not NAME: VALUE")?;
     let name = header_name(name.trim())?;
     if upstream::is_reserved(&name) {
@@ -124,7 +132,19 @@ pub(super) fn file(path: &str) -> Read<Vec<u8>> {
     std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))
 }
 
-pub(super) fn authorities(path: &str) -> Read<Vec<reqwest::Certificate>> {
+/// The file of the key that probes sign with.
+///
+/// # Errors
+/// What is wrong with it, to complete the sentence.
+pub fn probe_key(path: &str) -> Read<ProbeKey> {
+    ProbeKey::read(Path::new(path)).map_err(|error| error.to_string())
+}
+
+/// The file of certificates of authorities.
+///
+/// # Errors
+/// What is wrong with it, to complete the sentence.
+pub fn authorities(path: &str) -> Read<Vec<reqwest::Certificate>> {
     let found = reqwest::Certificate::from_pem_bundle(&file(path)?).unwrap_or_default();
     if found.is_empty() { Err("holds no certificate in PEM form".to_owned()) } else { Ok(found) }
 }
@@ -149,7 +169,11 @@ pub(super) fn duration(text: &str) -> Read<Duration> {
     duration.ok_or_else(|| "is not a duration, such as 500ms, 15s or 2m".to_owned())
 }
 
-pub(super) fn interval(text: &str) -> Read<Duration> {
+/// A duration that is not zero.
+///
+/// # Errors
+/// What is wrong with it, to complete the sentence.
+pub fn interval(text: &str) -> Read<Duration> {
     let interval = duration(text)?;
     if interval.is_zero() { Err("must be longer than zero".to_owned()) } else { Ok(interval) }
 }

@@ -112,6 +112,8 @@ pub struct Metrics {
     pub verdict: StateSet,
     /// One of [`PHASES`].
     pub phase: StateSet,
+    /// Canary sessions that went the whole way.
+    pub canaries: Counter,
     /// The number of the next session.
     numbers: AtomicU64,
     registry: Mutex<Registry>,
@@ -162,6 +164,7 @@ impl Metrics {
             sessions_opened: of.add("sessions_opened", Closed::new(FAMILY, families)),
             sessions_ended: of.add("sessions_ended", Closed::new("reason", lists.end_reasons)),
             refused: of.add("refused", Closed::new("reason", lists.refusals)),
+            canaries: of.counter("canaries"),
             requests: of.counter("requests"),
             uses: of.add("uses", Closed::new(FAMILY, families)),
             last_use: of.measured("last_use_timestamp", Unit::Seconds, Closed::new(FAMILY, families)),
@@ -188,17 +191,10 @@ impl Metrics {
         }
     }
 
-    /// A session was opened by a client of this family. Returns how many were opened before.
-    pub fn open_session(&self, family: &str) -> u64 {
+    /// A session begins, whosever it is. Returns how many began before.
+    pub fn enter_session(&self) -> u64 {
         self.sessions_active.inc();
-        self.sessions_opened.of(family).inc();
         self.numbers.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// A session ended for this reason.
-    pub fn end_session(&self, reason: &str) {
-        self.sessions_active.dec();
-        self.sessions_ended.of(reason).inc();
     }
 
     /// The numbers of the family called `name`.

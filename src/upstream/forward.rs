@@ -64,7 +64,7 @@ static DROPPED: [HeaderName; 30] = [
 
 /// Starts of names that never pass.
 const DROPPED_PREFIXES: &[&str] =
-    &["sec-", "x-forwarded-", "x-envoy-", "access-control-request-", "http2-settings", "priority"];
+    &["sec-", "x-forwarded-", "x-envoy-", "access-control-request-", "http2-settings", "priority", "sse-sunset-"];
 
 /// What the proxy knows of the client's side of the connection.
 #[derive(Debug, Clone)]

@@ -94,8 +94,7 @@ impl HttpTransport {
     /// # Errors
     /// What keeps TLS from being set up: a key that does not fit its certificate, no authorities on this system.
     pub fn new(config: &Config) -> Result<Self, String> {
-        // Fails only if a provider was installed before, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        install_tls_provider();
         let mut client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -246,8 +245,15 @@ fn fault(error: reqwest::Error) -> Fault {
     if connect { Fault::Unreachable(text) } else { Fault::Broken(text) }
 }
 
+/// Chooses who does the cryptography of TLS, for every client of the process.
+pub fn install_tls_provider() {
+    // Fails only if a provider was installed before, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// The innermost error says what happened; those around it say where.
-fn root_cause(error: &dyn std::error::Error) -> String {
+#[must_use]
+pub fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {
         cause = inner;

@@ -21,7 +21,7 @@ const ROWS: &[(u8, &[&str])] = &[
 
 /// Where an outside crate may be named; `app` and `config` pass on what it made.
 const HOMES: &[(&str, &[&str])] = &[
-    ("reqwest", &["upstream", "app", "config"]),
+    ("reqwest", &["upstream", "probe", "app", "config"]),
     ("rustls", &["upstream"]),
     ("dashmap", &["session"]),
     ("clap", &["cli"]),

@@ -10,6 +10,7 @@
 
 mod admin;
 mod binary;
+mod canary;
 mod conversation;
 mod cors;
 mod drain;

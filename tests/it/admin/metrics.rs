@@ -31,7 +31,14 @@ async fn metrics_are_all_there_with_zero_before_anything_happened() {
         let prefix = format!("sse_sunset_{name}{{");
         assert_eq!(samples.keys().filter(|key| key.starts_with(&prefix)).count(), values.len(), "{name}");
     }
-    for name in ["requests_total", "errors_total", "streams_resumed_total", "streams_adopted_total", "panics_total"] {
+    for name in [
+        "requests_total",
+        "errors_total",
+        "streams_resumed_total",
+        "streams_adopted_total",
+        "panics_total",
+        "canaries_total",
+    ] {
         assert_eq!(samples.get(&format!("sse_sunset_{name}")), Some(&0.0), "{name}");
     }
     let holds = |name: &str| {

@@ -1,12 +1,18 @@
-//! What a request's credential says about who sends it.
+//! What a request says about who sends it: its credential, and the signature of the operator's own probes (`signature`).
 //!
 //! A bearer JWT is decoded only as a label for the log. Nothing is verified here and nothing is allowed by it: the
 //! upstream verifies the very same token on the very same request.
+
+mod signature;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderName, header};
 use serde::Deserialize;
+
+pub use signature::{
+    ACCEPTED, CLOCK_DIFFERENCE, KeepAlive, KeyError, PROBE_HEADER, ProbeKey, Rejected, SignedProbe, Signer, Verifier,
+};
 
 use crate::traffic::{Principal, printable};
 
