@@ -3,6 +3,7 @@
 //! 0: done, or stopped in order. 1: could not start, or failed while running. 2: usage or configuration. 128 + n:
 //! ended by a second signal n, without draining.
 
+mod check;
 mod serve;
 
 use std::ffi::OsString;
@@ -27,6 +28,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
     };
     match matches.subcommand() {
         Some(("serve", options)) => serve::run(options),
+        Some(("check", options)) => check::run(options),
         _ => ExitCode::from(USAGE),
     }
 }
@@ -38,4 +40,5 @@ fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(serve::command())
+        .subcommand(check::command())
 }

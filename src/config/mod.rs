@@ -6,6 +6,7 @@
 mod options;
 mod reader;
 mod units;
+pub mod words;
 
 use std::collections::BTreeMap;
 use std::fmt;

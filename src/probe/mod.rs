@@ -2,6 +2,7 @@
 //!
 //! Whatever a probe meets, it says what it expected, what it got, and what to do about it.
 
+pub mod check;
 mod sse_client;
 
 pub use sse_client::{
