@@ -127,10 +127,13 @@ impl On<'_, '_> {
         self.add(name, Status::Failure, seen.into(), Some(advice));
     }
 
-    /// Says of each that it was not looked at, and why.
+    /// Says of each that was not told of yet that it was not looked at, and why.
     pub(super) fn skipped(&mut self, names: &[&str], why: &str) {
         for name in names {
-            self.add(name, Status::Skipped, why.to_owned(), None);
+            let id = self.side.id(name);
+            if !self.findings.list.iter().any(|finding| finding.id == id) {
+                self.add(name, Status::Skipped, why.to_owned(), None);
+            }
         }
     }
 

@@ -49,11 +49,12 @@ pub struct Options {
 /// Looks at everything that `options` name, and tells `tell` of each finding as it comes.
 pub async fn run(options: &Options, tell: &mut (dyn FnMut(&Finding) + Send)) -> Report {
     let mut findings = Findings::new(tell);
+    let mut direct = None;
     if let Some(url) = &options.upstream {
-        upstream::look(options, url, &mut findings).await;
+        direct = upstream::look(options, url, &mut findings).await;
     }
     if let Some(url) = &options.public {
-        public::look(options, url, &mut findings).await;
+        public::look(options, url, direct, &mut findings).await;
     }
     findings.into_report()
 }

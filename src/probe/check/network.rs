@@ -22,24 +22,18 @@ pub(super) async fn look(on: &mut On<'_, '_>, url: &Url, trust: &tls::Trust, pat
     let host = url.host_str().unwrap_or_default();
     let port = url.port_or_known_default().unwrap_or_default();
     let Some(addresses) = resolve(on, host, port, patience).await else {
-        on.skipped(after("dns"), "the name has no address");
+        on.skipped(NAMES, "the name has no address");
         return false;
     };
     let Some(address) = connect(on, &addresses, patience).await else {
-        on.skipped(after("tcp"), "no connection");
+        on.skipped(NAMES, "no connection");
         return false;
     };
     if url.scheme() != "https" {
-        on.skipped(after("tcp"), "plain HTTP");
+        on.skipped(NAMES, "plain HTTP");
         return true;
     }
     tls::look(on, host, address, trust, patience).await
-}
-
-/// What comes after `name`.
-fn after(name: &str) -> &'static [&'static str] {
-    let next = NAMES.iter().position(|other| *other == name).map_or(NAMES.len(), |at| at + 1);
-    NAMES.get(next..).unwrap_or_default()
 }
 
 async fn resolve(on: &mut On<'_, '_>, host: &str, port: u16, patience: Duration) -> Option<Vec<SocketAddr>> {

@@ -1,31 +1,39 @@
-//! Whether we are let in: redirects, the name we call the server by, the credential.
+//! Whether we are let in: redirects, and the credential. The name that we call the server by is looked at here only where it
+//! bars the way.
 //!
 //! The trap: some servers answer 401 to a session that they do not know. It is taken for a matter of credentials only with
 //! a challenge, or where the text does not speak of sessions.
 
 use http::StatusCode;
-use http::header::{self, HeaderValue};
+use http::header;
 use reqwest::Url;
 
 use super::super::Options;
 use super::super::finding::{Advice, On};
 use super::super::http::{Http, NoAnswer, Reply, header_text};
 use super::super::text::{location, milliseconds, quote};
-use super::metadata;
+use super::{metadata, names};
 
 /// What is looked at here.
-pub(super) const NAMES: &[&str] = &["http", "redirects", "host", "origin", "auth", "auth-metadata"];
-/// A name that no server has been told of.
-const FOREIGN_HOST: HeaderValue = HeaderValue::from_static("sse-sunset-check.invalid");
-const FOREIGN_ORIGIN: HeaderValue = HeaderValue::from_static("https://sse-sunset-check.invalid");
+pub(super) const NAMES: &[&str] = &["http", "redirects", "auth", "auth-metadata"];
 /// Redirects that are followed to find the last one.
 const MOST_REDIRECTS: usize = 5;
 
 /// How it went.
+pub(super) struct Entry {
+    /// As the server is reached.
+    pub(super) http: Http,
+    /// What was said to a request in a session that nobody has.
+    pub(super) stale: Reply,
+    /// Whether the name that the proxy would send was refused, and another is used.
+    pub(super) is_renamed: bool,
+}
+
+/// Whether they let us in.
 pub(super) enum Door {
-    /// Requests are let in; and what was said to one in a session that nobody has.
-    Open(Http, Box<Reply>),
-    /// They are not, and why the rest is skipped.
+    /// They let us in.
+    Open(Entry),
+    /// They do not, and why the rest is skipped.
     Shut(&'static str),
 }
 
@@ -41,20 +49,32 @@ pub(super) async fn knock(on: &mut On<'_, '_>, http: Http, options: &Options) ->
     on.ok("http", format!("answers ({})", milliseconds(first.took)));
     let Some((http, first)) = redirects(on, http, first).await else {
         let why = "a redirect stands before the server";
-        on.skipped(&["host", "origin", "auth", "auth-metadata"], why);
+        on.skipped(NAMES, why);
         return Door::Shut(why);
     };
-    let Some((http, first)) = host(on, http, first).await else {
-        let why = "the server refuses our Host";
-        on.skipped(&["origin", "auth", "auth-metadata"], why);
-        return Door::Shut(why);
+    let is_renamed = names::is_refusal(&first);
+    let (http, first) = if is_renamed {
+        let renamed = names::find_other(on, http, &first).await;
+        let Some((http, first)) = again(renamed).await else {
+            let why = "the server refuses our Host";
+            on.skipped(NAMES, why);
+            return Door::Shut(why);
+        };
+        (http, first)
+    } else {
+        (http, first)
     };
-    let Some(reply) = credential(on, &http, first, options).await else {
-        on.skipped(&["origin"], "not let in");
-        return Door::Shut("not let in");
-    };
-    origin(on, &http, &reply).await;
-    Door::Open(http, Box::new(reply))
+    match credential(on, &http, first, options).await {
+        Some(stale) => Door::Open(Entry { http, stale, is_renamed }),
+        None => Door::Shut("not let in"),
+    }
+}
+
+/// Knocks under the name that the server takes.
+async fn again(renamed: Option<Http>) -> Option<(Http, Reply)> {
+    let http = renamed?;
+    let reply = http.anonymous().knock().await.ok()?;
+    Some((http, reply))
 }
 
 fn silent(on: &mut On<'_, '_>, error: &NoAnswer) {
@@ -62,7 +82,7 @@ fn silent(on: &mut On<'_, '_>, error: &NoAnswer) {
                   http)? Its log should show this request";
     let seen = format!("POST ping: {error}");
     on.failure("http", seen, Advice::new("every call of every client would fail so", remedy));
-    on.skipped(NAMES.get(1..).unwrap_or_default(), "the server does not answer");
+    on.skipped(NAMES, "the server does not answer");
 }
 
 /// The proxy follows a 307 or 308 by its path, on the host that it was given, and no other. Where it would, we do.
@@ -119,76 +139,6 @@ async fn follow(http: &Http, target_of_first: Url) -> Url {
     at.url
 }
 
-/// Whether an answer refuses the name in `Host` or the page in `Origin` (UPSTREAMS A.1: 421 Python, 403 the others).
-fn refuses_name(reply: &Reply) -> bool {
-    let text = reply.text.to_ascii_lowercase();
-    let named = ["host", "origin", "rebinding"].iter().any(|word| text.contains(word));
-    reply.status == StatusCode::MISDIRECTED_REQUEST
-        || matches!(reply.status, StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST) && named
-}
-
-async fn host(on: &mut On<'_, '_>, http: Http, first: Reply) -> Option<(Http, Reply)> {
-    let sent = sent_host(&http);
-    if refuses_name(&first) {
-        return other_host(on, http, &sent, &first).await;
-    }
-    let seen = match http.anonymous().with(header::HOST, FOREIGN_HOST).knock().await {
-        Ok(reply) if reply.status != first.status => {
-            format!("takes {sent}, which the proxy will send; refuses unknown names ({})", reply.said())
-        }
-        Ok(_) => format!("takes {sent}, which the proxy will send, and any other name"),
-        Err(error) => format!("takes {sent}, which the proxy will send; with an unknown name: {error}"),
-    };
-    on.ok("host", seen);
-    Some((http, first))
-}
-
-/// The name that the proxy sends is refused: perhaps one of the usual ones is not.
-async fn other_host(on: &mut On<'_, '_>, http: Http, sent: &str, first: &Reply) -> Option<(Http, Reply)> {
-    let port = http.url.port_or_known_default().unwrap_or_default();
-    let candidates = [format!("localhost:{port}"), format!("127.0.0.1:{port}"), "localhost".to_owned()];
-    let mut taken = None;
-    for candidate in candidates.iter().filter(|candidate| *candidate != sent) {
-        let Ok(value) = HeaderValue::from_str(candidate) else { continue };
-        let other = http.with(header::HOST, value);
-        if let Ok(reply) = other.anonymous().knock().await
-            && !refuses_name(&reply)
-        {
-            taken = Some((candidate, other, reply));
-            break;
-        }
-    }
-    let allow = format!("whoever runs the server: add {sent} to its allowed hosts");
-    let remedy = match &taken {
-        Some((candidate, ..)) => format!("give serve --upstream-host {candidate}, which it takes; or {allow}"),
-        None => format!("{allow}, or give serve --upstream-host with a name that is there"),
-    };
-    let seen = format!("refuses the Host {sent}: {}", first.said());
-    let meaning = "every call would be refused: the server answers to certain names only";
-    on.failure("host", seen, Advice::new(meaning, remedy));
-    taken.map(|(_, http, reply)| (http, reply))
-}
-
-fn sent_host(http: &Http) -> String {
-    let of_url = || {
-        let host = http.url.host_str().unwrap_or_default();
-        http.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-    };
-    header_text(&http.headers, &header::HOST).map_or_else(of_url, str::to_owned)
-}
-
-/// The proxy never sends an `Origin`: shown so that nobody looks for it there.
-async fn origin(on: &mut On<'_, '_>, http: &Http, reply: &Reply) {
-    let seen = match http.with(header::ORIGIN, FOREIGN_ORIGIN).knock().await {
-        Ok(foreign) if foreign.status != reply.status => {
-            format!("refuses foreign pages ({}); the proxy sends no Origin", foreign.said())
-        }
-        Ok(_) => "takes any Origin; the proxy sends none".to_owned(),
-        Err(error) => format!("with a foreign Origin: {error}; the proxy sends none"),
-    };
-    on.ok("origin", seen);
-}
-
 /// Whether an answer asks for a credential, or turns one down.
 fn refuses_credential(reply: &Reply) -> bool {
     let challenged = reply.headers.contains_key(header::WWW_AUTHENTICATE);
@@ -211,7 +161,7 @@ async fn credential(on: &mut On<'_, '_>, http: &Http, first: Reply, options: &Op
         None if asks => format!("asks for a credential: {}, without WWW-Authenticate", first.said()),
         None => "asks for no credential".to_owned(),
     };
-    let first_says = (first.status, first.headers.clone());
+    let challenged = first.headers.clone();
     let accepted = match reply {
         None if !asks => {
             on.ok("auth", asked);
@@ -236,7 +186,7 @@ async fn credential(on: &mut On<'_, '_>, http: &Http, first: Reply, options: &Op
         }
     };
     if asks {
-        metadata::look(on, http, &first_says.1, options).await;
+        metadata::look(on, http, &challenged, options).await;
     } else {
         on.skipped(&["auth-metadata"], "no credential is asked for");
     }

@@ -5,8 +5,11 @@
 
 mod door;
 mod metadata;
+mod names;
 mod session;
 mod version;
+
+use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::{self, HeaderValue};
@@ -19,8 +22,8 @@ use super::network;
 use crate::probe::sse_client::USER_AGENT;
 use door::Door;
 
-/// Looks at the server at `url`.
-pub(super) async fn look(options: &Options, url: &Url, findings: &mut Findings<'_>) {
+/// Looks at the server at `url`, and gives the median time of a ping.
+pub(super) async fn look(options: &Options, url: &Url, findings: &mut Findings<'_>) -> Option<Duration> {
     let mut on = findings.on(Side::Upstream);
     let mut headers: HeaderMap = options.headers.clone();
     if let Some(host) = &options.upstream_host {
@@ -28,7 +31,7 @@ pub(super) async fn look(options: &Options, url: &Url, findings: &mut Findings<'
     }
     if !network::look(&mut on, url, &options.trust, options.patience).await {
         on.skipped(&[door::NAMES, session::NAMES].concat(), "not reached");
-        return;
+        return None;
     }
     headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT));
     let http = match Http::new(url.clone(), headers, &options.trust, options.patience) {
@@ -37,11 +40,14 @@ pub(super) async fn look(options: &Options, url: &Url, findings: &mut Findings<'
             let remedy = "install the certificates of the authorities on this machine, or name them with --ca";
             on.failure("http", error, Advice::new("no request can be made from here", remedy));
             on.skipped(&[door::NAMES, session::NAMES].concat(), "no client");
-            return;
+            return None;
         }
     };
     match door::knock(&mut on, http, options).await {
-        Door::Open(http, stale) => session::look(&mut on, &http, &stale).await,
-        Door::Shut(why) => on.skipped(session::NAMES, why),
+        Door::Open(entry) => session::look(&mut on, entry).await,
+        Door::Shut(why) => {
+            on.skipped(session::NAMES, why);
+            None
+        }
     }
 }

@@ -8,13 +8,16 @@ use serde_json::Value;
 use super::super::finding::{Advice, On};
 use super::super::http::{Head, Http, NoAnswer, Reply, header_text, media_type, request};
 use super::super::text::milliseconds;
+use super::door::Entry;
+use super::names;
 use super::version::{self, Session};
-use crate::mcp;
 
 /// What is looked at here.
 pub(super) const NAMES: &[&str] = &[
     "era",
     "version",
+    "host",
+    "origin",
     "session-id",
     "media-type",
     "compression",
@@ -30,23 +33,26 @@ const PINGS: usize = 5;
 /// A median above this is felt at every call.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// Opens a session, looks at everything, and deletes it. `stale` is what was said to a session that nobody has.
-pub(super) async fn look(on: &mut On<'_, '_>, http: &Http, stale: &Reply) {
-    let Some(session) = version::open(on, http).await else {
-        on.skipped(NAMES.get(1..).unwrap_or_default(), "no session");
-        return;
+/// Opens a session, looks at everything, and deletes it. Gives the median time of a ping.
+pub(super) async fn look(on: &mut On<'_, '_>, entry: Entry) -> Option<Duration> {
+    let Entry { http, stale, is_renamed } = entry;
+    let Some((http, session, is_renamed)) = version::open(on, http, is_renamed).await else {
+        on.skipped(NAMES, "no session");
+        return None;
     };
+    names::look(on, &http, &session, is_renamed).await;
     session_id(on, session.has_id);
     media(on, &session);
     compression(on, &session);
     notifications(on, &session.initialized);
-    latency(on, http, &session).await;
-    legacy_version(on, http).await;
-    stale_session(on, session.has_id, stale);
-    let stream = get_stream(on, http, &session).await;
-    delete(on, http, &session).await;
+    let median = latency(on, &http, &session).await;
+    legacy_version(on, &http).await;
+    stale_session(on, session.has_id, &stale);
+    let stream = get_stream(on, &http, &session).await;
+    delete(on, &http, &session).await;
     // Not before: some servers take a stream that breaks for the end of the session (UPSTREAMS 0.8).
     drop(stream);
+    median
 }
 
 fn session_id(on: &mut On<'_, '_>, has_id: bool) {
@@ -117,13 +123,19 @@ fn notifications(on: &mut On<'_, '_>, initialized: &Result<StatusCode, NoAnswer>
     }
 }
 
-async fn latency(on: &mut On<'_, '_>, http: &Http, session: &Session) {
+async fn latency(on: &mut On<'_, '_>, http: &Http, session: &Session) -> Option<Duration> {
     let mut times = Vec::new();
     for _ in 0..PINGS {
         match http.post(&session.headers, &request("ping", Value::Null)).await {
             Ok(reply) if reply.response.is_some() => times.push(reply.took),
-            Ok(reply) => return flaky(on, &times, &reply.said()),
-            Err(error) => return flaky(on, &times, &error.to_string()),
+            Ok(reply) => {
+                flaky(on, &times, &reply.said());
+                return None;
+            }
+            Err(error) => {
+                flaky(on, &times, &error.to_string());
+                return None;
+            }
         }
     }
     times.sort_unstable();
@@ -141,6 +153,7 @@ async fn latency(on: &mut On<'_, '_>, http: &Http, session: &Session) {
         let remedy = "whoever runs the server: look at its load and at the way to it; the proxy should stand near it";
         on.warning("latency", seen, Advice::new("every call takes that long at least", remedy));
     }
+    Some(median)
 }
 
 fn flaky(on: &mut On<'_, '_>, times: &[Duration], said: &str) {
@@ -165,10 +178,7 @@ async fn legacy_version(on: &mut On<'_, '_>, http: &Http) {
     };
     match version::negotiated(&reply) {
         Some(answered) => {
-            let headers = version::session_headers(&reply, &answered);
-            if headers.contains_key(mcp::SESSION_ID) {
-                let _ = http.head(Method::DELETE, &headers, &Value::Null).await;
-            }
+            version::end(http, &reply).await;
             if answered == asked {
                 on.ok("legacy-version", format!("answers {asked} to clients that ask for it"));
             } else {
@@ -239,7 +249,8 @@ async fn get_stream(on: &mut On<'_, '_>, http: &Http, session: &Session) -> Opti
     let (status, media) = (head.status.as_u16(), media_type(&head.headers));
     match status {
         200 if media == "text/event-stream" => {
-            on.ok("get-stream", "there is one, for what the server sends on its own");
+            let end = if session.has_id { "" } else { " (a stateless server has nothing to send)" };
+            on.ok("get-stream", format!("there is one, for what the server sends on its own{end}"));
             return Some(head);
         }
         405 => on.ok("get-stream", "405: there is none, and nothing is sent but answers"),

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::super::finding::{Advice, On};
 use super::super::http::{Head, Http, NoAnswer, Reply, media_type, request};
 use super::super::text::{milliseconds, quote};
+use super::names;
 use crate::mcp;
 
 /// The newest version of the session era.
@@ -56,19 +57,40 @@ pub(super) fn session_headers(reply: &Reply, version: &str) -> HeaderMap {
     id.into_iter().chain(named.map(|version| (mcp::PROTOCOL_VERSION, version))).collect()
 }
 
-/// Opens a session, and says which era and which version that is.
-pub(super) async fn open(on: &mut On<'_, '_>, http: &Http) -> Option<Session> {
-    let opening = match initialize(http, NEWEST).await {
-        Ok(reply) => reply,
+/// Ends what an answer to `initialize` began, if that has an id.
+pub(super) async fn end(http: &Http, opening: &Reply) {
+    if opening.headers.contains_key(mcp::SESSION_ID) {
+        let headers = session_headers(opening, &negotiated(opening).unwrap_or_default());
+        // Whatever is said: the check does not depend on it.
+        let _ = http.head(Method::DELETE, &headers, &Value::Null).await;
+    }
+}
+
+/// The answer to `initialize`, under another name if that of the proxy is refused.
+async fn opened(on: &mut On<'_, '_>, http: Http, is_renamed: bool) -> Option<(Http, Reply, bool)> {
+    match initialize(&http, NEWEST).await {
+        Ok(reply) if names::is_refusal(&reply) && !is_renamed => {
+            end(&http, &reply).await;
+            let http = names::find_other(on, http, &reply).await?;
+            let reply = initialize(&http, NEWEST).await.ok()?;
+            Some((http, reply, true))
+        }
+        Ok(reply) => Some((http, reply, is_renamed)),
         Err(error) => {
             let remedy = "whoever runs the server: its log should show why it does not answer initialize; what stands before it \
                           (gateway, mesh) must not hold answers back";
             on.failure("era", format!("initialize: {error}"), Advice::new("no client can begin", remedy));
-            return None;
+            None
         }
-    };
+    }
+}
+
+/// Opens a session, and says which era and which version that is; with how the server is reached, and whether that is
+/// under another name than the proxy's.
+pub(super) async fn open(on: &mut On<'_, '_>, http: Http, is_renamed: bool) -> Option<(Http, Session, bool)> {
+    let (http, opening, is_renamed) = opened(on, http, is_renamed).await?;
     let Some(version) = negotiated(&opening) else {
-        refused(on, http, &opening).await;
+        refused(on, &http, &opening).await;
         return None;
     };
     let headers = session_headers(&opening, &version);
@@ -77,20 +99,22 @@ pub(super) async fn open(on: &mut On<'_, '_>, http: &Http) -> Option<Session> {
     let ping = match http.post(&headers, &request("ping", Value::Null)).await {
         Ok(reply) if reply.result().is_some() || reply.error_code() == Some(mcp::code::METHOD_NOT_FOUND) => reply,
         Ok(reply) => {
-            refused_after(on, http, &reply).await;
+            refused_after(on, &http, &reply).await;
+            end(&http, &opening).await;
             return None;
         }
         Err(error) => {
             let remedy = "whoever runs the server: its log should show why";
             let meaning = "initialize works and nothing after it";
             on.failure("era", format!("ping: {error}"), Advice::new(meaning, remedy));
+            end(&http, &opening).await;
             return None;
         }
     };
     let has_id = opening.headers.contains_key(mcp::SESSION_ID);
     on.ok("era", format!("session era: initialize answered in {}", milliseconds(opening.took)));
     on.ok("version", format!("{version}, {}", server_name(&opening)));
-    Some(Session { headers, has_id, opening, initialized, ping })
+    Some((http, Session { headers, has_id, opening, initialized, ping }, is_renamed))
 }
 
 fn server_name(opening: &Reply) -> String {
