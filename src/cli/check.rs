@@ -1,15 +1,14 @@
 //! `check`: looks at both sides before the cutover. 0: nothing fails; 1: something does; 2: usage.
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use http::HeaderMap;
 
 use super::{FAILED, USAGE};
-use crate::auth::{ProbeKey, Signer};
-use crate::config::words;
+use crate::auth::Signer;
+use crate::config;
 use crate::probe::check::{self, Finding, Options, Report, Style, Trust};
 
 /// Columns where standard output is no terminal.
@@ -29,11 +28,11 @@ pub(super) fn command() -> Command {
         .arg(
             option("upstream", "URL", "MCP endpoint of the upgraded server (Streamable HTTP)")
                 .required_unless_present("public")
-                .value_parser(words::url),
+                .value_parser(config::probed_url),
         )
         .arg(
             option("public", "URL", "Event stream as clients know it, such as https://mcp.example.com/sse")
-                .value_parser(words::url),
+                .value_parser(config::probed_url),
         )
         .arg(
             option(
@@ -44,24 +43,28 @@ pub(super) fn command() -> Command {
             .action(ArgAction::Append),
         )
         .arg(
-            option("upstream-host", "HOST", "Host header for the server, as given to serve").value_parser(words::host),
+            option("upstream-host", "HOST", "Host header for the server, as given to serve").value_parser(config::host),
         )
         .arg(option("ca", "FILE", "Certificates (PEM) of authorities to trust, besides those of the system"))
         .arg(
             option("timeout", "DURATION", "Longest wait for any single answer")
                 .default_value("10s")
-                .value_parser(words::interval),
+                .value_parser(config::interval),
         )
         .arg(
             option("watch", "DURATION", "How long to watch streams through the public URL for being cut; 0s: not at all")
                 .default_value("130s")
-                .value_parser(words::duration),
+                .value_parser(config::duration),
         )
-        .arg(option(
-            "probe-key-file",
-            "FILE",
-            "The key that serve has been given: with it the proxy sends no keep-alive comments, which hide timeouts",
-        ))
+        .arg(
+            option(
+                "probe-key-file",
+                "FILE",
+                "Key shared with serve: the proxy then sends no keep-alive comments, which hide timeouts, and counts no client",
+            )
+            .env("SSE_SUNSET_PROBE_KEY_FILE")
+            .hide_env(true),
+        )
         .arg(option("format", "FORMAT", "text or json").default_value("text").value_parser(["text", "json"]))
 }
 
@@ -107,18 +110,21 @@ fn look(options: &Options, json: bool) -> io::Result<Report> {
 fn options(matches: &ArgMatches) -> Result<Options, String> {
     let mut headers = HeaderMap::new();
     for text in matches.get_many::<String>("header").into_iter().flatten() {
-        let (name, value) = words::header(text).map_err(|problem| format!("--header {problem}"))?;
+        let (name, value) = config::header(text).map_err(|problem| format!("--header {problem}"))?;
         headers.append(name, value);
     }
     let trust = match matches.get_one::<String>("ca") {
         Some(path) => {
-            let pem = words::file(path).and_then(|pem| Trust::with_pem(&pem));
+            let pem = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"));
+            let pem = pem.and_then(|pem| Trust::with_pem(&pem));
             pem.map_err(|problem| format!("--ca: {path} {problem}"))?
         }
         None => Trust::default(),
     };
-    let key = matches.get_one::<String>("probe-key-file").map(|path| ProbeKey::read(&PathBuf::from(path)));
-    let key = key.transpose().map_err(|error| format!("--probe-key-file: {error}"))?;
+    let key = match matches.get_one::<String>("probe-key-file").filter(|path| !path.is_empty()) {
+        Some(path) => Some(config::probe_key(path).map_err(|problem| format!("--probe-key-file: {path} {problem}"))?),
+        None => None,
+    };
     let duration = |name| matches.get_one(name).copied().unwrap_or_default();
     Ok(Options {
         upstream: matches.get_one("upstream").cloned(),

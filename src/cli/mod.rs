@@ -1,8 +1,9 @@
 //! Words typed by a person, and exit codes; a file per command.
 //!
-//! 0: done, or stopped in order. 1: could not start, or failed while running. 2: usage or configuration. 128 + n:
+//! 0: done, or stopped in order. 1: could not start, failed while running, or a probe found a fault. 2: usage or configuration. 128 + n:
 //! ended by a second signal n, without draining.
 
+mod canary;
 mod check;
 mod serve;
 
@@ -28,6 +29,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
     };
     match matches.subcommand() {
         Some(("serve", options)) => serve::run(options),
+        Some(("canary", options)) => canary::run(options),
         Some(("check", options)) => check::run(options),
         _ => ExitCode::from(USAGE),
     }
@@ -40,5 +42,6 @@ fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(serve::command())
+        .subcommand(canary::command())
         .subcommand(check::command())
 }

@@ -6,7 +6,6 @@
 mod options;
 mod reader;
 mod units;
-pub mod words;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,6 +16,9 @@ use std::time::Duration;
 use ring::digest;
 
 pub use options::{OPTIONS, OptionSpec, PREFIX};
+pub use units::{
+    authorities, duration, host, interval, probe_key, upstream_header as header, upstream_url as probed_url,
+};
 
 use crate::front::{self, TrustedProxies};
 use crate::traffic::{AddressForm, Target};
@@ -194,6 +196,7 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
         no_keep_alive: reader.many("no-keep-alive", |text| Ok(text.to_owned())),
         trusted: TrustedProxies(reader.many("trusted-proxy", units::network)),
         identity_header: reader.optional("identity-header", units::header_name),
+        probe_key: reader.optional("probe-key-file", units::probe_key),
     };
     let drain = reader.value("drain", units::duration).unwrap_or_default();
     let drain_delay = reader.value("drain-delay", units::duration).unwrap_or_default();

@@ -181,6 +181,13 @@ pub static OPTIONS: &[OptionSpec] = &[
         Some("hmac"),
         "How client addresses stand in the log: hmac (a pseudonym) or full",
     ),
+    option(
+        EVIDENCE,
+        "probe-key-file",
+        "FILE",
+        None,
+        "Key shared with sse-sunset canary and check, at least 16 bytes (mode 0600): what they sign counts as no client",
+    ),
     option(EVIDENCE, "instance", "NAME", None, "Name of this replica in the log; the host name by default"),
     option(
         LIMITS,

@@ -1,7 +1,7 @@
 //! Reads single values. Errors complete the sentence `--option: "value" …`.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::uri::Authority;
@@ -11,6 +11,7 @@ use jiff::SignedDuration;
 use reqwest::Url;
 
 use super::LogFormat;
+use crate::auth::ProbeKey;
 use crate::traffic::{AddressForm, Target};
 use crate::upstream::{self, HttpVersion};
 
@@ -21,7 +22,11 @@ pub(super) fn socket_address(text: &str) -> Read<SocketAddr> {
     address.ok_or_else(|| "is not an address and port, such as 127.0.0.1:8080".to_owned())
 }
 
-pub(super) fn upstream_url(text: &str) -> Read<Url> {
+/// An HTTP URL without user, password and fragment.
+///
+/// # Errors
+/// What is wrong with it, to complete the sentence.
+pub fn upstream_url(text: &str) -> Read<Url> {
     let url = http_url(text)?;
     if url.username().is_empty() && url.password().is_none() && url.fragment().is_none() {
         return Ok(url);
@@ -79,14 +84,21 @@ pub(super) fn network(text: &str) -> Read<IpNet> {
     network.map_err(|_| "is not a network or address, such as 10.0.0.0/8".to_owned())
 }
 
-pub(super) fn host(text: &str) -> Read<HeaderValue> {
+/// Reads a host, with a port or without.
+///
+/// # Errors
+/// What is wrong with it, to complete the sentence.
+pub fn host(text: &str) -> Read<HeaderValue> {
     let authority = text.parse::<Authority>().ok().filter(|authority| !authority.as_str().contains('@'));
     let host = authority.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
     host.ok_or_else(|| "is not a host or host:port".to_owned())
 }
 
 /// `NAME: VALUE`, or `NAME: @FILE`. Problems never quote the value: it may be a credential.
-pub(super) fn upstream_header(text: &str) -> Read<(HeaderName, HeaderValue)> {
+///
+/// # Errors
+/// What is wrong with it, to complete the sentence.
+pub fn upstream_header(text: &str) -> Read<(HeaderName, HeaderValue)> {
     let (name, value) = text.split_once(':').ok_or("is not NAME: VALUE")?;
     let name = header_name(name.trim())?;
     if upstream::is_reserved(&name) {
@@ -108,7 +120,19 @@ pub(super) fn file(path: &str) -> Read<Vec<u8>> {
     std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))
 }
 
-pub(super) fn authorities(path: &str) -> Read<Vec<reqwest::Certificate>> {
+/// The file of the key that probes sign with.
+///
+/// # Errors
+/// What is wrong with it, to complete the sentence.
+pub fn probe_key(path: &str) -> Read<ProbeKey> {
+    ProbeKey::read(Path::new(path)).map_err(|error| error.to_string())
+}
+
+/// The file of certificates of authorities.
+///
+/// # Errors
+/// What is wrong with it, to complete the sentence.
+pub fn authorities(path: &str) -> Read<Vec<reqwest::Certificate>> {
     let found = reqwest::Certificate::from_pem_bundle(&file(path)?).unwrap_or_default();
     if found.is_empty() { Err("holds no certificate in PEM form".to_owned()) } else { Ok(found) }
 }
@@ -125,7 +149,11 @@ pub(super) fn header_name(text: &str) -> Read<HeaderName> {
     text.parse().map_err(|_| "is not a header name".to_owned())
 }
 
-pub(super) fn duration(text: &str) -> Read<Duration> {
+/// Reads a duration, which may be zero.
+///
+/// # Errors
+/// What is wrong with it, to complete the sentence.
+pub fn duration(text: &str) -> Read<Duration> {
     if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
         return Err(format!("needs a unit, such as {text}s"));
     }
@@ -133,7 +161,11 @@ pub(super) fn duration(text: &str) -> Read<Duration> {
     duration.ok_or_else(|| "is not a duration, such as 500ms, 15s or 2m".to_owned())
 }
 
-pub(super) fn interval(text: &str) -> Read<Duration> {
+/// A duration that is not zero.
+///
+/// # Errors
+/// What is wrong with it, to complete the sentence.
+pub fn interval(text: &str) -> Read<Duration> {
     let interval = duration(text)?;
     if interval.is_zero() { Err("must be longer than zero".to_owned()) } else { Ok(interval) }
 }

@@ -11,6 +11,7 @@ mod cors;
 mod guard;
 mod head;
 mod post;
+mod probe;
 mod reply;
 mod stream;
 mod visitor;
@@ -27,10 +28,12 @@ pub use guard::{AllowedHost, Guard};
 pub use post::session_id;
 pub use visitor::TrustedProxies;
 
+use crate::auth::{ProbeKey, Verifier};
 use crate::drain::{Phase, Watch};
 use crate::mcp;
 use crate::net::Peer;
 use crate::session::{Books, EventStream, Sessions};
+use probe::Probe;
 use reply::Refused;
 use visitor::Visitor;
 
@@ -60,6 +63,8 @@ pub struct Config {
     pub trusted: TrustedProxies,
     /// A header that names the client.
     pub identity_header: Option<HeaderName>,
+    /// The key that the operator's own probes sign with.
+    pub probe_key: Option<ProbeKey>,
 }
 
 /// Serves legacy clients. Clones serve the same sessions.
@@ -71,6 +76,8 @@ pub struct Front {
 #[derive(Debug)]
 struct Shared {
     config: Config,
+    /// Knows the operator's own probes, if they have a key.
+    verifier: Option<Verifier>,
     sessions: Sessions,
     books: Books,
     drain: Watch,
@@ -93,7 +100,8 @@ impl Front {
     /// A front for `sessions`.
     #[must_use]
     pub fn new(config: Config, sessions: Sessions, books: Books, drain: Watch) -> Self {
-        Front { shared: Arc::new(Shared { config, sessions, books, drain }) }
+        let verifier = config.probe_key.clone().map(Verifier::new);
+        Front { shared: Arc::new(Shared { config, verifier, sessions, books, drain }) }
     }
 
     /// Answers one request.
@@ -110,8 +118,10 @@ impl Front {
         let shared = &self.shared;
         let visitor = Visitor::of(&request, peer.address, &shared.config);
         let route = shared.config.route(&request);
+        let is_stream = route == Route::Stream;
+        let probe = if is_stream { Probe::of(&request, shared.verifier.as_ref()) } else { Probe::default() };
         if let Err(refused) = head::check(&request).and_then(|()| shared.config.guard.admit(&request)) {
-            if route == Route::Stream {
+            if is_stream && probe.signed.is_none() {
                 let client = visitor.client();
                 let connection = visitor.connection(&shared.books);
                 let label = crate::traffic::random_hex(4);
@@ -128,7 +138,7 @@ impl Front {
                 peer.ender.reset();
                 std::future::pending().await
             }
-            Route::Stream => stream::open(shared, &visitor, &request, peer.ender).await,
+            Route::Stream => stream::open(shared, &visitor, &request, peer.ender, probe).await,
             Route::Message => post::deliver(shared, &visitor, request).await,
             Route::Method { allow, text } => Err(Refused::Method { allow, text }),
             Route::Unknown => Err(Refused::Path(shared.config.clone_paths())),
@@ -186,6 +196,7 @@ mod tests {
             no_keep_alive: Vec::new(),
             trusted: TrustedProxies::default(),
             identity_header: None,
+            probe_key: None,
         };
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {

@@ -6,14 +6,22 @@ use http::header::{self, HeaderValue};
 use http::{HeaderMap, HeaderName, Request, Response};
 use http_body_util::Either;
 
+use super::probe::Probe;
 use super::visitor::Visitor;
 use super::{Answered, Shared};
+use crate::auth::PROBE_HEADER;
 use crate::mcp;
 use crate::net::{self, Ender};
 use crate::session::{Closer, Credential, Guest};
 
 /// Opens a session. Nothing goes upstream before the first POST: mcp-remote opens two streams as probes and leaks them.
-pub(super) async fn open<B>(shared: &Shared, visitor: &Visitor, request: &Request<B>, ender: Ender) -> Answered {
+pub(super) async fn open<B>(
+    shared: &Shared,
+    visitor: &Visitor,
+    request: &Request<B>,
+    ender: Ender,
+    probe: Probe,
+) -> Answered {
     let (closer, vanished) = (ender.clone(), ender.clone());
     let guest = Guest {
         client: visitor.client(),
@@ -22,6 +30,7 @@ pub(super) async fn open<B>(shared: &Shared, visitor: &Visitor, request: &Reques
         closer: Closer::new(move || closer.end()).with_absence(move || absence(&vanished)),
         bears_comments: bears_comments(request.headers(), &shared.config.no_keep_alive),
         is_probe: is_probe(request.headers()),
+        signed: probe.signed,
         last_event_id: request.headers().get(mcp::LAST_EVENT_ID).cloned(),
         version: version(request.headers()),
     };
@@ -38,6 +47,9 @@ pub(super) async fn open<B>(shared: &Shared, visitor: &Visitor, request: &Reques
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // nginx would buffer the stream otherwise.
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    if let Some(said) = probe.answer {
+        headers.insert(PROBE_HEADER, said);
+    }
     Ok(answer)
 }
 

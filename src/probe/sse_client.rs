@@ -17,6 +17,7 @@ use reqwest::Url;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
+use super::fault::{AskFault, EndpointFault, Fault};
 use crate::mcp::{self, Message, MessageKind, RequestId};
 use crate::sse::{Decoder, Event};
 use crate::upstream::{install_tls_provider, root_cause};
@@ -128,57 +129,6 @@ pub struct Answer {
     pub took: Duration,
     /// How the POST was answered, if it was by then.
     pub posted: Option<Posted>,
-}
-
-/// What went wrong below HTTP.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
-    /// No connection could be made: name, network or TLS.
-    #[error("no connection: {0}")]
-    Unreachable(String),
-    /// The connection broke.
-    #[error("the connection broke: {0}")]
-    Broken(String),
-    /// Nothing came in time.
-    #[error("nothing came within {0:?}")]
-    Silent(Duration),
-    /// The stream ended in order.
-    #[error("the stream ended")]
-    Ended,
-    /// What came is no event stream that could be read.
-    #[error("{0}")]
-    Unreadable(String),
-}
-
-/// Why there is no endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EndpointFault {
-    /// The stream failed before.
-    #[error(transparent)]
-    Stream(#[from] Fault),
-    /// The first event is another.
-    #[error("the first event is {0:?}, not \"endpoint\"")]
-    OtherEvent(String),
-    /// Its data is no URL.
-    #[error("its data {0:?} is no URL")]
-    NotUrl(String),
-    /// It names another origin; most clients refuse that.
-    #[error("it names another origin than that of the stream: {0}")]
-    Foreign(String),
-}
-
-/// Why a request has no answer.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum AskFault {
-    /// The POST was refused.
-    #[error("the POST was answered with {}", .0.status)]
-    Refused(Box<Posted>),
-    /// The POST could not be made.
-    #[error("the POST failed: {0}")]
-    Post(Fault),
-    /// The stream failed before the answer came.
-    #[error("the stream failed: {0}")]
-    Stream(Fault),
 }
 
 /// Counts lines that start with a colon, under every split.

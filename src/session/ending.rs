@@ -24,6 +24,9 @@ const CANCELS: Duration = Duration::from_secs(2);
 /// (`TCP_USER_TIMEOUT`, 45 s) comes before ours, and counts from the last byte that was acknowledged, not taken.
 const STOPPED_READING: Duration = Duration::from_secs(20);
 
+/// `session.end.reason` of a session whose client left.
+pub(super) const CLIENT_GONE: &str = "client_disconnect";
+
 /// Why a session is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
@@ -47,7 +50,7 @@ impl Ending {
     /// `session.end.reason`
     fn reason(self) -> &'static str {
         match self {
-            Ending::ClientGone => "client_disconnect",
+            Ending::ClientGone => CLIENT_GONE,
             Ending::SlowConsumer => "slow_consumer",
             Ending::Drained => "drain",
             Ending::Refused => "refused",

@@ -1,22 +1,26 @@
 //! What one session leaves in the traffic log.
 //!
 //! Promise: one `legacy.end` for every `legacy.connect`; `legacy.use` at the first use-level message and then once an
-//! hour with use; the totals of `legacy.end` are exact.
+//! hour with use; the totals of `legacy.end` are exact. A session under the operator's signature leaves none of them, unless it
+//! turns out to be more than a probe (`canary`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::Credential;
+use super::canary::Canary;
+use super::ending::CLIENT_GONE;
 use super::reunion::Kin;
+use super::{Credential, Payload};
 use crate::clock;
-use crate::mcp::Message;
+use crate::mcp::{Message, RequestId};
 use crate::metrics::Metrics;
 use crate::traffic::{
-    Client, ClientInfo, ClientRecord, Connect, Connection, End, Engagement, Identify, Log, Pseudonyms, Record, Refused,
-    Use, printable,
+    Canary as CanaryRecord, Client, ClientInfo, ClientRecord, Connect, Connection, End, Engagement, Identify, Log,
+    Pseudonyms, Record, Refused, Use, printable,
 };
 
 /// Where records and counts go.
@@ -52,6 +56,8 @@ pub struct Evidence {
     left: Option<Instant>,
     /// The UTC hour of the last `legacy.use`, and the uses counted in records so far.
     reported: Option<(i64, u64)>,
+    /// The session is synthetic by proof, so far: nothing of it was written.
+    canary: Option<Box<Canary>>,
 }
 
 /// What `initialize` says of a client.
@@ -95,10 +101,12 @@ impl Books {
 }
 
 impl Evidence {
-    /// Opens the account; nothing is written yet.
+    /// Opens the account; nothing is written yet. One that `is_signed` is active like any other, and is counted as opened
+    /// when it turns out to be a client's.
     #[must_use]
-    pub fn open(books: Books, label: String, client: Client, connection: Connection) -> Self {
-        let number = books.metrics.sessions_opened.inc();
+    pub fn open(books: Books, label: String, client: Client, connection: Connection, is_signed: bool) -> Self {
+        let opened = &books.metrics.sessions_opened;
+        let number = if is_signed { opened.get() } else { opened.inc() };
         books.metrics.sessions_active.inc();
         Evidence {
             books,
@@ -116,19 +124,56 @@ impl Evidence {
             last_use: None,
             left: None,
             reported: None,
+            canary: is_signed.then(|| Box::new(Canary::new())),
         }
     }
 
     /// Writes `legacy.connect`, and that the client is turned away, if it is. The session's own task does so, and not
     /// the request that opened it: a log that hangs must not hold up the endpoint event, and a client that leaves
     /// meanwhile must not take the record with it.
-    pub async fn connected(&self, refused: Option<&'static str>) {
-        let record =
-            Connect { client: self.books.client(&self.label, &self.client), connection: self.connection.clone() };
-        self.books.log.write(Record::Connect(record)).await;
+    pub async fn connected(&mut self, refused: Option<&'static str>) {
+        if let Some(canary) = &mut self.canary {
+            canary.refused = refused;
+            return;
+        }
+        self.write_connect().await;
         if let Some(reason) = refused {
             let status = http::StatusCode::OK.as_u16();
             self.books.refuse(&self.label, &self.client, self.connection.clone(), reason, status).await;
+        }
+    }
+
+    async fn write_connect(&self) {
+        let record =
+            Connect { client: self.books.client(&self.label, &self.client), connection: self.connection.clone() };
+        self.books.log.write(Record::Connect(record)).await;
+    }
+
+    /// Whether nothing was written of this session, because it is the operator's own by proof.
+    #[must_use]
+    pub(super) fn is_canary(&self) -> bool {
+        self.canary.is_some()
+    }
+
+    /// Something was posted, before anything comes of it.
+    pub(super) async fn hear(&mut self, payload: &Payload) {
+        let Some(canary) = &mut self.canary else { return };
+        match payload {
+            Payload::Message(message) if Canary::bears(payload) => canary.said(message),
+            _ => self.count_as_client().await,
+        }
+    }
+
+    /// What was held back is written, at the time it is written, and from now on this is a session like any other.
+    async fn count_as_client(&mut self) {
+        let Some(canary) = self.canary.take() else { return };
+        self.books.metrics.sessions_opened.inc();
+        self.books.metrics.requests.inc_by(self.requests);
+        // As it was known when it connected.
+        let info = self.client.info.take();
+        self.connected(canary.refused).await;
+        if let (Some(info), Some(version)) = (info, canary.version) {
+            self.write_identify(info, version).await;
         }
     }
 
@@ -139,14 +184,13 @@ impl Evidence {
 
     /// It has another. The session goes on under its label.
     pub async fn reconnected(&mut self, client: Client, connection: Connection) {
+        self.count_as_client().await;
         self.left = None;
         self.reconnects += 1;
         self.client.address = client.address;
         self.client.user_agent = client.user_agent;
         self.connection = Connection { reconnect: true, ..connection };
-        let record =
-            Connect { client: self.books.client(&self.label, &self.client), connection: self.connection.clone() };
-        self.books.log.write(Record::Connect(record)).await;
+        self.write_connect().await;
     }
 
     /// What sessions of this client with `credential` have in common.
@@ -172,7 +216,9 @@ impl Evidence {
     pub async fn request(&mut self, message: &Message) {
         let method = message.method().unwrap_or_default();
         self.requests += 1;
-        self.books.metrics.requests.inc();
+        if !self.is_canary() {
+            self.books.metrics.requests.inc();
+        }
         let engagement = Engagement::of_method(method);
         self.engagement = self.engagement.max(engagement);
         if method == "initialize" {
@@ -180,6 +226,13 @@ impl Evidence {
         }
         if engagement == Engagement::Use {
             self.used(method).await;
+        }
+    }
+
+    /// The upstream answered a request of the client.
+    pub(super) fn was_answered(&mut self, id: &RequestId, is_error: bool) {
+        if let Some(canary) = &mut self.canary {
+            canary.answered(id, is_error);
         }
     }
 
@@ -204,9 +257,18 @@ impl Evidence {
     async fn identify(&mut self, message: &Message) {
         let Some(params) = message.params::<InitializeParams>() else { return };
         let info = params.client_info.unwrap_or_else(|| ClientInfo::new("", ""));
+        let version = printable(&params.protocol_version);
+        if let Some(canary) = &mut self.canary {
+            canary.version = Some(version);
+            self.client.info = Some(info);
+            return;
+        }
+        self.write_identify(info, version).await;
+    }
+
+    async fn write_identify(&mut self, info: ClientInfo, version: String) {
         self.client.info = Some(info.clone());
         let client = self.books.client(&self.label, &self.client);
-        let version = printable(&params.protocol_version);
         self.books.log.write(Record::Identify(Identify::new(client, &info, version))).await;
     }
 
@@ -228,12 +290,25 @@ impl Evidence {
         self.books.log.write(Record::Use(record)).await;
     }
 
-    /// Closes the account: writes `legacy.end`.
+    /// Closes the account: writes `legacy.end`, or of a canary that went the whole way and left, `canary.seen`.
     pub async fn close(self, reason: &'static str, bytes_out: u64) {
+        self.books.metrics.sessions_active.dec();
+        if let Some(canary) = &self.canary {
+            if let Some(walked) = canary.walked().filter(|_| reason == CLIENT_GONE) {
+                let record = CanaryRecord {
+                    handshake_ms: milliseconds(walked.handshake),
+                    ping_ms: milliseconds(walked.ping),
+                    path: self.connection.path.clone(),
+                    server_address: self.connection.server_address.clone(),
+                };
+                self.books.log.write(Record::Canary(record)).await;
+            }
+            return;
+        }
         let present = self.left.unwrap_or_else(Instant::now) - self.since;
         let record = End {
             client: self.books.client(&self.label, &self.client),
-            duration_s: (present.as_secs_f64() * 1000.0).round() / 1000.0,
+            duration_s: milliseconds(present).round() / 1000.0,
             reason,
             engagement: self.engagement,
             requests: self.requests,
@@ -244,7 +319,11 @@ impl Evidence {
             bytes_out,
             last_use: self.last_use.map(clock::rfc3339),
         };
-        self.books.metrics.sessions_active.dec();
         self.books.log.write(Record::End(record)).await;
     }
+}
+
+/// To the microsecond.
+fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1_000_000.0).round() / 1000.0
 }

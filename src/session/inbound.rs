@@ -51,6 +51,7 @@ impl Task {
         self.unused_until = None;
         self.membership.hear();
         let Some(delivery) = self.decide(delivery) else { return };
+        self.evidence.hear(&delivery.payload).await;
         match delivery.payload {
             Payload::Message(ref message) => match message.kind().clone() {
                 MessageKind::Request { id, method } => {

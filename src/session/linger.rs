@@ -71,6 +71,8 @@ impl Task {
         let lingers = ending == Ending::ClientGone
             && self.phase < Phase::Closing
             && self.refusal.is_none()
+            // It has gone its way.
+            && !self.evidence.is_canary()
             && self.unused_until.is_none()
             && !linger.is_zero()
             && self.place.step_aside(self.context.config.max_sessions);

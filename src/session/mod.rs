@@ -6,6 +6,7 @@
 
 mod budget;
 mod calls;
+mod canary;
 mod credential;
 mod delivery;
 mod desk;
@@ -44,6 +45,7 @@ pub use delivery::{Payload, Verdict};
 pub use evidence::{Books, Evidence};
 pub use stream::EventStream;
 
+use crate::auth::{KeepAlive, SignedProbe};
 use crate::drain::{Tasks, Watch};
 use crate::mcp::RpcError;
 use crate::traffic::{Client, Connection};
@@ -192,6 +194,8 @@ pub struct Guest {
     pub bears_comments: bool,
     /// Whether the stream may only be there to see whether there is one.
     pub is_probe: bool,
+    /// It is the operator's own, by proof. Such a stream must neither name an event nor a version: it comes for the first time.
+    pub signed: Option<SignedProbe>,
     /// The last event that it got, if it says so.
     pub last_event_id: Option<HeaderValue>,
     /// The protocol version that it names: a client that does so on `GET` had a handshake before.
@@ -203,6 +207,15 @@ impl Guest {
     /// on. The oldest one tells nothing, because Java always names that.
     fn came_back(&self) -> Option<&str> {
         self.version.as_deref().filter(|version| *version > "2024-11-05")
+    }
+
+    /// After how much silence on its stream a comment goes out, if ever.
+    fn keep_alive(&self, configured: Duration) -> Option<Duration> {
+        match self.signed.and_then(|probe| probe.keep_alive) {
+            Some(KeepAlive::Off) => None,
+            Some(KeepAlive::Every(interval)) => Some(interval),
+            None => self.bears_comments.then_some(configured),
+        }
     }
 
     /// What its stream is to sessions that wait for their clients. One that names an event names its session: that it is not
@@ -313,7 +326,7 @@ impl Sessions {
             superseded: false,
             is_resume: true,
         };
-        let keep_alive = guest.bears_comments.then_some(context.config.keep_alive);
+        let keep_alive = guest.keep_alive(context.config.keep_alive);
         let named = guest.last_event_id.as_ref().and_then(position::read);
         if let Some((id, face, attachment)) = named.as_ref().and_then(|named| self.resume(named, &guest, arrival())) {
             let endpoint = crate::sse::endpoint_event(&endpoint(id.as_str()));
@@ -326,6 +339,9 @@ impl Sessions {
             Seat::Free(place) => (place, None),
             Seat::Refused(place, refusal) => (place, Some(refusal)),
             Seat::None => {
+                if guest.signed.is_some() {
+                    return None;
+                }
                 // Status 0: the connection is reset without an answer.
                 context.books.refuse(&label, &guest.client, guest.connection, "limit", 0).await;
                 return None;
@@ -344,7 +360,7 @@ impl Sessions {
         let undecided = newcomer.is_some();
         let membership = context.reunions.join(guest.kin(), face, handle, newcomer);
         let connection = Connection { reconnect: guest.came_back().is_some(), ..guest.connection };
-        let evidence = Evidence::open(context.books.clone(), label, guest.client, connection);
+        let evidence = Evidence::open(context.books.clone(), label, guest.client, connection, guest.signed.is_some());
         let ways = Ways { id, key, inbox, outbox, closer, membership };
         let unused = if guest.is_probe { context.config.probe } else { context.config.unused };
         let outset = Outset { refusal, unused, undecided, version: guest.version };

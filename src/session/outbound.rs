@@ -248,6 +248,7 @@ impl Task {
             self.keepsake.note(effect, &call.sent.body, message);
         }
         call.sent.forget();
+        self.evidence.was_answered(&id, is_error);
         if is_initialize {
             self.on_initialize_answer(message);
         }

@@ -55,6 +55,8 @@ pub enum Record {
     End(End),
     /// `legacy.refused`
     Refused(Refused),
+    /// `canary.seen`
+    Canary(Canary),
 }
 
 impl Record {
@@ -70,6 +72,7 @@ impl Record {
             Record::Use(_) => "legacy.use",
             Record::End(_) => "legacy.end",
             Record::Refused(_) => "legacy.refused",
+            Record::Canary(_) => "canary.seen",
         }
     }
 }
@@ -343,4 +346,21 @@ pub struct Refused {
     /// Whether it would have been refused, but was not.
     #[serde(rename = "legacy.refused.dry_run")]
     pub dry_run: bool,
+}
+
+/// A probe with a valid signature went the whole way: GET, endpoint, `initialize`, `ping`, and left.
+#[derive(Debug, Clone, Serialize)]
+pub struct Canary {
+    /// From the endpoint event to the answer to `initialize`, in milliseconds: once along the public path, and the upstream.
+    #[serde(rename = "canary.handshake_ms")]
+    pub handshake_ms: f64,
+    /// From the arrival of `ping` to its answer, in milliseconds: the upstream alone.
+    #[serde(rename = "canary.ping_ms")]
+    pub ping_ms: f64,
+    /// The path that it asked for.
+    #[serde(rename = "url.path")]
+    pub path: String,
+    /// The host that it asked for: the name that was probed.
+    #[serde(rename = "server.address", skip_serializing_if = "Option::is_none")]
+    pub server_address: Option<String>,
 }

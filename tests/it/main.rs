@@ -9,6 +9,7 @@
 )]
 
 mod binary;
+mod canary;
 mod conversation;
 mod cors;
 mod drain;

@@ -54,6 +54,7 @@ fn guest() -> Guest {
         closer: Closer::new(|| {}),
         bears_comments: true,
         is_probe: false,
+        signed: None,
         last_event_id: None,
         version: None,
     }

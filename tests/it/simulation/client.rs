@@ -233,6 +233,7 @@ impl Client {
             closer,
             bears_comments: true,
             is_probe: false,
+            signed: None,
             last_event_id: state.last_event_id.clone().filter(|_| self.habit.names_last_event()),
             version: state.version.clone().filter(|_| self.habit.names_version()),
         }

@@ -18,7 +18,7 @@ use super::Options;
 use super::finding::{Advice, Findings, On, Side};
 use super::network;
 use crate::auth::{ACCEPTED, KeepAlive, PROBE_HEADER};
-use crate::probe::sse_client::{SseClient, Target};
+use crate::probe::{SseClient, Target};
 use gateway::Gateway;
 
 /// What comes after the way there.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::super::finding::{Advice, On};
 use super::super::text::{milliseconds, quote};
 use super::{Way, target};
-use crate::probe::sse_client::{AskFault, Endpoint, Fault, Posted, SseClient, SseStream};
+use crate::probe::{AskFault, Endpoint, Fault, Posted, SseClient, SseStream};
 
 /// POSTs on connections of their own: with two replicas, chances are 1 in 16 that all reach the right one by luck.
 const CONNECTIONS: usize = 4;

@@ -9,7 +9,7 @@ use super::super::http::header_text;
 use super::super::text::{location, milliseconds, quote};
 use super::Way;
 use super::gateway::Gateway;
-use crate::probe::sse_client::{Endpoint, EndpointFault, Fault, Head, SseStream};
+use crate::probe::{Endpoint, EndpointFault, Fault, Head, SseStream};
 
 /// What the HTTP libraries of legacy clients offer.
 const OFFERED: HeaderValue = HeaderValue::from_static("gzip, deflate, br");

@@ -15,7 +15,7 @@ use super::super::finding::{Advice, On};
 use super::super::text::milliseconds;
 use super::Way;
 use crate::auth::KeepAlive;
-use crate::probe::sse_client::{Fault, SseStream};
+use crate::probe::{Fault, SseStream};
 
 /// What the proxy sends a comment after, unless told otherwise.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
