@@ -10,6 +10,7 @@
 
 mod binary;
 mod canary;
+mod check;
 mod conversation;
 mod cors;
 mod drain;
