@@ -24,6 +24,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("reqwest", &["upstream", "probe", "app", "config"]),
     ("rustls", &["upstream", "probe"]),
     ("rustls_platform_verifier", &["probe"]),
+    ("tokio_rustls", &["probe"]),
     ("dashmap", &["session"]),
     ("clap", &["cli"]),
     ("anyhow", &["cli", "main"]),

@@ -115,6 +115,12 @@ impl On<'_, '_> {
         self.side
     }
 
+    /// Whether `name` was told of.
+    pub(super) fn is_told(&self, name: &str) -> bool {
+        let id = self.side.id(name);
+        self.findings.list.iter().any(|finding| finding.id == id)
+    }
+
     pub(super) fn ok(&mut self, name: &str, seen: impl Into<String>) {
         self.add(name, Status::Ok, seen.into(), None);
     }
@@ -130,8 +136,7 @@ impl On<'_, '_> {
     /// Says of each that was not told of yet that it was not looked at, and why.
     pub(super) fn skipped(&mut self, names: &[&str], why: &str) {
         for name in names {
-            let id = self.side.id(name);
-            if !self.findings.list.iter().any(|finding| finding.id == id) {
+            if !self.is_told(name) {
                 self.add(name, Status::Skipped, why.to_owned(), None);
             }
         }

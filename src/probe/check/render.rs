@@ -28,7 +28,7 @@ pub fn line(finding: &Finding, style: Style) -> String {
     let notes = [("means", &finding.meaning), ("do", &finding.remedy)];
     for (label, note) in notes {
         if let Some(note) = note {
-            let first = format!("{:>STATUS_WIDTH$}  ", label);
+            let first = format!("{label:>STATUS_WIDTH$}  ");
             wrap(&mut text, &first, STATUS_WIDTH + 2, note, style.width);
         }
     }
@@ -45,7 +45,9 @@ pub fn summary(report: &Report) -> String {
         (0, _) => "ready, with warnings",
         _ => "not ready",
     };
-    format!("{verdict}: {ok} ok, {warnings} warnings, {failures} failures, {skipped} skipped\n")
+    let counted = |count, word| if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") };
+    let (warnings, failures) = (counted(warnings, "warning"), counted(failures, "failure"));
+    format!("{verdict}: {ok} ok, {warnings}, {failures}, {skipped} skipped\n")
 }
 
 /// All of it, as one object.

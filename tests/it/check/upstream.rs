@@ -94,7 +94,7 @@ async fn redirect_that_the_proxy_follows_is_a_warning_and_any_other_a_failure() 
     let redirect = found.is("upstream.redirects", Warning);
     assert!(redirect.remedy.as_deref().expect("a remedy").ends_with(&server.url("/mcp")), "{redirect:#?}");
 
-    let (_upstream, end) = meddled(|_| None).await;
+    let (behind, end) = meddled(|_| None).await;
     let target = end.url("/mcp");
     let elsewhere = move |_: &Asked| Some(whole(308, &[("location", &target)], ""));
     let (_other, server) = meddled(elsewhere).await;
@@ -104,7 +104,7 @@ async fn redirect_that_the_proxy_follows_is_a_warning_and_any_other_a_failure() 
     let redirect = found.is("upstream.redirects", Failure);
     assert!(redirect.remedy.as_deref().expect("a remedy").contains(&end.url("/mcp")), "{redirect:#?}");
     assert!(!format!("{found:?}").contains("hunter2"));
-    assert!(_upstream.seen().iter().all(|seen| !seen.headers.contains_key(header::AUTHORIZATION)), "it leaked");
+    assert!(behind.seen().iter().all(|seen| !seen.headers.contains_key(header::AUTHORIZATION)), "it leaked");
 }
 
 #[tokio::test]
@@ -224,9 +224,6 @@ async fn name_that_the_server_takes_is_found_also_behind_the_look_for_the_sessio
 
 #[tokio::test]
 async fn challenge_leads_to_the_metadata_and_a_credential_opens_the_rest() {
-    let (upstream, server) = meddled(|_| None).await;
-    drop(upstream);
-    drop(server);
     let upstream = Arc::new(FakeUpstream::start(Behaviour { token: Some("good"), ..SESSIONS }).await);
     let base = upstream.url().trim_end_matches(FOLLOWED).to_owned();
     let asked_with = Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -310,8 +307,7 @@ async fn answers_that_come_compressed_unasked_are_a_failure() {
     })
     .await;
     let found = checked(&options(Some(&server.url("/mcp")), None)).await;
-    assert!(format!("{found:?}").contains("compressed"), "{found:#?}");
-    assert!(!found.all(Failure).is_empty());
+    assert_eq!(found.all(Failure), ["upstream.compression"], "{found:#?}");
 }
 
 #[tokio::test]

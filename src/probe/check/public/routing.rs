@@ -85,7 +85,9 @@ fn failed(on: &mut On<'_, '_>, way: &Way<'_>, what: &str, fault: AskFault) {
             on.failure("routing", format!("{what}: {fault}"), advice);
         }
         AskFault::Stream(Fault::Silent(time)) => {
-            on.ok("routing", "POSTs are accepted");
+            if !on.is_told("routing") {
+                on.ok("routing", "POSTs are accepted");
+            }
             let seen =
                 format!("{what}: accepted, and its answer does not come on the stream within {}", milliseconds(time));
             let meaning =
@@ -143,10 +145,16 @@ async fn pings(
     for _ in 0..PINGS {
         match stream.ask(endpoint, "ping", Value::Null, way.options.patience).await {
             Ok(answer) => times.push(answer.took),
-            Err(fault) => {
+            Err(fault @ AskFault::Stream(_)) => {
                 failed(on, way, "ping", fault);
-                on.skipped(&["buffering", "latency"], "no answer to a ping");
-                return;
+                return on.skipped(&["latency"], "no answer to a ping");
+            }
+            Err(fault) => {
+                let meaning = "POSTs reach the session at times only: behind the balancer stand several replicas, or it limits \
+                               requests";
+                let remedy = "whoever runs the balancer: its log should show this POST";
+                on.failure("latency", format!("ping: {fault}"), Advice::new(meaning, remedy));
+                return on.skipped(&["buffering"], "no answer to a ping");
             }
         }
     }

@@ -32,7 +32,7 @@ pub(super) struct Entry {
 /// Whether they let us in.
 pub(super) enum Door {
     /// They let us in.
-    Open(Entry),
+    Open(Box<Entry>),
     /// They do not, and why the rest is skipped.
     Shut(&'static str),
 }
@@ -65,7 +65,7 @@ pub(super) async fn knock(on: &mut On<'_, '_>, http: Http, options: &Options) ->
         (http, first)
     };
     match credential(on, &http, first, options).await {
-        Some(stale) => Door::Open(Entry { http, stale, is_renamed }),
+        Some(stale) => Door::Open(Box::new(Entry { http, stale, is_renamed })),
         None => Door::Shut("not let in"),
     }
 }

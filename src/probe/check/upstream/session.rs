@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use http::{Method, StatusCode, header};
+use http::{Method, StatusCode};
 use serde_json::Value;
 
 use super::super::finding::{Advice, On};
-use super::super::http::{Head, Http, NoAnswer, Reply, header_text, media_type, request};
+use super::super::http::{Head, Http, NoAnswer, Reply, media_type, request};
 use super::super::text::milliseconds;
 use super::door::Entry;
 use super::names;
@@ -37,13 +37,13 @@ const SLOW: Duration = Duration::from_secs(1);
 pub(super) async fn look(on: &mut On<'_, '_>, entry: Entry) -> Option<Duration> {
     let Entry { http, stale, is_renamed } = entry;
     let Some((http, session, is_renamed)) = version::open(on, http, is_renamed).await else {
-        on.skipped(NAMES, "no session");
+        on.skipped(NAMES, "no session to look at");
         return None;
     };
     names::look(on, &http, &session, is_renamed).await;
     session_id(on, session.has_id);
     media(on, &session);
-    compression(on, &session);
+    on.ok("compression", "none, as asked");
     notifications(on, &session.initialized);
     let median = latency(on, &http, &session).await;
     legacy_version(on, &http).await;
@@ -80,24 +80,6 @@ fn media(on: &mut On<'_, '_>, session: &Session) {
         on.ok("media-type", "answers as JSON; a call that is answered so reports no progress");
     } else {
         on.ok("media-type", format!("answers as {seen}"));
-    }
-}
-
-fn compression(on: &mut On<'_, '_>, session: &Session) {
-    let encoding = [&session.opening, &session.ping]
-        .into_iter()
-        .filter_map(|reply| header_text(&reply.headers, &header::CONTENT_ENCODING))
-        .find(|encoding| !encoding.eq_ignore_ascii_case("identity"));
-    match encoding {
-        None => on.ok("compression", "none, as asked"),
-        Some(encoding) => on.failure(
-            "compression",
-            format!("answers compressed ({encoding}) although identity was asked for"),
-            Advice::new(
-                "the proxy does not unpack answers",
-                "whoever runs the server, or the gateway before it: no compression where Accept-Encoding is identity",
-            ),
-        ),
     }
 }
 
@@ -176,21 +158,18 @@ async fn legacy_version(on: &mut On<'_, '_>, http: &Http) {
             return on.failure("legacy-version", format!("initialize with {asked}: {error}"), advice);
         }
     };
-    match version::negotiated(&reply) {
-        Some(answered) => {
-            version::end(http, &reply).await;
-            if answered == asked {
-                on.ok("legacy-version", format!("answers {asked} to clients that ask for it"));
-            } else {
-                let meaning = "legacy clients that do not know that version close";
-                let seen = format!("answers {answered} to clients that ask for {asked}");
-                on.warning("legacy-version", seen, Advice::new(meaning, remedy));
-            }
-        }
-        None => {
-            let seen = format!("turns clients away that ask for {asked}: {}", reply.said());
-            on.failure("legacy-version", seen, Advice::new("most legacy clients ask for this version", remedy));
-        }
+    let Some(answered) = version::negotiated(&reply) else {
+        let seen = format!("turns clients away that ask for {asked}: {}", reply.said());
+        let advice = Advice::new("most legacy clients ask for this version", remedy);
+        return on.failure("legacy-version", seen, advice);
+    };
+    version::end(http, &reply).await;
+    if answered == asked {
+        on.ok("legacy-version", format!("answers {asked} to clients that ask for it"));
+    } else {
+        let seen = format!("answers {answered} to clients that ask for {asked}");
+        let advice = Advice::new("legacy clients that do not know that version close", remedy);
+        on.warning("legacy-version", seen, advice);
     }
 }
 

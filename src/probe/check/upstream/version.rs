@@ -4,12 +4,12 @@
 //! (UPSTREAMS 0.3). So a ping has to succeed before the era is believed.
 
 use http::HeaderMap;
-use http::header::HeaderValue;
+use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::super::finding::{Advice, On};
-use super::super::http::{Head, Http, NoAnswer, Reply, media_type, request};
+use super::super::http::{Head, Http, NoAnswer, Reply, header_text, media_type, request};
 use super::super::text::{milliseconds, quote};
 use super::names;
 use crate::mcp;
@@ -89,6 +89,9 @@ async fn opened(on: &mut On<'_, '_>, http: Http, is_renamed: bool) -> Option<(Ht
 /// under another name than the proxy's.
 pub(super) async fn open(on: &mut On<'_, '_>, http: Http, is_renamed: bool) -> Option<(Http, Session, bool)> {
     let (http, opening, is_renamed) = opened(on, http, is_renamed).await?;
+    if is_compressed(on, &opening) {
+        return None;
+    }
     let Some(version) = negotiated(&opening) else {
         refused(on, &http, &opening).await;
         return None;
@@ -99,7 +102,9 @@ pub(super) async fn open(on: &mut On<'_, '_>, http: Http, is_renamed: bool) -> O
     let ping = match http.post(&headers, &request("ping", Value::Null)).await {
         Ok(reply) if reply.result().is_some() || reply.error_code() == Some(mcp::code::METHOD_NOT_FOUND) => reply,
         Ok(reply) => {
-            refused_after(on, &http, &reply).await;
+            if !is_compressed(on, &reply) {
+                refused_after(on, &http, &reply).await;
+            }
             end(&http, &opening).await;
             return None;
         }
@@ -115,6 +120,16 @@ pub(super) async fn open(on: &mut On<'_, '_>, http: Http, is_renamed: bool) -> O
     on.ok("era", format!("session era: initialize answered in {}", milliseconds(opening.took)));
     on.ok("version", format!("{version}, {}", server_name(&opening)));
     Some((http, Session { headers, has_id, opening, initialized, ping }, is_renamed))
+}
+
+/// Whether an answer is compressed unasked, which nobody can read who did not ask for it.
+fn is_compressed(on: &mut On<'_, '_>, reply: &Reply) -> bool {
+    let encoding = header_text(&reply.headers, &header::CONTENT_ENCODING);
+    let Some(encoding) = encoding.filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) else { return false };
+    let seen = format!("answers compressed ({}) although identity was asked for", quote(encoding));
+    let remedy = "whoever runs the server, or the gateway before it: no compression where Accept-Encoding is identity, as RFC 9110 has it";
+    on.failure("compression", seen, Advice::new("the proxy does not unpack answers", remedy));
+    true
 }
 
 fn server_name(opening: &Reply) -> String {
