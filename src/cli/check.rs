@@ -22,8 +22,8 @@ pub(super) fn command() -> Command {
     Command::new("check")
         .about("Look at the upgraded server, and at the public URL, before clients go through the proxy")
         .after_help(
-            "Each line is ok, a warning or a failure, with what to do about it. It exits with 0 when nothing fails (warnings \
-             allowed), with 1 when something does, with 2 on wrong usage. Run it where the proxy runs.",
+            "Each line is ok, a warning or a failure, with what to do about it. It exits with 0 when nothing fails \
+             (warnings allowed), with 1 when something does, with 2 on wrong usage. Run it where the proxy runs.",
         )
         .arg(
             option("upstream", "URL", "MCP endpoint of the upgraded server (Streamable HTTP)")
@@ -52,15 +52,21 @@ pub(super) fn command() -> Command {
                 .value_parser(config::interval),
         )
         .arg(
-            option("watch", "DURATION", "How long to watch streams through the public URL for being cut; 0s: not at all")
-                .default_value("130s")
-                .value_parser(config::duration),
+            option(
+                "watch",
+                "DURATION",
+                "How long to watch streams through the public URL for being cut; 0s: not at \
+                    all",
+            )
+            .default_value("130s")
+            .value_parser(config::duration),
         )
         .arg(
             option(
                 "probe-key-file",
                 "FILE",
-                "Key shared with serve: the proxy then sends no keep-alive comments, which hide timeouts, and counts no client",
+                "Key shared with serve: the proxy then sends no keep-alive comments, which hide timeouts, and counts \
+                 no client",
             )
             .env("SSE_SUNSET_PROBE_KEY_FILE")
             .hide_env(true),
@@ -95,6 +101,9 @@ fn look(options: &Options, json: bool) -> io::Result<Report> {
     let is_terminal = io::stdout().is_terminal();
     let width = terminal_size::terminal_size().filter(|_| is_terminal).map_or(WIDTH, |(width, _)| width.0.into());
     let style = Style { colour: is_terminal && std::env::var_os("NO_COLOR").is_none(), width };
+    if options.public.is_some() && !options.watch.is_zero() && io::stderr().is_terminal() {
+        let _ = writeln!(io::stderr(), "this takes {} s and a little; --watch says how long", options.watch.as_secs());
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut tell = |finding: &Finding| {
         if !json {

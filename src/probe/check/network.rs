@@ -90,8 +90,8 @@ async fn connect(on: &mut On<'_, '_>, addresses: &[SocketAddr], patience: Durati
             refusals,
             Advice::new(
                 "no connection can be made",
-                "start the server, correct the port in the URL, or have whoever runs firewall and network policy let this \
-                 machine through",
+                "start the server, correct the port in the URL, or have whoever runs firewall and network policy let \
+                 this machine through",
             ),
         );
         return None;

@@ -134,8 +134,8 @@ fn expiry(error: &Error) -> Option<Timestamp> {
 fn reason(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "no authority that this system knows vouches for it (unknown issuer, or the server leaves out an intermediate \
-             certificate)"
+            "no authority that this system knows vouches for it (unknown issuer, or the server leaves out an \
+             intermediate certificate)"
                 .to_owned()
         }
         Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
@@ -187,8 +187,8 @@ pub(super) async fn look(
         format!("the handshake failed: {problem}"),
         Advice::new(
             "no client can connect",
-            "whoever runs this server or the balancer before it: is this port one for TLS, with TLS 1.2 or 1.3 on? Else the \
-             URL should begin with http://",
+            "whoever runs this server or the balancer before it: is this port one for TLS, with TLS 1.2 or 1.3 on? \
+             Else the URL should begin with http://",
         ),
     );
     on.skipped(&["certificate"], "no handshake");
@@ -236,8 +236,9 @@ fn certificate(on: &mut On<'_, '_>, found: &Judgement) -> bool {
             problem,
             Advice::new(
                 "clients that verify certificates, and the proxy, refuse the connection",
-                "whoever runs this server's TLS: install a valid certificate for this very name, with its intermediates. For \
-                 an authority of your own give its certificate with --ca here and --upstream-ca to serve",
+                "whoever runs this server's TLS: install a valid certificate for this very name, with its \
+                 intermediates. For an authority of your own give its certificate with --ca here and --upstream-ca \
+                 to serve",
             ),
         );
         return false;

@@ -149,6 +149,23 @@ async fn stream_whose_events_are_held_back_is_buffering() {
 }
 
 #[tokio::test]
+async fn head_that_is_held_back_is_buffering_only_where_other_requests_are_answered() {
+    for answers_others in [true, false] {
+        let server = Server::start(move |asked| {
+            let is_answered = answers_others && asked.method() == Method::OPTIONS;
+            let answer = async { whole(204, &[("server", "nginx")], "") };
+            if is_answered { answer.boxed() } else { std::future::pending().boxed() }
+        })
+        .await;
+        let mut options = options(None, Some(&server.url("/sse")));
+        options.patience = Duration::from_millis(500);
+        let found = checked(&options).await;
+        let expected = if answers_others { "public.buffering" } else { "public.stream" };
+        assert_eq!(found.all(Failure), [expected], "{found:#?}");
+    }
+}
+
+#[tokio::test]
 async fn stream_that_gives_its_first_event_only_is_buffering_too() {
     let stage = Stage::new(SESSIONS).await;
     let hold = |asked: &Asked, answer: Answer| {

@@ -49,9 +49,9 @@ impl Gateway {
             Gateway::Caddy => "Caddy: flush_interval -1 in reverse_proxy, and no encode for this path",
             Gateway::Apache => "Apache: ProxyPass with flushpackets=on, and no mod_deflate for this path",
             Gateway::Envoy | Gateway::Elb | Gateway::Google | Gateway::Unknown => {
-                "whoever runs what stands between: response buffering and compression off for this path (nginx: proxy_buffering \
-                 off, and let X-Accel-Buffering through; Caddy: flush_interval -1; Envoy: no buffer or compressor filter; AWS \
-                 API Gateway and Lambda in front of it cannot stream, so go around them)"
+                "whoever runs what stands between: response buffering and compression off for this path (nginx: \
+                 proxy_buffering off, and let X-Accel-Buffering through; Caddy: flush_interval -1; Envoy: no buffer \
+                 or compressor filter; AWS API Gateway and Lambda in front of it cannot stream, so go around them)"
             }
         }
     }
@@ -64,8 +64,9 @@ impl Gateway {
             Gateway::Envoy => "Envoy: stream_idle_timeout and the route's idle_timeout to 1h or more",
             Gateway::Apache => "Apache: ProxyTimeout 3600",
             Gateway::Cloudflare | Gateway::CloudFront | Gateway::Caddy | Gateway::Google | Gateway::Unknown => {
-                "whoever runs what stands between: raise the timeout for silent connections (nginx: proxy_read_timeout; HAProxy: \
-                 timeout client and timeout server; AWS load balancer: idle_timeout; Envoy: stream_idle_timeout)"
+                "whoever runs what stands between: raise the timeout for silent connections (nginx: \
+                 proxy_read_timeout; HAProxy: timeout client and timeout server; AWS load balancer: idle_timeout; \
+                 Envoy: stream_idle_timeout)"
             }
         }
     }
@@ -78,8 +79,9 @@ impl Gateway {
                 "Google Cloud: raise the backend service's timeout (30 s is its default), or that of Cloud Run"
             }
             _ => {
-                "whoever runs what stands between: no limit for the length of a response on this path (Envoy: timeout 0s on the \
-                 route; Google Cloud: the backend service's timeout; serverless platforms have limits of their own)"
+                "whoever runs what stands between: no limit for the length of a response on this path (Envoy: \
+                 timeout 0s on the route; Google Cloud: the backend service's timeout; serverless platforms have \
+                 limits of their own)"
             }
         }
     }

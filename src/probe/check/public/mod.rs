@@ -100,8 +100,9 @@ fn probe_key(on: &mut On<'_, '_>, way: &Way<'_>, accepted: bool) -> bool {
     if accepted {
         on.ok("probe-key", "the proxy knows this check by its signature; it is not counted as a client");
     } else if way.options.signer.is_some() {
-        let meaning = "what answers is not sse-sunset, or has another key, or its clock differs by more than five minutes, or \
-                       something on the way takes the header away; this check counts as a client in its log";
+        let meaning = "what answers is not sse-sunset, or has another key, or its clock differs by more than five \
+                       minutes, or something on the way takes the header away; this check counts as a client in its \
+                       log";
         let remedy =
             "give serve and this command the same --probe-key-file, and let the header Sse-Sunset-Probe through";
         on.warning("probe-key", "the signature is not recognised", Advice::new(meaning, remedy));

@@ -113,8 +113,8 @@ fn refused(on: &mut On<'_, '_>, what: &str, posted: &Posted) {
         }
         StatusCode::NOT_FOUND => (
             "the POST reached something that does not know the session: another replica, or a default backend",
-            "whoever runs the balancer: route the proxy's --messages-path to it as well as its --sse-path; with several replicas \
-             run one for now, or send all requests with one sessionId to one replica",
+            "whoever runs the balancer: route the proxy's --messages-path to it as well as its --sse-path; with \
+             several replicas run one for now, or send all requests with one sessionId to one replica",
         ),
         StatusCode::METHOD_NOT_ALLOWED => (
             "the path that clients post to does not lead to the proxy",
@@ -122,11 +122,13 @@ fn refused(on: &mut On<'_, '_>, what: &str, posted: &Posted) {
         ),
         StatusCode::PAYLOAD_TOO_LARGE => (
             "something on the way refuses even small messages",
-            "whoever runs the balancer: allow bodies as large as the proxy's --max-body (nginx: client_max_body_size 4m)",
+            "whoever runs the balancer: allow bodies as large as the proxy's --max-body (nginx: client_max_body_size \
+             4m)",
         ),
         status if status.is_redirection() => (
             "clients do not follow redirects of a POST, or lose its body",
-            "whoever runs the balancer: no redirect on the path that clients post to (a slash at its end, http to https)",
+            "whoever runs the balancer: no redirect on the path that clients post to (a slash at its end, http to \
+             https)",
         ),
         _ => ("clients cannot send anything", "whoever runs what answers there: its log should show why"),
     };
@@ -150,8 +152,8 @@ async fn pings(
                 return on.skipped(&["latency"], "no answer to a ping");
             }
             Err(fault) => {
-                let meaning = "POSTs reach the session at times only: behind the balancer stand several replicas, or it limits \
-                               requests";
+                let meaning = "POSTs reach the session at times only: behind the balancer stand several replicas, or \
+                               it limits requests";
                 let remedy = "whoever runs the balancer: its log should show this POST";
                 on.failure("latency", format!("ping: {fault}"), Advice::new(meaning, remedy));
                 return on.skipped(&["buffering"], "no answer to a ping");

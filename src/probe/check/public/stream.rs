@@ -1,11 +1,12 @@
 //! The event stream: whether there is one, its first event, and whether it is compressed on the way.
 
 use http::header::{self, HeaderValue};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
+use serde_json::Value;
 use tokio::time::timeout;
 
 use super::super::finding::{Advice, On};
-use super::super::http::header_text;
+use super::super::http::{Http, header_text};
 use super::super::text::{location, milliseconds, quote};
 use super::Way;
 use super::gateway::Gateway;
@@ -20,15 +21,12 @@ pub(super) async fn open(on: &mut On<'_, '_>, way: &mut Way<'_>) -> Option<SseSt
     let stream = match way.client.open(&way.signature(None), patience).await {
         Ok(stream) => stream,
         Err(Fault::Silent(time)) => {
-            let seen = format!("GET: no answer within {}", milliseconds(time));
-            let meaning =
-                "something holds the answer back until it ends, which a stream never does; or the proxy does not run";
-            on.failure("stream", seen, Advice::new(meaning, way.gateway.unbuffered()));
+            silent(on, way, &milliseconds(time)).await;
             return None;
         }
         Err(fault) => {
-            let remedy = "whoever runs what answers there: its log should show this request; is the proxy running, and is this \
-                          its --public-url with --sse-path?";
+            let remedy = "whoever runs what answers there: its log should show this request; is the proxy running, \
+                          and is this its --public-url with --sse-path?";
             on.failure("stream", format!("GET: {fault}"), Advice::new("no client can connect", remedy));
             return None;
         }
@@ -44,6 +42,29 @@ pub(super) async fn open(on: &mut On<'_, '_>, way: &mut Way<'_>) -> Option<SseSt
     Some(stream)
 }
 
+/// No head came: nginx with buffering holds back even that. What answers other requests at once is up and only waits for
+/// the end of the stream.
+async fn silent(on: &mut On<'_, '_>, way: &mut Way<'_>, time: &str) {
+    let options = way.options;
+    let http = Http::new(way.client.url().clone(), options.headers.clone(), &options.trust, options.patience);
+    let other = match http {
+        Ok(http) => http.head(Method::OPTIONS, &HeaderMap::new(), &Value::Null).await.ok(),
+        Err(_) => None,
+    };
+    let Some(head) = other else {
+        let remedy =
+            "see that the proxy runs, and that what stands between reaches it; its log should show this request";
+        let advice = Advice::new("nothing answers there: no client can connect", remedy);
+        return on.failure("stream", format!("GET: no answer within {time}, nor to OPTIONS"), advice);
+    };
+    way.gateway = Gateway::of(&head.headers);
+    let status = head.status.as_u16();
+    let seen = format!("GET: no answer within {time}, while OPTIONS on the same path is answered ({status})");
+    let meaning =
+        "something on the way holds the answer back until it ends, which a stream never does: every client hangs";
+    on.failure("buffering", seen, Advice::new(meaning, way.gateway.unbuffered()));
+}
+
 /// No event stream: what came, and whose matter that is.
 fn refused(on: &mut On<'_, '_>, way: &Way<'_>, head: &Head) {
     let media = head.media_type();
@@ -55,11 +76,13 @@ fn refused(on: &mut On<'_, '_>, way: &Way<'_>, head: &Head) {
         ),
         StatusCode::OK => (
             "this is no event stream",
-            "check the path: it must be the proxy's --sse-path, and what stands between must not change the content type",
+            "check the path: it must be the proxy's --sse-path, and what stands between must not change the content \
+             type",
         ),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => (
             "a credential is asked for, or this host or origin is not allowed",
-            "give a credential with --header 'Authorization: @FILE'; if the gateway asks for it: let clients with theirs through; if the proxy: --public-url or --allowed-host",
+            "give a credential with --header 'Authorization: @FILE'; if the gateway asks for it: let clients with \
+             theirs through; if the proxy: --public-url or --allowed-host",
         ),
         StatusCode::MISDIRECTED_REQUEST => (
             "the proxy does not know that it is called by this name",
@@ -67,7 +90,8 @@ fn refused(on: &mut On<'_, '_>, way: &Way<'_>, head: &Head) {
         ),
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => (
             "something else than the proxy's event stream answers",
-            "whoever runs the balancer: route GET of this path to the proxy; check --sse-path and, where a prefix is stripped on the way, --public-path",
+            "whoever runs the balancer: route GET of this path to the proxy; check --sse-path and, where a prefix is \
+             stripped on the way, --public-path",
         ),
         status if status.is_redirection() => {
             let target = header_text(&head.headers, &header::LOCATION).and_then(|to| way.client.url().join(to).ok());
@@ -78,7 +102,8 @@ fn refused(on: &mut On<'_, '_>, way: &Way<'_>, head: &Head) {
         }
         status if status.is_server_error() => (
             "the balancer does not reach the proxy; TypeScript clients take a 502, 503 or 504 for ever",
-            "start the proxy, and see that the balancer's target is its --listen address and its health check /sse is none",
+            "start the proxy, and see that the balancer's target is its --listen address and that no health check \
+             asks for /sse",
         ),
         _ => ("no client can connect", "whoever runs what answers there: its log should show why"),
     };
@@ -103,8 +128,8 @@ pub(super) async fn endpoint(on: &mut On<'_, '_>, way: &Way<'_>, stream: &mut Ss
             on.failure("buffering", seen, Advice::new(meaning, way.gateway.unbuffered()));
         }
         EndpointFault::Foreign(_) => {
-            let remedy = "whoever runs the server or the gateway: what is handed out must be a path, or a URL of this very origin; \
-                          with sse-sunset give serve this --public-url";
+            let remedy = "whoever runs the server or the gateway: what is handed out must be a path, or a URL of \
+                          this very origin; with sse-sunset give serve this --public-url";
             let advice = Advice::new("most clients refuse to post to another origin", remedy);
             on.failure("endpoint", quote(&fault.to_string()), advice);
         }

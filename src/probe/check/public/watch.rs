@@ -94,8 +94,8 @@ fn limit(on: &mut On<'_, '_>, way: &Way<'_>, cut: Option<&(String, Duration)>, w
         None => on.ok("stream-limit", format!("a stream was not cut within {watched}")),
         Some((how, age)) => {
             let seen = format!("a busy stream was cut after {} ({how})", milliseconds(*age));
-            let meaning = "streams have a limit of age: clients lose their session each time it is reached, and only some come \
-                           back by themselves";
+            let meaning = "streams have a limit of age: clients lose their session each time it is reached, and only \
+                           some come back by themselves";
             on.failure("stream-limit", seen, Advice::new(meaning, way.gateway.lasting()));
         }
     }

@@ -78,8 +78,8 @@ async fn again(renamed: Option<Http>) -> Option<(Http, Reply)> {
 }
 
 fn silent(on: &mut On<'_, '_>, error: &NoAnswer) {
-    let remedy = "whoever runs the server: is this the URL of its MCP endpoint, and does it speak HTTP/1.1 there (https or \
-                  http)? Its log should show this request";
+    let remedy = "whoever runs the server: is this the URL of its MCP endpoint, and does it speak HTTP/1.1 there \
+                  (https or http)? Its log should show this request";
     let seen = format!("POST ping: {error}");
     on.failure("http", seen, Advice::new("every call of every client would fail so", remedy));
     on.skipped(NAMES, "the server does not answer");

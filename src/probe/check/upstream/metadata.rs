@@ -15,8 +15,8 @@ const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 /// Most of the document that is read, in bytes.
 const MOST: usize = 256 << 10;
 /// What to do where there is none, or no good one.
-const REMEDY: &str = "if clients shall log in by themselves, whoever runs the server: publish protected resource metadata \
-                      (RFC 9728) and name it in the challenge as resource_metadata";
+const REMEDY: &str = "if clients shall log in by themselves, whoever runs the server: publish protected resource \
+                      metadata (RFC 9728) and name it in the challenge as resource_metadata";
 
 /// Fetches the metadata that a challenge names, or that stands at the usual places, and says what is in it.
 pub(super) async fn look(on: &mut On<'_, '_>, http: &Http, challenge: &HeaderMap, options: &Options) {
@@ -95,10 +95,11 @@ fn judge(on: &mut On<'_, '_>, place: &Url, document: &Value, options: &Options) 
     }
     match &options.public {
         Some(public) if !covers(resource, public) => {
-            let meaning = "clients compare the resource with the URL that they use, and it is not the public one: tokens that \
-                           they have work, logging in through the proxy does not";
+            let meaning = "clients compare the resource with the URL that they use, and it is not the public one: \
+                           tokens that they have work, logging in through the proxy does not";
             let remedy = format!(
-                "whoever runs the server: name {} (or its origin) as the resource, if clients shall log in by themselves",
+                "whoever runs the server: name {} (or its origin) as the resource, if clients shall log in by \
+                 themselves",
                 location(public)
             );
             on.warning("auth-metadata", seen, Advice::new(meaning, remedy));

@@ -62,8 +62,8 @@ fn session_id(on: &mut On<'_, '_>, has_id: bool) {
     }
     let meaning = "the server is stateless: what it would send on its own (sampling, elicitation, roots, list_changed, \
                    subscriptions) cannot reach legacy clients";
-    let remedy = "whoever runs the server: switch sessions on if your clients need any of that (Python: stateless_http=False; \
-                  TypeScript: sessionIdGenerator; Go, C#: Stateless off); else nothing";
+    let remedy = "whoever runs the server: switch sessions on if your clients need any of that (Python: \
+                  stateless_http=False; TypeScript: sessionIdGenerator; Go, C#: Stateless off); else nothing";
     on.warning("session-id", "gives no Mcp-Session-Id", Advice::new(meaning, remedy));
 }
 
@@ -84,8 +84,8 @@ fn media(on: &mut On<'_, '_>, session: &Session) {
 }
 
 fn notifications(on: &mut On<'_, '_>, initialized: &Result<StatusCode, NoAnswer>) {
-    let remedy = "whoever runs the server: answer notifications with 202 and no body (MCP 2025-11-25, transports §Sending \
-                  Messages to the Server)";
+    let remedy = "whoever runs the server: answer notifications with 202 and no body (MCP 2025-11-25, transports \
+                  §Sending Messages to the Server)";
     match initialized {
         Ok(StatusCode::ACCEPTED) => on.ok("notifications", "initialized accepted with 202"),
         Ok(status) if status.is_success() => {
@@ -140,8 +140,8 @@ async fn latency(on: &mut On<'_, '_>, http: &Http, session: &Session) -> Option<
 
 fn flaky(on: &mut On<'_, '_>, times: &[Duration], said: &str) {
     let meaning = "the session works at times only: most likely it lives on one of several replicas";
-    let remedy = "whoever runs the balancer before the server: requests with one Mcp-Session-Id must go to one replica, or the \
-                  replicas share their sessions";
+    let remedy = "whoever runs the balancer before the server: requests with one Mcp-Session-Id must go to one \
+                  replica, or the replicas share their sessions";
     let seen = format!("ping {} of {PINGS}: {said}", times.len() + 1);
     on.failure("latency", seen, Advice::new(meaning, remedy));
 }
@@ -149,8 +149,8 @@ fn flaky(on: &mut On<'_, '_>, times: &[Duration], said: &str) {
 /// Most legacy clients ask for the first version there was, and close when they do not know the answer.
 async fn legacy_version(on: &mut On<'_, '_>, http: &Http) {
     let asked = version::LEGACY;
-    let remedy = "whoever runs the server: let it negotiate (no pinned version); the official SDKs all answer 2024-11-05 to \
-                  clients that ask for it";
+    let remedy = "whoever runs the server: let it negotiate (no pinned version); the official SDKs all answer \
+                  2024-11-05 to clients that ask for it";
     let reply = match version::initialize(http, asked).await {
         Ok(reply) => reply,
         Err(error) => {
@@ -180,14 +180,14 @@ fn stale_session(on: &mut On<'_, '_>, has_id: bool, stale: &Reply) {
         let text = stale.text.to_ascii_lowercase();
         text.contains("session") || text.contains("not initialized")
     };
-    let remedy = "whoever runs the server: answer 404 to a session id that it does not know (MCP 2025-11-25, transports §Session \
-                  Management)";
+    let remedy = "whoever runs the server: answer 404 to a session id that it does not know (MCP 2025-11-25, \
+                  transports §Session Management)";
     match stale.status.as_u16() {
         _ if !has_id => on.ok("stale-session", format!("no sessions that could be lost ({said})")),
         404 => on.ok("stale-session", format!("an unknown session is answered with {said}")),
         200..=299 if stale.error_code().is_none() => {
-            let meaning = "the server takes any session id: after a restart the proxy cannot see that a session is lost, which \
-                           harms nobody as long as the server answers";
+            let meaning = "the server takes any session id: after a restart the proxy cannot see that a session is \
+                           lost, which harms nobody as long as the server answers";
             on.warning("stale-session", format!("an unknown session is served ({said})"), Advice::new(meaning, remedy));
         }
         200..=299 | 400 | 401 if names_session => {
@@ -197,8 +197,8 @@ fn stale_session(on: &mut On<'_, '_>, has_id: bool, stale: &Reply) {
             on.warning("stale-session", seen, Advice::new(meaning, remedy));
         }
         _ => {
-            let meaning = "the proxy cannot tell that from any other error: when the server restarts, running sessions of legacy \
-                           clients get errors until their clients connect again";
+            let meaning = "the proxy cannot tell that from any other error: when the server restarts, running \
+                           sessions of legacy clients get errors until their clients connect again";
             let seen = format!("an unknown session is answered with {said}, which does not speak of sessions");
             on.failure("stale-session", seen, Advice::new(meaning, remedy));
         }
@@ -210,8 +210,8 @@ async fn get_stream(on: &mut On<'_, '_>, http: &Http, session: &Session) -> Opti
     let head = match http.head(Method::GET, &session.headers, &Value::Null).await {
         Ok(head) => head,
         Err(NoAnswer::Silent(time)) => {
-            let meaning = "a Java server sends it with the first event only, which is fine; anything else that holds it back \
-                           holds back events too";
+            let meaning = "a Java server sends it with the first event only, which is fine; anything else that holds \
+                           it back holds back events too";
             let remedy =
                 "if this is no Java server: whoever runs the gateway before it switches response buffering off for it";
             let seen = format!("no head within {}", milliseconds(time));
@@ -239,8 +239,8 @@ async fn get_stream(on: &mut On<'_, '_>, http: &Http, session: &Session) -> Opti
         _ => {
             let meaning =
                 "the proxy takes it that there is no stream: what the server sends on its own does not reach clients";
-            let remedy = "whoever runs the server, or the gateway before it: let GET through to the MCP endpoint; a server \
-                          without a stream answers 405";
+            let remedy = "whoever runs the server, or the gateway before it: let GET through to the MCP endpoint; a \
+                          server without a stream answers 405";
             on.warning("get-stream", format!("HTTP {status} {media}").trim_end(), Advice::new(meaning, remedy));
         }
     }

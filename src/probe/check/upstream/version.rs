@@ -77,8 +77,8 @@ async fn opened(on: &mut On<'_, '_>, http: Http, is_renamed: bool) -> Option<(Ht
         }
         Ok(reply) => Some((http, reply, is_renamed)),
         Err(error) => {
-            let remedy = "whoever runs the server: its log should show why it does not answer initialize; what stands before it \
-                          (gateway, mesh) must not hold answers back";
+            let remedy = "whoever runs the server: its log should show why it does not answer initialize; what \
+                          stands before it (gateway, mesh) must not hold answers back";
             on.failure("era", format!("initialize: {error}"), Advice::new("no client can begin", remedy));
             None
         }
@@ -127,7 +127,8 @@ fn is_compressed(on: &mut On<'_, '_>, reply: &Reply) -> bool {
     let encoding = header_text(&reply.headers, &header::CONTENT_ENCODING);
     let Some(encoding) = encoding.filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) else { return false };
     let seen = format!("answers compressed ({}) although identity was asked for", quote(encoding));
-    let remedy = "whoever runs the server, or the gateway before it: no compression where Accept-Encoding is identity, as RFC 9110 has it";
+    let remedy = "whoever runs the server, or the gateway before it: no compression where Accept-Encoding is \
+                  identity, as RFC 9110 has it";
     on.failure("compression", seen, Advice::new("the proxy does not unpack answers", remedy));
     true
 }
@@ -142,8 +143,8 @@ fn server_name(opening: &Reply) -> String {
 fn not_served_yet() -> Advice {
     Advice::new(
         "this version of sse-sunset does not serve it yet: it speaks the revisions 2025-03-26 to 2025-11-25 only",
-        "whoever runs the server: switch its support for sessions or for older clients on (TypeScript: legacy 'stateless'), or \
-         wait for a version of sse-sunset that serves it",
+        "whoever runs the server: switch its support for sessions or for older clients on (TypeScript: legacy \
+         'stateless'), or wait for a version of sse-sunset that serves it",
     )
 }
 
@@ -163,8 +164,8 @@ async fn refused(on: &mut On<'_, '_>, http: &Http, reply: &Reply) {
         let meaning = "there is nothing to translate: legacy clients can use this server as it is";
         on.failure("era", "the URL is itself an HTTP+SSE endpoint", Advice::new(meaning, remedy));
     } else {
-        let remedy = "check the path of --upstream: it must be the MCP endpoint (often /mcp), with or without a slash at the \
-                      end, and take POST";
+        let remedy = "check the path of --upstream: it must be the MCP endpoint (often /mcp), with or without a \
+                      slash at the end, and take POST";
         let media = reply.media_type();
         let seen = format!("initialize: {said}{}", if media.is_empty() { media } else { format!(" ({media})") });
         on.failure("era", seen, Advice::new("this is no MCP server of a version that the proxy knows", remedy));
