@@ -4,6 +4,7 @@
 //! configuration. 128 + n: ended by a second signal n, without draining. `report` has more.
 
 mod canary;
+mod check;
 mod healthcheck;
 mod progress;
 mod report;
@@ -33,6 +34,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
     match matches.subcommand() {
         Some(("serve", options)) => serve::run(options),
         Some(("canary", options)) => canary::run(options),
+        Some(("check", options)) => check::run(options),
         Some(("healthcheck", options)) => healthcheck::run(options),
         Some(("report", options)) => report::run(options),
         _ => ExitCode::from(USAGE),
@@ -47,6 +49,7 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(serve::command())
         .subcommand(canary::command())
+        .subcommand(check::command())
         .subcommand(healthcheck::command())
         .subcommand(report::command())
 }

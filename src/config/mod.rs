@@ -16,7 +16,9 @@ use std::time::Duration;
 use ring::digest;
 
 pub use options::{OPTIONS, OptionSpec, PREFIX};
-pub use units::{authorities, interval, probe_key, upstream_header as header, upstream_url as probed_url};
+pub use units::{
+    authorities, duration, host, interval, probe_key, upstream_header as header, upstream_url as probed_url,
+};
 
 use crate::front::{self, TrustedProxies};
 use crate::traffic::{AddressForm, Target};

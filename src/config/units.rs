@@ -100,7 +100,11 @@ pub(super) fn network(text: &str) -> Read<IpNet> {
     network.map_err(|_| "is not a network or address, such as 10.0.0.0/8".to_owned())
 }
 
-pub(super) fn host(text: &str) -> Read<HeaderValue> {
+/// Reads a host, with a port or without.
+///
+/// # Errors
+/// What is wrong with it, to complete the sentence.
+pub fn host(text: &str) -> Read<HeaderValue> {
     let authority = text.parse::<Authority>().ok().filter(|authority| !authority.as_str().contains('@'));
     let host = authority.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
     host.ok_or_else(|| "is not a host or host:port".to_owned())
@@ -161,7 +165,11 @@ pub(super) fn header_name(text: &str) -> Read<HeaderName> {
     text.parse().map_err(|_| "is not a header name".to_owned())
 }
 
-pub(super) fn duration(text: &str) -> Read<Duration> {
+/// Reads a duration, which may be zero.
+///
+/// # Errors
+/// What is wrong with it, to complete the sentence.
+pub fn duration(text: &str) -> Read<Duration> {
     if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
         return Err(format!("needs a unit, such as {text}s"));
     }

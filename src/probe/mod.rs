@@ -3,6 +3,7 @@
 //! Whatever a probe meets, it says what it expected, what it got, and what to do about it.
 
 pub mod canary;
+pub mod check;
 mod fault;
 mod remedy;
 mod sse_client;

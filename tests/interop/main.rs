@@ -12,6 +12,7 @@
     reason = "a test that finds something missing shall panic, and its tasks end with it"
 )]
 
+mod check;
 mod clients;
 mod comparison;
 mod packages;

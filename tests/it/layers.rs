@@ -22,7 +22,9 @@ const ROWS: &[(u8, &[&str])] = &[
 /// Where an outside crate may be named; `app` and `config` pass on what it made.
 const HOMES: &[(&str, &[&str])] = &[
     ("reqwest", &["upstream", "probe", "app", "config"]),
-    ("rustls", &["upstream"]),
+    ("rustls", &["upstream", "probe"]),
+    ("rustls_platform_verifier", &["probe"]),
+    ("tokio_rustls", &["probe"]),
     ("dashmap", &["session"]),
     ("clap", &["cli"]),
     ("anyhow", &["cli", "main"]),

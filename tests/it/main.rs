@@ -11,6 +11,7 @@
 mod admin;
 mod binary;
 mod canary;
+mod check;
 mod conversation;
 mod cors;
 mod drain;

@@ -12,20 +12,20 @@ use tokio::process::Command;
 use crate::support::{Behaviour, FakeUpstream, LegacyClient, http_client, within};
 
 /// In the URL of the upstream, as Azure Functions wants it.
-const CODE: &str = "canary-upstream-code";
+const CODE: &str = "secret-upstream-code";
 /// What the operator adds.
-const KEY: &str = "canary-operator-key";
+const KEY: &str = "secret-operator-key";
 /// And that changes on the admin address need.
-const TOKEN: &str = "canary-admin-token";
+const TOKEN: &str = "secret-admin-token";
 /// What clients send.
 const SENT: [(&str, &str); 4] = [
-    ("authorization", "Bearer canary-token"),
-    ("cookie", "session=canary-cookie"),
-    ("x-api-key", "canary-api-key"),
-    ("proxy-authorization", "Basic canary-proxy"),
+    ("authorization", "Bearer secret-token"),
+    ("cookie", "session=secret-cookie"),
+    ("x-api-key", "secret-api-key"),
+    ("proxy-authorization", "Basic secret-proxy"),
 ];
 /// What goes through it.
-const CONTENT: [&str; 2] = ["canary-argument", "canary-garbage"];
+const CONTENT: [&str; 2] = ["secret-argument", "secret-garbage"];
 
 /// The binary at TRACE, its address, and everything it writes on standard error from then on.
 struct Traced {
@@ -91,7 +91,7 @@ impl Traced {
     }
 }
 
-/// The bodies of HTTP errors, with every canary in the request.
+/// The bodies of HTTP errors, with every secret in the request.
 async fn errors(base: &str, endpoint: &str) -> String {
     let headers: HeaderMap = SENT
         .iter()
@@ -101,12 +101,12 @@ async fn errors(base: &str, endpoint: &str) -> String {
         .collect();
     let mut text = String::new();
     for (method, path, body) in [
-        ("POST", "/messages?sessionId=canary-unknown-session", "{}"),
+        ("POST", "/messages?sessionId=secret-unknown-session", "{}"),
         ("POST", "/messages", "{}"),
-        ("POST", endpoint, "canary-argument"),
+        ("POST", endpoint, "secret-argument"),
         ("POST", endpoint, "[]"),
         ("PUT", endpoint, ""),
-        ("GET", "/canary-path?canary=query", ""),
+        ("GET", "/secret-path?secret-name=query", ""),
     ] {
         let request = http_client().request(method.parse().expect("a method"), format!("{base}{path}"));
         let request = request.headers(headers.clone()).header("content-type", "application/json").body(body);
@@ -125,9 +125,9 @@ async fn admin(base: &str) -> String {
         ("GET", "/metrics", TOKEN),
         ("GET", "/status", TOKEN),
         ("GET", "/readyz", TOKEN),
-        ("GET", "/canary-path?canary=query", TOKEN),
+        ("GET", "/secret-path?secret-name=query", TOKEN),
         ("POST", "/reopen", TOKEN),
-        ("POST", "/reopen", "canary-another-token"),
+        ("POST", "/reopen", "secret-another-token"),
     ] {
         let request = http_client().request(method.parse().expect("a method"), format!("{base}{path}"));
         let answer = within("an answer", request.bearer_auth(token).send()).await.expect("an answer");
@@ -163,7 +163,7 @@ async fn nothing_that_is_written_holds_a_secret_even_at_trace() {
     let (diagnostics, log) = proxy.stop().await;
 
     assert!(upstream.seen().iter().all(|seen| seen.headers["x-functions-key"] == KEY), "the canaries did go through");
-    assert!(upstream.seen().iter().any(|seen| seen.headers["x-api-key"] == "canary-api-key"));
+    assert!(upstream.seen().iter().any(|seen| seen.headers["x-api-key"] == "secret-api-key"));
     assert!(diagnostics.contains("TRACE"), "libraries do talk: {diagnostics}");
     assert!(log.contains("legacy.end"));
     let written = [
@@ -174,7 +174,7 @@ async fn nothing_that_is_written_holds_a_secret_even_at_trace() {
         ("admin", admin),
     ];
     for (place, text) in written {
-        for secret in ["canary", "upstream-session-", &session, &session[..16]] {
+        for secret in ["secret-", "upstream-session-", &session, &session[..16]] {
             if let Some(at) = text.find(secret) {
                 let around: String = text[at.saturating_sub(300)..].chars().take(600).collect();
                 panic!("{secret} stands in the {place}: {around}");
@@ -189,7 +189,7 @@ fn report_of_a_panic_says_where_and_not_with_what_words() {
     if std::env::var_os("PANIC_HERE").is_some() {
         tracing_subscriber::fmt().json().with_writer(std::io::stderr).init();
         sse_sunset::cli::report_panics();
-        let panicked = std::thread::spawn(|| panic!("{}", "canary-panic")).join();
+        let panicked = std::thread::spawn(|| panic!("{}", "secret-panic")).join();
         assert!(panicked.is_err());
         return;
     }
@@ -202,5 +202,5 @@ fn report_of_a_panic_says_where_and_not_with_what_words() {
     let text = String::from_utf8_lossy(&[child.stdout, child.stderr].concat()).into_owned();
     assert!(child.status.success(), "{text}");
     assert!(text.contains("a bug in sse-sunset") && text.contains("secrets.rs"), "{text}");
-    assert!(!text.contains("canary-panic"), "{text}");
+    assert!(!text.contains("secret-panic"), "{text}");
 }

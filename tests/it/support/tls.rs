@@ -1,6 +1,7 @@
 //! A certificate authority for one test: servers it vouches for, and clients.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::RootCertStore;
@@ -45,6 +46,21 @@ impl Authority {
         let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         let key = KeyPair::generate().expect("a key");
         Identity { cert: params.signed_by(&key, &self.issuer).expect("a certificate"), key }
+    }
+
+    /// What a server called `localhost` needs whose certificate is good for so many seconds more.
+    pub(crate) fn acceptor_for(&self, seconds: i64) -> TlsAcceptor {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+        let now = i64::try_from(now.as_secs()).expect("before the end of time");
+        let at =
+            |time: i64| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(time.try_into().expect("after 1970"));
+        (params.not_before, params.not_after) = (at(now - 365 * 24 * 3600), at(now + seconds));
+        let key = KeyPair::generate().expect("a key");
+        let cert = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+        let builder = ServerConfig::builder().with_no_client_auth();
+        TlsAcceptor::from(Arc::new(builder.with_single_cert(vec![cert.der().clone()], key).expect("a certificate")))
     }
 
     /// What a server called `localhost` needs; with `wants_clients` it talks to those only that the authority vouches for.

@@ -401,6 +401,9 @@ async fn respond(shared: &Arc<Shared>, seen: &Seen, session: Option<String>) -> 
     if let Some(disguise) = disguise {
         return disguise.answer(&seen.body["id"]);
     }
+    if behaviour.sessions && session.as_ref().is_some_and(|session| !shared.state().sessions.contains(session)) {
+        return Disguise::NotFound.answer(&seen.body["id"]);
+    }
     match seen.method {
         Method::GET if behaviour.sessions => {
             let (sender, events) = mpsc::channel(64);

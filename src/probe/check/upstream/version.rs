@@ -1,0 +1,211 @@
+//! Which era the server is of: found by opening a session as the proxy will.
+//!
+//! The trap: a server of the modern era may answer `initialize` as if nothing were, and refuse everything after it
+//! (UPSTREAMS 0.3). So a ping has to succeed before the era is believed.
+
+use http::HeaderMap;
+use http::header::{self, HeaderValue};
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::super::finding::{Advice, On};
+use super::super::http::{Head, Http, NoAnswer, Reply, header_text, media_type, request};
+use super::super::text::{milliseconds, quote};
+use super::names;
+use crate::mcp;
+
+/// The newest version of the session era.
+const NEWEST: &str = "2025-11-25";
+/// What most legacy clients ask for.
+pub(super) const LEGACY: &str = "2024-11-05";
+/// The era that is not served yet.
+const MODERN: &str = "2026-07-28";
+/// How that era refuses: no such version, a header missing, a parameter missing (UPSTREAMS B.2).
+const MODERN_REFUSALS: [i64; 3] = [-32022, -32020, -32602];
+
+/// A session that was opened.
+pub(super) struct Session {
+    /// Session id and version, as every later request carries them.
+    pub(super) headers: HeaderMap,
+    /// Whether the server gave it an id.
+    pub(super) has_id: bool,
+    /// The answer to `initialize`.
+    pub(super) opening: Reply,
+    /// The answer to `notifications/initialized`.
+    pub(super) initialized: Result<StatusCode, NoAnswer>,
+    /// The answer to the first ping.
+    pub(super) ping: Reply,
+}
+
+/// `initialize` with `version`.
+pub(super) async fn initialize(http: &Http, version: &str) -> Result<Reply, NoAnswer> {
+    let info = json!({"name": "sse-sunset-check", "version": env!("CARGO_PKG_VERSION")});
+    let params = json!({"protocolVersion": version, "capabilities": {}, "clientInfo": info});
+    http.post(&HeaderMap::new(), &request("initialize", params)).await
+}
+
+/// The version that an answer to `initialize` names.
+pub(super) fn negotiated(reply: &Reply) -> Option<String> {
+    let result = reply.result()?;
+    Some(quote(result.get("protocolVersion")?.as_str()?)).filter(|_| reply.status.is_success())
+}
+
+/// What later requests of the session carry (WIRE, Toward the upstream 2).
+pub(super) fn session_headers(reply: &Reply, version: &str) -> HeaderMap {
+    let id = reply.headers.get(mcp::SESSION_ID).map(|id| (mcp::SESSION_ID, id.clone()));
+    let named = (version >= mcp::VERSION_HEADER_SINCE).then(|| HeaderValue::from_str(version).ok()).flatten();
+    id.into_iter().chain(named.map(|version| (mcp::PROTOCOL_VERSION, version))).collect()
+}
+
+/// Ends what an answer to `initialize` began, if that has an id.
+pub(super) async fn end(http: &Http, opening: &Reply) {
+    if opening.headers.contains_key(mcp::SESSION_ID) {
+        let headers = session_headers(opening, &negotiated(opening).unwrap_or_default());
+        // Whatever is said: the check does not depend on it.
+        let _ = http.head(Method::DELETE, &headers, &Value::Null).await;
+    }
+}
+
+/// The answer to `initialize`, under another name if that of the proxy is refused.
+async fn opened(on: &mut On<'_, '_>, http: Http, is_renamed: bool) -> Option<(Http, Reply, bool)> {
+    match initialize(&http, NEWEST).await {
+        Ok(reply) if names::is_refusal(&reply) && !is_renamed => {
+            end(&http, &reply).await;
+            let http = names::find_other(on, http, &reply).await?;
+            let reply = initialize(&http, NEWEST).await.ok()?;
+            Some((http, reply, true))
+        }
+        Ok(reply) => Some((http, reply, is_renamed)),
+        Err(error) => {
+            let remedy = "whoever runs the server: its log should show why it does not answer initialize; what \
+                          stands before it (gateway, mesh) must not hold answers back";
+            on.failure("era", format!("initialize: {error}"), Advice::new("no client can begin", remedy));
+            None
+        }
+    }
+}
+
+/// Opens a session, and says which era and which version that is; with how the server is reached, and whether that is
+/// under another name than the proxy's.
+pub(super) async fn open(on: &mut On<'_, '_>, http: Http, is_renamed: bool) -> Option<(Http, Session, bool)> {
+    let (http, opening, is_renamed) = opened(on, http, is_renamed).await?;
+    if is_compressed(on, &opening) {
+        return None;
+    }
+    let Some(version) = negotiated(&opening) else {
+        refused(on, &http, &opening).await;
+        return None;
+    };
+    let headers = session_headers(&opening, &version);
+    let notification = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+    let initialized = http.head(Method::POST, &headers, &notification).await.map(|head| head.status);
+    let ping = match http.post(&headers, &request("ping", Value::Null)).await {
+        Ok(reply) if reply.result().is_some() || reply.error_code() == Some(mcp::code::METHOD_NOT_FOUND) => reply,
+        Ok(reply) => {
+            if !is_compressed(on, &reply) {
+                refused_after(on, &http, &reply).await;
+            }
+            end(&http, &opening).await;
+            return None;
+        }
+        Err(error) => {
+            let remedy = "whoever runs the server: its log should show why";
+            let meaning = "initialize works and nothing after it";
+            on.failure("era", format!("ping: {error}"), Advice::new(meaning, remedy));
+            end(&http, &opening).await;
+            return None;
+        }
+    };
+    let has_id = opening.headers.contains_key(mcp::SESSION_ID);
+    on.ok("era", format!("session era: initialize answered in {}", milliseconds(opening.took)));
+    on.ok("version", format!("{version}, {}", server_name(&opening)));
+    Some((http, Session { headers, has_id, opening, initialized, ping }, is_renamed))
+}
+
+/// Whether an answer is compressed unasked, which nobody can read who did not ask for it.
+fn is_compressed(on: &mut On<'_, '_>, reply: &Reply) -> bool {
+    let encoding = header_text(&reply.headers, &header::CONTENT_ENCODING);
+    let Some(encoding) = encoding.filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) else { return false };
+    let seen = format!("answers compressed ({}) although identity was asked for", quote(encoding));
+    let remedy = "whoever runs the server, or the gateway before it: no compression where Accept-Encoding is \
+                  identity, as RFC 9110 has it";
+    on.failure("compression", seen, Advice::new("the proxy does not unpack answers", remedy));
+    true
+}
+
+fn server_name(opening: &Reply) -> String {
+    let info = opening.result().and_then(|result| result.get("serverInfo").cloned()).unwrap_or_default();
+    let part = |name| info.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(quote);
+    let name = part("name").unwrap_or_else(|| "a server without a name".to_owned());
+    part("version").map_or_else(|| name.clone(), |version| format!("{name} {version}"))
+}
+
+fn not_served_yet() -> Advice {
+    Advice::new(
+        "this version of sse-sunset does not serve it yet: it speaks the revisions 2025-03-26 to 2025-11-25 only",
+        "whoever runs the server: switch its support for sessions or for older clients on (TypeScript: legacy \
+         'stateless'), or wait for a version of sse-sunset that serves it",
+    )
+}
+
+/// `initialize` was turned away: by what kind of server?
+async fn refused(on: &mut On<'_, '_>, http: &Http, reply: &Reply) {
+    let said = reply.said();
+    let status = reply.status;
+    // Neither says anything about the era (WIRE, Era).
+    if status.is_server_error() || status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
+        let remedy =
+            "whoever runs the server, or the gateway before it: its log should show why; run the check again then";
+        on.failure("era", format!("initialize: {said}"), Advice::new("no client can begin", remedy));
+    } else if discovers_modern(http).await {
+        on.failure("era", format!("speaks {MODERN} only (initialize: {said})"), not_served_yet());
+    } else if is_legacy_server(http).await {
+        let remedy = "set --upstream to the Streamable HTTP endpoint of the upgraded server (often /mcp)";
+        let meaning = "there is nothing to translate: legacy clients can use this server as it is";
+        on.failure("era", "the URL is itself an HTTP+SSE endpoint", Advice::new(meaning, remedy));
+    } else {
+        let remedy = "check the path of --upstream: it must be the MCP endpoint (often /mcp), with or without a \
+                      slash at the end, and take POST";
+        let media = reply.media_type();
+        let seen = format!("initialize: {said}{}", if media.is_empty() { media } else { format!(" ({media})") });
+        on.failure("era", seen, Advice::new("this is no MCP server of a version that the proxy knows", remedy));
+    }
+}
+
+/// `initialize` worked, and the request after it did not.
+async fn refused_after(on: &mut On<'_, '_>, http: &Http, reply: &Reply) {
+    let seen = format!("initialize works, the ping after it does not: {}", reply.said());
+    let modern = reply.error_code().is_some_and(|code| MODERN_REFUSALS.contains(&code));
+    if modern && discovers_modern(http).await {
+        on.failure("era", format!("speaks {MODERN} only ({seen})"), not_served_yet());
+        return;
+    }
+    let meaning = "no client gets beyond its handshake";
+    let remedy = "whoever runs the server: with several replicas, their sessions must be shared or requests with one \
+                  Mcp-Session-Id go to one replica; else its log should show why";
+    on.failure("era", seen, Advice::new(meaning, remedy));
+}
+
+/// Asks as the modern era does (UPSTREAMS C).
+async fn discovers_modern(http: &Http) -> bool {
+    let headers = [
+        (mcp::PROTOCOL_VERSION, HeaderValue::from_static(MODERN)),
+        (http::HeaderName::from_static("mcp-method"), HeaderValue::from_static("server/discover")),
+    ];
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": MODERN,
+        "io.modelcontextprotocol/clientInfo": {"name": "sse-sunset-check", "version": env!("CARGO_PKG_VERSION")},
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let asked = http.post(&HeaderMap::from_iter(headers), &request("server/discover", json!({"_meta": meta}))).await;
+    let versions = asked.ok().and_then(|reply| reply.result()?.get("supportedVersions")?.as_array().cloned());
+    versions.is_some_and(|versions| versions.iter().any(|version| version == MODERN))
+}
+
+/// Whether a GET yields an `endpoint` event.
+async fn is_legacy_server(http: &Http) -> bool {
+    let Ok(head) = http.head(Method::GET, &HeaderMap::new(), &Value::Null).await else { return false };
+    head.status == StatusCode::OK
+        && media_type(&head.headers) == "text/event-stream"
+        && Head::first_event(head, http.patience).await.as_deref() == Some("endpoint")
+}
