@@ -20,7 +20,7 @@ pub(super) fn open(config: &Config) -> std::io::Result<Arc<Live>> {
         Target::Stdout => "LOG".to_owned(),
         Target::File(path) => path.display().to_string(),
     };
-    Live::open(config.state_dir.as_deref(), log).map(Arc::new)
+    Live::open(config.state_dir.as_deref(), &config.instance, log).map(Arc::new)
 }
 
 /// Takes up in the metrics when each family last used the server, so that a restart does not look like a silence.

@@ -20,8 +20,6 @@ use super::outcome::{Input, Report};
 use super::policy::Policy;
 use super::verdict::judge;
 
-/// The file in the state directory.
-const FILE: &str = "evidence.json";
 /// The version of its form.
 const FORM: u32 = 1;
 /// How often it is written when there is something new.
@@ -39,6 +37,8 @@ pub struct Live {
     held: Mutex<Held>,
     made: Mutex<Option<(Instant, Arc<Report>)>>,
     path: Option<PathBuf>,
+    /// Held as long as this process keeps the evidence: another one would write over it.
+    _lock: Option<File>,
     /// The traffic log's name, for the next command.
     words: String,
 }
@@ -67,20 +67,25 @@ struct Restored {
 }
 
 impl Live {
-    /// Takes up what `state_dir` holds. `words` name the traffic log for commands that are shown.
+    /// Takes up what `state_dir` holds of the replica `instance`: replicas may share a directory, for the key in it.
+    /// `words` name the traffic log for commands that are shown.
     ///
     /// # Errors
-    /// When the file is there and cannot be read. One that makes no sense is put aside, and said so.
-    pub fn open(state_dir: Option<&Path>, words: String) -> io::Result<Live> {
-        let path = state_dir.map(|dir| dir.join(FILE));
-        let restored = match &path {
-            Some(path) => restore(path)?,
-            None => None,
+    /// When another process keeps this evidence, and when the file is there and cannot be read. One that makes no sense
+    /// is put aside, and said so.
+    pub fn open(state_dir: Option<&Path>, instance: &str, words: String) -> io::Result<Live> {
+        let path = state_dir.map(|dir| dir.join(format!("evidence-{}.json", file_name(instance))));
+        let (restored, lock) = match &path {
+            Some(path) => {
+                let lock = lock(path)?;
+                (restore(path)?, Some(lock))
+            }
+            None => (None, None),
         };
         let (evidence, records) = restored.unwrap_or_default();
         let held =
             Held { evidence, input: Input { records, ..Input::default() }, is_dirty: false, forgot: Instant::now() };
-        Ok(Live { held: Mutex::new(held), made: Mutex::new(None), path, words })
+        Ok(Live { held: Mutex::new(held), made: Mutex::new(None), path, _lock: lock, words })
     }
 
     /// Takes in a line of the log.
@@ -162,6 +167,28 @@ impl Live {
     }
 }
 
+/// `instance` as a file may be called. Two that become the same cannot run at once: the lock says so.
+fn file_name(instance: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+    instance.chars().map(plain).collect()
+}
+
+fn lock(path: &Path) -> io::Result<File> {
+    let path = path.with_extension("lock");
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+    file.try_lock().map_err(|error| match error {
+        fs::TryLockError::WouldBlock => io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            format!(
+                "another sse-sunset holds {}; give each replica an --instance or a --state-dir of its own",
+                path.display()
+            ),
+        ),
+        fs::TryLockError::Error(error) => error,
+    })?;
+    Ok(file)
+}
+
 fn restore(path: &Path) -> io::Result<Option<(Evidence, u64)>> {
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -210,18 +237,21 @@ mod tests {
     #[test]
     fn evidence_outlives_the_process() {
         let dir = tempfile::tempdir().expect("a directory");
-        let live = Live::open(Some(dir.path()), "LOG".into()).expect("a state");
+        let live = Live::open(Some(dir.path()), "a/b", "LOG".into()).expect("a state");
         live.observe(line(0, "proxy.start", "").as_bytes());
         live.observe(line(1, "legacy.use", WHO).as_bytes());
         live.save().expect("saved");
-        let again = Live::open(Some(dir.path()), "LOG".into()).expect("a state").report();
+        let busy = Live::open(Some(dir.path()), "a/b", "LOG".into()).expect_err("it is in use");
+        assert!(busy.to_string().contains("--instance"), "{busy}");
+        drop(live);
+        let again = Live::open(Some(dir.path()), "a/b", "LOG".into()).expect("a state").report();
         assert_eq!((again.verdict, again.input.records), (Verdict::NotYet, 2));
         assert_eq!(again.clients.first().map(|client| client.uses), Some(1));
     }
 
     #[test]
     fn process_without_a_state_directory_knows_little_and_says_so() {
-        let live = Live::open(None, "LOG".into()).expect("a state");
+        let live = Live::open(None, "a", "LOG".into()).expect("a state");
         live.observe(line(0, "proxy.start", "").as_bytes());
         let report = live.report();
         assert_eq!(report.verdict, Verdict::Unknown);
@@ -231,10 +261,10 @@ mod tests {
     #[test]
     fn damaged_state_is_put_aside() {
         let dir = tempfile::tempdir().expect("a directory");
-        fs::write(dir.path().join(FILE), "{\"form\":1,").expect("written");
-        let live = Live::open(Some(dir.path()), "LOG".into()).expect("a state");
+        fs::write(dir.path().join("evidence-a_b.json"), "{\"form\":1,").expect("written");
+        let live = Live::open(Some(dir.path()), "a/b", "LOG".into()).expect("a state");
         assert_eq!(live.report().verdict, Verdict::Unknown);
-        assert!(dir.path().join("evidence.json.unreadable").exists());
+        assert!(dir.path().join("evidence-a_b.json.unreadable").exists());
     }
 
     #[test]
