@@ -1,4 +1,5 @@
-//! The whole migration in one process: a legacy client, the proxy, an upgraded server, and the log that results.
+//! The whole migration in one process: a legacy client, the proxy, an upgraded server, the log that results, and
+//! what the report makes of it.
 //!
 //! `cargo run --release --example demo` needs nothing else. The proxy is the real one, configured as `serve` would be;
 //! the server (`server.rs`) is rmcp's Streamable HTTP service; the client speaks HTTP+SSE by hand, which shows on
@@ -16,10 +17,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use http::header;
+use jiff::Timestamp;
 use reqwest::{Client, Response, Url};
 use serde_json::{Value, json};
 use sse_sunset::app::App;
 use sse_sunset::config::{self, Config, Given, Origin, Raw};
+use sse_sunset::report::access::Paths;
+use sse_sunset::report::evidence::Bounds;
+use sse_sunset::report::outcome::Verdict;
+use sse_sunset::report::policy::Policy;
+use sse_sunset::report::render::{self, Style};
+use sse_sunset::report::{self, Reading, input};
 use sse_sunset::sse::{Decoder, Event};
 use tokio::sync::oneshot;
 
@@ -70,6 +78,8 @@ async fn demo() -> anyhow::Result<()> {
     say(&format!("\nThe server saw Streamable HTTP only: {}.", server.requests()))?;
     say("\nWhat the traffic log holds, for whoever has to know who still comes:\n")?;
     show_log(&log).context("the traffic log is not what it should be")?;
+    say("\nAnd what sse-sunset report makes of it:\n")?;
+    show_report(&log).context("the report is not what it should be")?;
     say("\nNow with your own server: sse-sunset serve --upstream URL, and give legacy clients the /sse URL it prints.")
 }
 
@@ -110,6 +120,18 @@ fn show_log(path: &Path) -> anyhow::Result<()> {
     }
     ensure!(used, "no legacy.use record names demo-legacy-client:\n{log}");
     Ok(())
+}
+
+/// Prints the answer, and checks that a client that was here a moment ago still counts.
+fn show_report(path: &Path) -> anyhow::Result<()> {
+    let now = Timestamp::now().as_millisecond();
+    let bounds = Bounds { since: None, until: None, now };
+    let inputs = input::open(&[path.display().to_string()])?;
+    let (evidence, input) =
+        report::read(inputs, Reading { bounds, paths: Paths::default(), pseudonyms: None }, &mut |_| {})?;
+    let report = report::judge(&evidence, input, &Policy { words: "traffic.log".to_owned(), ..Policy::at(now) });
+    ensure!(report.verdict == Verdict::NotYet, "the verdict is {}: {}", report.verdict.title(), report.reason);
+    say(render::text(&report, Style { width: 100, colour: false }).trim_end())
 }
 
 /// The HTTP+SSE side: one stream to read, one address to post to.
