@@ -15,6 +15,9 @@ use crate::traffic::{Engagement, SCHEMA};
 /// Milliseconds since 1970, UTC.
 pub type Millis = i64;
 
+/// A wall clock is never set by more: 1,000 years, in seconds.
+const LONGEST_STEP_S: f64 = 31_557_600_000.0;
+
 /// A text of the log: borrowed, unless it holds escapes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Text<'a>(pub Cow<'a, str>);
@@ -306,8 +309,9 @@ fn millis(text: &str) -> Result<Millis, NotALine> {
 }
 
 fn in_millis(seconds: f64) -> Millis {
-    // The cast saturates, which is what a clock that was centuries off deserves.
-    #[expect(clippy::cast_possible_truncation, reason = "saturates")]
+    // No clock is off by more than this; sums of such steps stay within range.
+    let seconds = seconds.clamp(-LONGEST_STEP_S, LONGEST_STEP_S);
+    #[expect(clippy::cast_possible_truncation, reason = "within bounds, and not a number becomes 0")]
     let millis = (seconds * 1000.0) as Millis;
     millis
 }

@@ -93,7 +93,7 @@ impl Boot {
         let before = self.lost.iter().filter(|(_, at)| **at <= since).map(|(lost, _)| *lost).max().unwrap_or_default();
         let after = self.lost.iter().filter(|(lost, at)| **at > since && **lost > before);
         let (lost, at) = after.fold((0, Millis::MIN), |(most, latest), (lost, at)| (most.max(*lost), latest.max(*at)));
-        (lost > before).then_some((at, lost - before))
+        (lost > before).then(|| (at, lost - before))
     }
 
     /// It ended in order at `at`.

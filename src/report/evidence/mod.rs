@@ -184,7 +184,7 @@ impl Evidence {
         boot.used(person, at);
         if let Some(open) = boot.session(&who.session, person, at) {
             open.person = person;
-            open.uses += uses;
+            open.uses = open.uses.saturating_add(uses);
             open.last_use = open.last_use.max(Some((at, place.1)));
         }
         if let Some(account) = self.people.get_mut(person) {

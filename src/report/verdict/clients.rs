@@ -283,7 +283,7 @@ impl Judge<'_> {
         for day in days {
             let at = usize::try_from(day.number - first).ok();
             if let Some(slot) = at.and_then(|at| uses.get_mut(at)) {
-                *slot += day.uses;
+                *slot = slot.saturating_add(day.uses);
             }
         }
         uses
