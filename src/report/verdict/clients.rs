@@ -185,7 +185,8 @@ impl Judge<'_> {
             members.into_iter().map(|(id, person)| self.member(id, person, group, shared_gap)).collect();
         members.sort_by_key(|member| (member.state, std::cmp::Reverse(member.person.last_seen)));
         let worst = members.first()?.state;
-        let waiver = self.waiver(identity).filter(|_| worst.is_blocking());
+        // Nobody can answer for a session that is open and in use: switching off would cut it.
+        let waiver = self.waiver(identity).filter(|_| worst == State::Blocking);
         let state = if waiver.is_some() { State::Waived } else { worst };
         let is_relevant = |member: &&Member<'_>| !worst.is_blocking() || member.state.is_blocking();
         let due = members.iter().filter(is_relevant).filter_map(|member| member.due).max();
