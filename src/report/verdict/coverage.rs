@@ -128,9 +128,10 @@ pub(super) fn prove(evidence: &Evidence, policy: &Policy) -> Proof {
 /// A boot runs at `until` if nothing says that it ended: no `proxy.stop`, no later start of the same replica, and a
 /// record not long ago.
 fn is_alive(boot: &Boot, boots: &[Boot], until: Millis) -> bool {
-    let begun = boot.runs.earliest();
-    let replaced = || boots.iter().any(|other| other.instance == boot.instance && other.runs.earliest() > begun);
-    boot.stopped.is_none() && boot.runs.latest() >= until.saturating_sub(ALIVE_MS) && !replaced()
+    let last = boot.runs.latest();
+    // Two processes that were given the same name run side by side: neither replaces the other.
+    let replaced = || boots.iter().any(|other| other.instance == boot.instance && other.runs.earliest() > last);
+    boot.stopped.is_none() && last >= until.saturating_sub(ALIVE_MS) && !replaced()
 }
 
 /// What `spans` leave open from `from` to `until`. A silence no longer than between two heartbeats is none.
