@@ -21,6 +21,7 @@ pub use ranges::{PULSE_MS, Runs, Seen, Stretch, subtract, union};
 
 use super::access::LegacyKind;
 use super::line::{Event, Line, Millis, Who};
+use crate::traffic::Engagement;
 
 /// A difference between clocks of replicas that is nothing to speak of.
 const SKEW_MS: Millis = 5_000;
@@ -136,6 +137,8 @@ impl Evidence {
                 account.first_seen = open.as_ref().map_or(at, |open| open.since).min(account.first_seen);
                 // A session that began before the log says how often it used the server, and no day for it but its last.
                 let more = uses.saturating_sub(open.as_ref().map_or(0, |open| open.uses));
+                // A session that used the server and does not say when: at its end at the latest.
+                let last_use = last_use.or((*engagement == Engagement::Use).then_some(at));
                 if let Some(last_use) = last_use.map(|last| last.min(at)) {
                     account.used(last_use, more, Some(place));
                     boot.used(person, last_use);
