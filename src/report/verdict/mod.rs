@@ -101,10 +101,10 @@ fn days(evidence: &Evidence, policy: &Policy) -> Vec<Date> {
 fn canary(evidence: &Evidence, policy: &Policy) -> Canary {
     let since = day_of(policy.window_start());
     let within = |at: &Millis| *at >= policy.window_start() && *at <= policy.until;
-    Canary {
-        runs: evidence.canaries.range(since..).map(|(_, runs)| *runs).sum(),
-        last: evidence.last_canary.filter(within).map(timestamp),
-    }
+    let last = evidence.last_canary.filter(within);
+    // Runs are counted by day, and a window may begin in the midst of one.
+    let runs = evidence.canaries.range(since..).map(|(_, runs)| *runs).sum();
+    Canary { runs: if last.is_some() { runs } else { 0 }, last: last.map(timestamp) }
 }
 
 /// When SSE could be switched off if nobody came any more and coverage stayed whole from now on.
