@@ -343,9 +343,8 @@ fn what_it_is(bytes: &[u8], error: &serde_json::Error) -> NotALine {
     }
     if let Ok(only) = serde_json::from_slice::<OnlySchema>(bytes)
         && is_ours(&only.schema)
-        && only.schema != SCHEMA
     {
-        return NotALine::Schema(only.schema);
+        return if only.schema == SCHEMA { NotALine::Broken(reason(error)) } else { NotALine::Schema(only.schema) };
     }
     // Every record of ours begins with its time; less than that is too little to be told from other people's JSON.
     if !bytes.starts_with(b"{\"@timestamp\":\"") {
@@ -392,6 +391,12 @@ mod tests {
     fn newer_schema_is_told_apart() {
         let newer = USE.replace("sse-sunset/1", "sse-sunset/2");
         assert_eq!(Line::parse(newer.as_bytes()).expect_err("newer"), NotALine::Schema("sse-sunset/2".to_owned()));
+    }
+
+    #[test]
+    fn record_with_a_wrong_field_is_broken_in_any_order_of_fields() {
+        let wrong = r#"{"schema":"sse-sunset/1","log.seq":"4","@timestamp":"2026-11-21T14:27:32.514Z"}"#;
+        assert!(matches!(Line::parse(wrong.as_bytes()), Err(NotALine::Broken(_))));
     }
 
     #[test]
