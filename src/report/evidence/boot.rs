@@ -1,6 +1,6 @@
 //! One start of one replica: what of its log was seen, what is missing, and which sessions are open in it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +8,9 @@ use super::super::line::Millis;
 use super::people::PersonId;
 use super::ranges::{Run, Runs, Stretch, subtract};
 
+/// Sessions kept as over, at most: a log without its beginning has earlier records that never come. One too many that is
+/// opened again by a record out of order makes the verdict more careful.
+const OVER: usize = 65_536;
 /// Steps of a clock up to this are drift that changes nothing.
 const SMALL_STEP_MS: Millis = 60_000;
 
@@ -32,8 +35,8 @@ pub struct Boot {
     pub heartbeat: Option<(Millis, i64)>,
     /// Open sessions by label.
     pub open: HashMap<String, Open>,
-    /// Sessions whose end was read before their beginning.
-    over: HashSet<String>,
+    /// Sessions whose end was read while records before it were not, and whose they were.
+    over: HashMap<String, PersonId>,
     /// When each account last used the server since the clock was last set: a step forward moves them.
     recent: HashMap<PersonId, Millis>,
 }
@@ -60,7 +63,7 @@ impl Boot {
 
     /// The session `label`, if it is not over; opened when its beginning was not read.
     pub fn session(&mut self, label: &str, person: PersonId, at: Millis) -> Option<&mut Open> {
-        if self.over.contains(label) {
+        if self.over.contains_key(label) {
             return None;
         }
         if !self.open.contains_key(label) {
@@ -69,14 +72,21 @@ impl Boot {
         self.open.get_mut(label)
     }
 
-    /// The session `label` is over; gives what was known of it.
-    pub fn end(&mut self, label: &str) -> Option<Open> {
+    /// The session `label` of `person` is over; gives what was known of it.
+    pub fn end(&mut self, label: &str, person: PersonId) -> Option<Open> {
         let open = self.open.remove(label);
-        // Its beginning may yet be read, and must not open it again.
-        if open.is_none() {
-            self.over.insert(label.to_owned());
+        // Records of it may yet be read, and must not open it again.
+        let may_come = open.is_none() || !self.runs.is_whole();
+        if may_come && self.over.len() < OVER {
+            self.over.insert(label.to_owned(), person);
         }
         open
+    }
+
+    /// Whose session `label` was, if it is known to be over.
+    #[must_use]
+    pub fn was_of(&self, label: &str) -> Option<PersonId> {
+        self.over.get(label).copied()
     }
 
     /// It says to have lost `lost` records so far.
@@ -105,6 +115,7 @@ impl Boot {
     /// Accounts have other numbers now.
     pub(super) fn renumber(&mut self, place: impl Fn(PersonId) -> Option<PersonId>) {
         self.open.retain(|_, open| place(open.person).map(|now| open.person = now).is_some());
+        self.over.retain(|_, person| place(*person).map(|now| *person = now).is_some());
         self.recent = self.recent.drain().filter_map(|(id, at)| Some((place(id)?, at))).collect();
     }
 

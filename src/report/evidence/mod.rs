@@ -123,14 +123,20 @@ impl Evidence {
             }
             Event::Connect { who, .. } => {
                 let person = self.known(who, at);
-                boot_of(&mut self.boots, index).session(&who.session, person, at);
+                let boot = boot_of(&mut self.boots, index);
+                let user = match boot.session(&who.session, person, at) {
+                    Some(open) => Some(open.person),
+                    None => boot.was_of(&who.session),
+                };
+                // Back from another address, or read after what followed: a door of whoever's session it is.
+                self.came_by(user, person);
             }
             Event::Identify { who, seen_as } => self.identified(index, who, seen_as, at),
             Event::Use { who, uses } => self.used(index, who, *uses, at, place),
             Event::End { who, merged, engagement, uses, last_use } => {
                 let person = self.known(who, at);
                 let boot = boot_of(&mut self.boots, index);
-                let open = boot.end(&who.session);
+                let open = boot.end(&who.session, person);
                 let Some(account) = self.people.get_mut(person) else { return };
                 account.sessions += u64::from(!merged);
                 account.engagement = account.engagement.max(*engagement);
@@ -175,9 +181,14 @@ impl Evidence {
         let since = open.since;
         if let Some(account) = self.people.get_mut(person) {
             account.first_seen = account.first_seen.min(since);
-            if door != person {
-                account.comes_by(door);
-            }
+        }
+        self.came_by(Some(person), door);
+    }
+
+    /// `user` comes by the account `door` before it says its name.
+    fn came_by(&mut self, user: Option<PersonId>, door: PersonId) {
+        if let Some(account) = user.filter(|user| *user != door).and_then(|user| self.people.get_mut(user)) {
+            account.comes_by(door);
         }
     }
 
@@ -185,11 +196,16 @@ impl Evidence {
         let person = self.known(who, at);
         let boot = boot_of(&mut self.boots, index);
         boot.used(person, at);
-        if let Some(open) = boot.session(&who.session, person, at) {
-            open.person = person;
-            open.uses = open.uses.saturating_add(uses);
-            open.last_use = open.last_use.max(Some((at, place.1)));
-        }
+        let uses = match boot.session(&who.session, person, at) {
+            Some(open) => {
+                open.person = person;
+                open.uses = open.uses.saturating_add(uses);
+                open.last_use = open.last_use.max(Some((at, place.1)));
+                uses
+            }
+            // Its end was read before, and had all of them.
+            None => 0,
+        };
         if let Some(account) = self.people.get_mut(person) {
             account.used(at, uses, Some(place));
         }

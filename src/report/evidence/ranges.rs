@@ -120,6 +120,12 @@ impl Runs {
         &self.runs
     }
 
+    /// Whether all numbers up to the last one were seen.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        matches!(self.runs.as_slice(), [] | [Run { low: 0, .. }])
+    }
+
     /// Records seen, each counted once.
     #[must_use]
     pub fn count(&self) -> u64 {
