@@ -110,6 +110,10 @@ impl People {
         };
         let id = id.unwrap_or_else(|| self.open(who, at));
         if let Some(person) = self.get_mut(id) {
+            if at > person.last_seen && *person.address != *who.address && !who.address.is_empty() {
+                person.address.clear();
+                person.address.push_str(&who.address);
+            }
             person.first_seen = person.first_seen.min(at);
             person.last_seen = person.last_seen.max(at);
         }
