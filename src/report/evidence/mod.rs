@@ -113,7 +113,7 @@ impl Evidence {
                 }
                 for (person, moved) in boot.step(*clock_step_ms, at) {
                     if let Some(person) = self.people.get_mut(person) {
-                        person.used(moved, 0, Some(place));
+                        person.may_have_used(moved, place);
                     }
                 }
             }
@@ -297,9 +297,13 @@ impl Evidence {
     #[must_use]
     pub fn last_possible_use(open: &Open, boot: &Boot) -> Option<(Millis, u64)> {
         let (at, seq) = open.last_use?;
-        let hour_end = (at.div_euclid(HOUR_MS) + 1).saturating_mul(HOUR_MS) - 1;
-        Some((hour_end.min(boot.runs.latest()).max(at), seq))
+        Some((end_of_hour(at).min(boot.runs.latest()).max(at), seq))
     }
+}
+
+/// The end of the UTC hour of `at`: a use that is written tells of no other one before.
+fn end_of_hour(at: Millis) -> Millis {
+    (at.div_euclid(HOUR_MS) + 1).saturating_mul(HOUR_MS) - 1
 }
 
 /// `index` comes from [`Evidence::boot`] and boots are never removed.

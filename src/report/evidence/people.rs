@@ -235,6 +235,14 @@ impl Person {
         }
     }
 
+    /// Its last use may have been as late as `at`, because a clock was set. Its days and its rhythm stay as they were written.
+    pub fn may_have_used(&mut self, at: Millis, evidence: (u32, u64)) {
+        if self.last_use.is_none_or(|last| at > last) {
+            self.last_use = Some(at);
+            self.evidence = Some(evidence);
+        }
+    }
+
     /// It was turned away at `at`; `as_such` when that hits clients as such.
     pub fn turned_away(&mut self, at: Millis, as_such: bool) {
         self.refused += 1;

@@ -144,6 +144,16 @@ impl Runs {
         self.runs.iter().map(|run| run.span.0).min().unwrap_or(Millis::MAX)
     }
 
+    /// The times without a sign of life, between runs and within them.
+    #[must_use]
+    pub fn silent(&self) -> Vec<Stretch> {
+        let between = self.runs.windows(2).filter_map(|pair| match pair {
+            [before, after] if before.to < after.from => Some((before.to, after.from)),
+            _ => None,
+        });
+        between.chain(self.runs.iter().flat_map(|run| run.silent.iter().copied())).collect()
+    }
+
     /// The times that the runs prove.
     #[must_use]
     pub fn covered(&self) -> Vec<Stretch> {
