@@ -161,6 +161,8 @@ struct Member<'a> {
     person: &'a Person,
     state: State,
     due: Option<Millis>,
+    /// `due`, and as much later as time since was uncovered.
+    proven: Millis,
     last_use: Option<(Millis, Option<(u32, u64)>)>,
     attempt: Option<Millis>,
     gap: Millis,
@@ -196,7 +198,6 @@ impl Judge<'_> {
         let sum = |of: fn(&Member<'_>) -> u64| members.iter().map(of).fold(0, u64::saturating_add);
         let engagement = members.iter().map(|member| member.person.engagement).max();
         let (moves, fix) = how_it_moves(group, &members);
-        let last_active = last_use.map(|(at, _)| at).max(attempt);
         let row = Client {
             identity: identity.to_owned(),
             name: identity.split_once(':').map_or(identity, |(_, name)| name).to_owned(),
@@ -231,7 +232,7 @@ impl Judge<'_> {
             by_day: self.by_day(&days),
             evidence: last_use.and_then(|(_, place)| place).and_then(|place| self.place(place)),
         };
-        let proven = due.zip(last_active).map_or(Millis::MIN, |(due, last)| due.saturating_add(self.unproven(last)));
+        let proven = members.iter().filter(is_relevant).map(|member| member.proven).max().unwrap_or(Millis::MIN);
         Some(Judged { row, proven, is_barred_stranger })
     }
 
@@ -256,6 +257,7 @@ impl Judge<'_> {
             person,
             state,
             due,
+            proven: due.zip(last_active).map_or(Millis::MIN, |(due, last)| due.saturating_add(self.unproven(last))),
             last_use,
             attempt,
             gap,

@@ -71,7 +71,8 @@ impl Doubt {
         match self {
             Doubt::NoRecords | Doubt::AccessLogOnly | Doubt::NoState | Doubt::Unread(_) | Doubt::MissingBoot(_) => None,
             Doubt::Young { first } => Some(first.saturating_add(window)),
-            Doubt::Gap((_, to)) => Some(to.saturating_add(window)),
+            // What is left of it in a window that has moved on may be as long as any gap.
+            Doubt::Gap((_, to)) => Some(to.saturating_sub(LONGEST_GAP_MS).saturating_add(window)),
             Doubt::Ratio { clean, .. } => Some(*clean),
             Doubt::Hole { until, .. } => Some(until.saturating_add(window)),
         }
@@ -191,15 +192,16 @@ fn missing_boots(evidence: &Evidence) -> Vec<String> {
 /// When the sum of `gaps` within a window that moves on is at most `allowed`.
 fn clean(gaps: &[Stretch], allowed: Millis, window: Millis) -> Millis {
     let mut rest: Millis = gaps.iter().map(|gap| gap.1 - gap.0).sum();
-    let mut clean = Millis::MIN;
+    let mut start = Millis::MIN;
     for (from, to) in gaps {
         if rest <= allowed {
             break;
         }
         rest -= to - from;
-        clean = to.saturating_add(window);
+        // The window may begin within the gap, if that leaves little enough.
+        start = to - (allowed - rest).max(0);
     }
-    clean
+    start.saturating_add(window)
 }
 
 fn listed(mut gaps: Vec<Stretch>) -> Vec<Span> {
