@@ -157,14 +157,14 @@ impl Boot {
             return covered;
         }
         let from = self.runs.earliest();
-        let mut unproven = self.runs.silent();
+        let silent = self.runs.silent();
+        let mut unproven = vec![(from, from.saturating_add(slow))];
         for (noticed, by) in self.steps.iter().filter(|(_, by)| *by > 0) {
-            let before = unproven.iter().filter(|silent| silent.1 <= noticed - by);
+            let before = silent.iter().chain(&unproven).filter(|silent| silent.1 <= noticed - by);
             let moved: Vec<Stretch> =
                 before.map(|(from, to)| (from.saturating_add(*by), to.saturating_add(*by))).collect();
             unproven.extend(moved);
         }
-        unproven.push((from, from.saturating_add(slow)));
         subtract(&covered, &union(unproven))
     }
 

@@ -228,7 +228,12 @@ impl Person {
         match index {
             Ok(index) => {
                 if let Some(day) = self.days.get_mut(index) {
-                    *day = Day { uses: day.uses.saturating_add(uses), first: day.first.min(at), last: day.last.max(at), ..*day };
+                    *day = Day {
+                        uses: day.uses.saturating_add(uses),
+                        first: day.first.min(at),
+                        last: day.last.max(at),
+                        ..*day
+                    };
                 }
             }
             Err(index) => self.days.insert(index, Day { number, uses, first: at, last: at }),

@@ -185,7 +185,8 @@ impl Judge<'_> {
         let shared_gap = longest_gap(&days);
         let mut members: Vec<Member<'_>> =
             members.into_iter().map(|(id, person)| self.member(id, person, group, shared_gap)).collect();
-        members.sort_by_key(|member| (member.state, std::cmp::Reverse(member.person.last_seen), &member.person.address));
+        members
+            .sort_by_key(|member| (member.state, std::cmp::Reverse(member.person.last_seen), &member.person.address));
         let worst = members.first()?.state;
         // Nobody can answer for a session that is open and in use: switching off would cut it.
         let waiver = self.waiver(identity).filter(|_| worst == State::Blocking);
