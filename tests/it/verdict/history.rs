@@ -97,7 +97,11 @@ impl Maker {
                 if is_last {
                     break;
                 }
-                let pause = if kind.has_gaps && self.chance.one_in(3) { self.chance.ms(1, 7_000_000) } else { self.chance.ms(1, 30_000) };
+                let pause = if kind.has_gaps && self.chance.one_in(3) {
+                    self.chance.ms(1, 7_000_000)
+                } else {
+                    self.chance.ms(1, 30_000)
+                };
                 from = life.to + i64::try_from(pause.as_millis()).expect("small");
                 if from + MINUTE > NOW {
                     break;
@@ -141,9 +145,10 @@ impl Maker {
             self.boots.iter().map(|(boot, life)| (format!("{}/{}", boot.instance, boot.id), *life)).collect();
         for (index, (boot, _)) in self.boots.iter_mut().enumerate() {
             for record in boot.records.iter_mut().filter(|record| record.name == "proxy.heartbeat").step_by(7) {
-                let others = lives.iter().enumerate().filter(|(other, (_, life))| {
-                    *other != index && (life.from..=life.to).contains(&record.at)
-                });
+                let others = lives
+                    .iter()
+                    .enumerate()
+                    .filter(|(other, (_, life))| *other != index && (life.from..=life.to).contains(&record.at));
                 let names: Vec<String> = others.map(|(_, (name, _))| format!("\"{name}\"")).collect();
                 record.more += &format!(r#","fleet.boots":[{}]"#, names.join(","));
             }
@@ -269,7 +274,17 @@ impl Maker {
         let beats: Vec<i64> =
             boot.records.iter().filter(|record| record.name == "proxy.heartbeat").map(|record| record.at).collect();
         let life = *life;
-        let by = self.chance.pick(&[-2 * DAY, -HOUR, -5 * MINUTE, -30 * SECOND, 30 * SECOND, 5 * MINUTE, HOUR, DAY, 4 * DAY]);
+        let by = self.chance.pick(&[
+            -2 * DAY,
+            -HOUR,
+            -5 * MINUTE,
+            -30 * SECOND,
+            30 * SECOND,
+            5 * MINUTE,
+            HOUR,
+            DAY,
+            4 * DAY,
+        ]);
         let set = self.time(life.from, life.to);
         let is_noticed = !self.chance.one_in(4);
         let back = if self.chance.one_in(3) { self.time(set, life.to) } else { i64::MAX };
@@ -364,7 +379,17 @@ pub(super) fn damage(files: &mut Vec<File>, chance: &mut Chance) -> &'static str
             return "a file is cut off";
         }
         4 => {
-            lines.insert(at, chance.pick(&["garbage", "{\"level\":\"info\"}", "{\"@timestamp\":\"2026-11-21T00:00:00Z\",\"message\":\"hello\"}", "[]"]).to_owned());
+            lines.insert(
+                at,
+                chance
+                    .pick(&[
+                        "garbage",
+                        "{\"level\":\"info\"}",
+                        "{\"@timestamp\":\"2026-11-21T00:00:00Z\",\"message\":\"hello\"}",
+                        "[]",
+                    ])
+                    .to_owned(),
+            );
             "a foreign line"
         }
         5 => {

@@ -185,11 +185,7 @@ pub(super) fn policy(until: i64, window: i64) -> Policy {
 }
 
 pub(super) fn reading(now: i64) -> Reading {
-    Reading {
-        bounds: Bounds { since: None, until: None, now },
-        paths: access::Paths::default(),
-        pseudonyms: None,
-    }
+    Reading { bounds: Bounds { since: None, until: None, now }, paths: access::Paths::default(), pseudonyms: None }
 }
 
 /// The report on `files`, in the order in which they are given, through the real reading path.

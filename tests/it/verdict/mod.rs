@@ -11,15 +11,12 @@ mod rules;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use sse_sunset::report::line::Line;
-use sse_sunset::report::evidence::Bounds;
 use sse_sunset::report::outcome::{Report, State, Verdict};
 use sse_sunset::report::policy::Policy;
-use sse_sunset::report::{input, judge, read};
 
 use crate::simulation::chance::Chance;
 use history::{History, Kind};
-use log::{File, HOUR, MINUTE, NOW};
+use log::{BEAT, DAY, End, File, HOUR, MINUTE, NOW, Who};
 use model::{Answer, Question};
 
 const SEEDS: Range<u64> = 0..60;
@@ -32,9 +29,13 @@ fn seeds() -> Range<u64> {
 
 /// Runs `holds` for every seed, and tells of all that fail.
 fn for_every_seed(holds: impl Fn(u64) -> Result<(), String>) {
-    let failed: Vec<String> =
-        seeds().filter_map(|seed| Some(format!("seed {seed}: {}", holds(seed).err()?))).collect();
-    assert!(failed.is_empty(), "{} of them fail:\n{}", failed.len(), failed.iter().take(3).cloned().collect::<Vec<_>>().join("\n"));
+    let failed: Vec<String> = seeds().filter_map(|seed| Some(format!("seed {seed}: {}", holds(seed).err()?))).collect();
+    assert!(
+        failed.is_empty(),
+        "{} of them fail:\n{}",
+        failed.len(),
+        failed.iter().take(3).cloned().collect::<Vec<_>>().join("\n")
+    );
 }
 
 fn policy(history: &History) -> Policy {
@@ -119,4 +120,212 @@ fn verdict_is_never_safer_than_the_model_whatever_happened_to_the_log() {
             || answer.verdict == Verdict::NotYet && report.verdict != Verdict::NotYet;
         if is_safer { Err(differ(&format!("{kind:?} {damages:?}"), &files, &report, &answer)) } else { Ok(()) }
     });
+}
+
+/// A history without damage, and its files in one piece for each replica.
+fn plain(seed: u64) -> (History, Vec<File>) {
+    let history = history::history(seed, Kind { has_odd_clocks: false, has_gaps: seed % 3 == 0 });
+    let files = files_of(&history);
+    (history, files)
+}
+
+fn files_of(history: &History) -> Vec<File> {
+    history.boots.iter().map(|boot| log::file(&boot.lines())).collect()
+}
+
+#[test]
+fn record_missing_within_the_window_is_never_safe() {
+    for_every_seed(|seed| {
+        let (history, mut files) = plain(seed);
+        let mut chance = Chance::new(seed, 3);
+        let place = chance.index(files.len());
+        let start = NOW - history.window;
+        // Not the last of a boot: nobody can tell that there was one more.
+        let boot = &history.boots[place];
+        let mut times: Vec<i64> = boot.records.iter().map(|record| record.at).collect();
+        times.sort_unstable();
+        let first = times.iter().position(|at| *at > start).unwrap_or(times.len()).saturating_sub(1);
+        if first + 1 >= times.len() {
+            return Ok(());
+        }
+        let dropped = first + chance.index(times.len() - 1 - first);
+        let mut lines = boot.lines();
+        let line = lines.remove(dropped);
+        files[place] = log::file(&lines);
+        let report = log::report(&files, &policy(&history));
+        if is_safe(report.verdict) { Err(format!("safe without {line}")) } else { Ok(()) }
+    });
+}
+
+#[test]
+fn missing_file_of_a_boot_that_others_name_is_never_safe() {
+    for_every_seed(|seed| {
+        let (history, files) = plain(seed);
+        for (place, boot) in history.boots.iter().enumerate() {
+            let name = format!("\"{}/{}\"", boot.instance, boot.id);
+            let others: Vec<File> =
+                files.iter().enumerate().filter(|(other, _)| *other != place).map(|(_, file)| file.clone()).collect();
+            if others.iter().any(|file| file.contains(&name))
+                && is_safe(log::report(&others, &policy(&history)).verdict)
+            {
+                return Err(format!("safe without {name}"));
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn refusal_makes_nothing_safer_and_no_date_earlier() {
+    for_every_seed(|seed| {
+        let (mut history, files) = plain(seed);
+        let before = log::report(&files, &policy(&history));
+        let mut chance = Chance::new(seed, 4);
+        let place = chance.index(history.boots.len());
+        let boot = &mut history.boots[place];
+        let (first, last) = (boot.records[0].at, boot.records[boot.records.len() - 1].at.max(boot.records[0].at + 2));
+        let at =
+            first + 1 + i64::try_from(chance.below(u64::try_from(last - first - 1).expect("positive"))).expect("small");
+        let identities = ["name:mcp", "name:Cursor", "ua:node", "ua:python-httpx", "client_id:c0", "client_id:c1"];
+        let identity = chance.pick(&identities);
+        let source = match identity.split_once(':') {
+            Some(("name", _)) => "client_info",
+            Some(("ua", _)) => "user_agent",
+            _ => "client_id",
+        };
+        let who = Who::new(identity, source, &format!("a{}", chance.below(5)));
+        boot.refuse(at, &who, chance.pick(&["limit", "host", "gone"]), chance.one_in(4));
+        let after = log::report(&files_of(&history), &policy(&history));
+        let (had, has) = (before.earliest_safe, after.earliest_safe);
+        let is_earlier = match (had, has) {
+            (Some(had), Some(has)) => has < had,
+            // No date to a date; a date to none is either unknown for good or safe, and safer is told apart.
+            (None, Some(_)) => !is_safe(before.verdict),
+            _ => false,
+        };
+        if after.verdict < before.verdict || is_earlier {
+            return Err(format!("{identity} refused: {:?} {had:?} became {:?} {has:?}", before.verdict, after.verdict));
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn waiver_concerns_its_client_only() {
+    for_every_seed(|seed| {
+        let (mut history, files) = plain(seed);
+        history.waivers.clear();
+        let before = log::report(&files, &policy(&history));
+        for waived in &before.clients {
+            let waiver = sse_sunset::report::outcome::Waiver {
+                client: waived.identity.clone(),
+                owner: "Ada".into(),
+                reason: "moves".into(),
+                expires: "2027-01-01".parse().expect("a date"),
+            };
+            let after = log::report(&files, &Policy { waivers: vec![waiver], ..policy(&history) });
+            let blocking = |report: &Report| -> Vec<String> {
+                report.clients.iter().filter(|row| row.state.is_blocking()).map(|row| row.identity.clone()).collect()
+            };
+            let mut expected = blocking(&before);
+            if waived.state == State::Blocking {
+                expected.retain(|identity| *identity != waived.identity);
+            }
+            let mut got = blocking(&after);
+            expected.sort();
+            got.sort();
+            let is_clean = after.verdict != Verdict::Safe || waived.state != State::Blocking;
+            if expected != got || !is_clean {
+                return Err(format!("a waiver for {}: {got:?} instead of {expected:?}", waived.identity));
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn earliest_safe_date_is_the_first_safe_one_if_nothing_happens() {
+    for_every_seed(|seed| {
+        let (mut history, files) = plain(seed);
+        let report = log::report(&files, &policy(&history));
+        let Some(earliest) = report.earliest_safe.map(jiff::Timestamp::as_millisecond) else { return Ok(()) };
+        // Longer logs than this only take longer.
+        if earliest > NOW + 12 * DAY {
+            return Ok(());
+        }
+        go_on(&mut history, earliest);
+        let files = files_of(&history);
+        let at = |until: i64| {
+            log::report(&files_until(&history, &files, until), &Policy { until, now: until, ..policy(&history) })
+        };
+        let then = at(earliest);
+        if !is_safe(then.verdict) {
+            return Err(format!(
+                "{:?} at the earliest safe date of {}: {} (before: {})",
+                then.verdict,
+                report.earliest_safe.expect("a date"),
+                then.reason,
+                report.reason
+            ));
+        }
+        // What was uncovered pushes the date out, and so does an open session, whose last use its end may tell: the
+        // verdict may then be safe before that date.
+        let is_pushed = report.coverage.gap_count > 0 || report.clients.iter().any(|row| row.state == State::Open);
+        let minute_before = earliest - MINUTE;
+        if minute_before > NOW && !is_pushed && is_safe(at(minute_before).verdict) {
+            return Err(format!("safe a minute before {}: {}", report.earliest_safe.expect("a date"), report.reason));
+        }
+        Ok(())
+    });
+}
+
+/// Nobody comes any more: open sessions end, and heartbeats go on to `until`.
+fn go_on(history: &mut History, until: i64) {
+    let is_last = |boot: &log::Boot| {
+        let last = boot.records.iter().map(|record| record.at).max();
+        last == Some(NOW) && boot.records.iter().all(|record| record.name != "proxy.stop")
+    };
+    for boot in history.boots.iter_mut().filter(|boot| is_last(boot)) {
+        for (label, who) in open_sessions(boot) {
+            boot.end(
+                NOW,
+                &label,
+                &who,
+                &End { reason: "client_closed", engagement: "connect", uses: 0, last_use: None },
+            );
+        }
+        boot.beats(NOW + 1, until + HOUR, BEAT);
+    }
+}
+
+/// Sessions that did not end, and their clients, as the lines tell.
+fn open_sessions(boot: &log::Boot) -> Vec<(String, Who)> {
+    let mut open: BTreeMap<String, Who> = BTreeMap::new();
+    for line in boot.lines() {
+        let fields: serde_json::Value = serde_json::from_str(&line).expect("json");
+        let text = |key: &str| fields[key].as_str().unwrap_or_default();
+        let label = text("legacy.session").to_owned();
+        match text("event.name") {
+            "legacy.connect" | "legacy.identify" | "legacy.use" => {
+                let source = match text("identity.source") {
+                    "client_info" => "client_info",
+                    "user_agent" => "user_agent",
+                    _ => "client_id",
+                };
+                open.insert(label, Who::new(text("identity"), source, text("client.address")));
+            }
+            "legacy.end" => drop(open.remove(&label)),
+            _ => {}
+        }
+    }
+    open.into_iter().collect()
+}
+
+/// The lines that were written until then.
+fn files_until(history: &History, files: &[File], until: i64) -> Vec<File> {
+    let cut = |(boot, file): (&log::Boot, &File)| {
+        let count = boot.records.iter().filter(|record| record.at <= until).count();
+        file.split_inclusive('\n').take(count).collect()
+    };
+    history.boots.iter().zip(files).map(cut).collect()
 }

@@ -113,7 +113,14 @@ impl Boot {
     /// How much later than it says record `seq` may have been written.
     fn slow(&self, seq: u64) -> i64 {
         let steps = self.steps.iter().filter(|step| step.0 > seq);
-        steps.scan(0, |sum, (_, _, by)| { *sum += by; Some(*sum) }).max().unwrap_or(0).max(0)
+        steps
+            .scan(0, |sum, (_, _, by)| {
+                *sum += by;
+                Some(*sum)
+            })
+            .max()
+            .unwrap_or(0)
+            .max(0)
     }
 }
 
@@ -145,8 +152,10 @@ fn gather(files: &[File], until: i64) -> Given {
                     let says: jiff::Timestamp = fields["@timestamp"].as_str().expect("text").parse().expect("a time");
                     let says = says.as_millisecond();
                     let name = fields["event.name"].as_str().expect("text").to_owned();
-                    let key = (fields["service.instance.id"].as_str().expect("text").to_owned(),
-                        fields["boot.id"].as_str().expect("text").to_owned());
+                    let key = (
+                        fields["service.instance.id"].as_str().expect("text").to_owned(),
+                        fields["boot.id"].as_str().expect("text").to_owned(),
+                    );
                     let seq = fields["log.seq"].as_u64().expect("a number");
                     let record = Record { at: says.min(until), name, fields };
                     given.future |= says > until + 5_000;
@@ -220,9 +229,11 @@ pub(super) fn answer(files: &[File], question: &Question<'_>) -> Answer {
         *latest = due.max(*latest);
         proven = proven.max(due + late);
     }
-    let has_canary = given.boots.values().flat_map(|boot| boot.records.values()).any(|record| {
-        record.name == "canary.seen" && record.at >= start
-    });
+    let has_canary = given
+        .boots
+        .values()
+        .flat_map(|boot| boot.records.values())
+        .any(|record| record.name == "canary.seen" && record.at >= start);
     let verdict = match () {
         () if !blocking.is_empty() => Verdict::NotYet,
         () if !doubts.is_empty() => Verdict::Unknown,
@@ -258,7 +269,8 @@ fn lasts(waiver: &Waiver, at: i64) -> bool {
 fn accounts(given: &Given, until: i64) -> BTreeMap<Account, Known> {
     let mut all: BTreeMap<Account, Known> = BTreeMap::new();
     for boot in given.boots.values() {
-        let is_replaced = given.boots.values().any(|other| other.instance == boot.instance && other.first() > boot.last());
+        let is_replaced =
+            given.boots.values().any(|other| other.instance == boot.instance && other.first() > boot.last());
         let is_alive = !boot.stopped() && boot.last() >= until - HOUR && !is_replaced;
         // A session: whose it is, the last time of its use records, and whether it ended.
         let mut sessions: BTreeMap<&str, (Account, Option<i64>, bool)> = BTreeMap::new();
@@ -284,7 +296,8 @@ fn accounts(given: &Given, until: i64) -> BTreeMap<Account, Known> {
                     session.1 = session.1.max(Some(record.at));
                 }
                 "legacy.end" => {
-                    let last: Option<jiff::Timestamp> = record.fields["legacy.last_use"].as_str().map(|at| at.parse().expect("a time"));
+                    let last: Option<jiff::Timestamp> =
+                        record.fields["legacy.last_use"].as_str().map(|at| at.parse().expect("a time"));
                     let last = last.map(|last| last.as_millisecond().min(record.at));
                     if let Some(at) = last.or((record.text("legacy.engagement") == "use").then_some(record.at)) {
                         used(at);
@@ -301,7 +314,11 @@ fn accounts(given: &Given, until: i64) -> BTreeMap<Account, Known> {
                 }
                 "legacy.connect" | "legacy.identify" => {
                     let session = sessions.entry(label).or_insert_with(|| (account.clone(), None, false));
-                    let (user, door) = if record.name == "legacy.identify" { (account.clone(), session.0.0.clone()) } else { (session.0.clone(), account.0.clone()) };
+                    let (user, door) = if record.name == "legacy.identify" {
+                        (account.clone(), session.0.0.clone())
+                    } else {
+                        (session.0.clone(), account.0.clone())
+                    };
                     let is_other = session.0 != account;
                     session.0 = user.clone();
                     if is_other {
@@ -354,8 +371,11 @@ fn longest(times: &BTreeSet<i64>) -> i64 {
 }
 
 fn due(account: &Account, known: &Known, all: &BTreeMap<Account, Known>, window: i64) -> Option<i64> {
-    let of_identity: BTreeSet<i64> =
-        all.iter().filter(|(other, _)| other.0 == account.0).flat_map(|(_, known)| known.uses.iter().copied()).collect();
+    let of_identity: BTreeSet<i64> = all
+        .iter()
+        .filter(|(other, _)| other.0 == account.0)
+        .flat_map(|(_, known)| known.uses.iter().copied())
+        .collect();
     let gap = longest(&known.uses).max(longest(&of_identity));
     // Gaps within a day are not told apart: no window is so short that it would matter.
     assert!(window * 2 >= DAY * 3, "the model wants a longer window");
@@ -367,10 +387,12 @@ fn uncovered(given: &Given, until: i64) -> Vec<(i64, i64)> {
     let mut proven = Vec::new();
     for boot in given.boots.values() {
         let pairs: Vec<_> = boot.records.iter().zip(boot.records.iter().skip(1)).collect();
-        let follow = pairs.iter().filter(|((seq, a), (next, b))| **seq + 1 == **next && b.at - a.at <= PULSE && a.at <= b.at);
+        let follow =
+            pairs.iter().filter(|((seq, a), (next, b))| **seq + 1 == **next && b.at - a.at <= PULSE && a.at <= b.at);
         let claimed = union(follow.clone().map(|((_, a), (_, b))| (a.at, b.at)).collect());
         // By the clock of the end.
-        let moved = union(follow.map(|((seq, a), (next, b))| (a.at + boot.slow(**seq), b.at + boot.slow(**next))).collect());
+        let moved =
+            union(follow.map(|((seq, a), (next, b))| (a.at + boot.slow(**seq), b.at + boot.slow(**next))).collect());
         let both = claimed.iter().flat_map(|a| moved.iter().map(|b| (a.0.max(b.0), a.1.min(b.1))));
         proven.extend(both.filter(|both| both.0 < both.1));
     }
@@ -439,7 +461,8 @@ fn doubts(given: &Given, uncovered: &[(i64, i64)], start: i64, question: &Questi
     }
     for key in &given.cut {
         let boot = &given.boots[key];
-        let is_replaced = given.boots.values().any(|other| other.instance == boot.instance && other.first() > boot.last());
+        let is_replaced =
+            given.boots.values().any(|other| other.instance == boot.instance && other.first() > boot.last());
         if boot.stopped() || boot.last() < question.until - HOUR || is_replaced {
             later(format!("cut after {key:?}"), boot.last());
         }

@@ -73,17 +73,25 @@ fn use_blocks_for_a_window_and_not_a_millisecond_longer() {
 
 #[test]
 fn window_is_thirty_days_and_can_be_chosen() {
-    for (window, day, state) in [(30, 29, State::Blocking), (30, 31, State::Quiet), (14, 13, State::Blocking), (14, 15, State::Quiet)] {
+    for (window, day, state) in
+        [(30, 29, State::Blocking), (30, 31, State::Quiet), (14, 13, State::Blocking), (14, 15, State::Quiet)]
+    {
         let mut boot = Boot::new("r", "b");
         boot.session("s", &app(), &[NOW - day * DAY]);
         let policy = if window == 30 { Policy::at(NOW) } else { policy(NOW, window * DAY) };
-        assert_eq!(client(&judged_with(&[boot], &policy), "client_id:app"), (state, Some(NOW + (window - day) * DAY)), "{window} {day}");
+        assert_eq!(
+            client(&judged_with(&[boot], &policy), "client_id:app"),
+            (state, Some(NOW + (window - day) * DAY)),
+            "{window} {day}"
+        );
     }
 }
 
 #[test]
 fn rare_client_has_one_and_a_half_times_its_longest_gap() {
-    for (every, last, due) in [(7, 6, NOW + DAY * 9 / 2), (30, 40, NOW + 5 * DAY), (30, 46, NOW - DAY), (1, 6, NOW - DAY)] {
+    for (every, last, due) in
+        [(7, 6, NOW + DAY * 9 / 2), (30, 40, NOW + 5 * DAY), (30, 46, NOW - DAY), (1, 6, NOW - DAY)]
+    {
         let mut boot = Boot::new("r", "b");
         for visit in 0..3 {
             boot.session(&format!("s{visit}"), &app(), &[NOW - (last + visit * every) * DAY]);
@@ -199,15 +207,24 @@ fn dry_run_refuses_nobody() {
 #[test]
 fn refusal_before_the_name_is_said_is_the_attempt_of_whoever_came_by_that_door() {
     let door = |address: &str| Who::new("ua:node", "user_agent", address);
-    for (reason, address, blocks) in
-        [("gone", "a", "name:mcp"), ("host", "a", "name:mcp"), ("gone", "b", "ua:node"), ("host", "b", ""), ("origin", "b", "")]
-    {
+    for (reason, address, blocks) in [
+        ("gone", "a", "name:mcp"),
+        ("host", "a", "name:mcp"),
+        ("gone", "b", "ua:node"),
+        ("host", "b", ""),
+        ("origin", "b", ""),
+    ] {
         let mut boot = solo(8);
         let at = NOW - 7 * DAY;
         boot.connect(at, "s", &door("a"));
         boot.identify(at + 1, "s", &Who::named("mcp", "a"));
         boot.uses(at + 2, "s", &Who::named("mcp", "a"), 1);
-        boot.end(at + 3, "s", &Who::named("mcp", "a"), &End { reason: "x", engagement: "use", uses: 1, last_use: Some(at + 2) });
+        boot.end(
+            at + 3,
+            "s",
+            &Who::named("mcp", "a"),
+            &End { reason: "x", engagement: "use", uses: 1, last_use: Some(at + 2) },
+        );
         boot.refuse(NOW - DAY, &door(address), reason, false);
         let report = judged(&[boot]);
         let blocking: Vec<&str> =
@@ -220,9 +237,19 @@ fn refusal_before_the_name_is_said_is_the_attempt_of_whoever_came_by_that_door()
 fn anonymous_noise_is_shown_and_blocks_nothing() {
     let mut boot = solo(6);
     boot.connect(NOW - DAY, "s", &Who::new("address:a", "address", "a"));
-    boot.end(NOW - DAY + 1, "s", &Who::new("address:a", "address", "a"), &End { reason: "x", engagement: "connect", uses: 0, last_use: None });
+    boot.end(
+        NOW - DAY + 1,
+        "s",
+        &Who::new("address:a", "address", "a"),
+        &End { reason: "x", engagement: "connect", uses: 0, last_use: None },
+    );
     boot.connect(NOW - DAY, "t", &Who::named("crawler", "b"));
-    boot.end(NOW - DAY + 1, "t", &Who::named("crawler", "b"), &End { reason: "x", engagement: "handshake", uses: 0, last_use: None });
+    boot.end(
+        NOW - DAY + 1,
+        "t",
+        &Who::named("crawler", "b"),
+        &End { reason: "x", engagement: "handshake", uses: 0, last_use: None },
+    );
     let report = judged(&[boot]);
     assert_eq!((report.verdict, report.totals.noise), (Verdict::Safe, 2));
 }
@@ -314,7 +341,9 @@ fn hole_counts_while_a_record_after_it_is_in_the_window() {
 fn lost_records_count_while_they_were_told_within_the_window() {
     for (told, verdict) in [(3, Verdict::Unknown), (7, Verdict::Safe)] {
         let mut boot = solo(8);
-        for record in boot.records.iter_mut().filter(|record| record.at > NOW - told * DAY && record.name == "proxy.heartbeat") {
+        for record in
+            boot.records.iter_mut().filter(|record| record.at > NOW - told * DAY && record.name == "proxy.heartbeat")
+        {
             record.more += r#","log.lost":2"#;
         }
         assert_eq!(judged(&[boot]).verdict, verdict, "{told} days ago");
@@ -344,7 +373,10 @@ fn safety_without_a_canary_has_a_note_and_fails_a_strict_check() {
         let mut boot = Boot::alive("r", "b", NOW - 6 * DAY, NOW);
         boot.add(canary, "canary.seen", "");
         let report = judged(&[boot]);
-        assert_eq!((report.verdict, report.verdict.exit_code(false), report.verdict.exit_code(true)), (verdict, 0, strict));
+        assert_eq!(
+            (report.verdict, report.verdict.exit_code(false), report.verdict.exit_code(true)),
+            (verdict, 0, strict)
+        );
     }
 }
 
@@ -400,11 +432,18 @@ fn clock_that_was_slow_makes_uses_and_holes_later() {
     for record in boot.records.iter_mut().filter(|record| record.at < NOW - 2 * HOUR) {
         record.says -= slow;
     }
-    let first = boot.records.iter_mut().filter(|record| record.at >= NOW - 2 * HOUR && record.name == "proxy.heartbeat").min_by_key(|record| record.at);
+    let first = boot
+        .records
+        .iter_mut()
+        .filter(|record| record.at >= NOW - 2 * HOUR && record.name == "proxy.heartbeat")
+        .min_by_key(|record| record.at);
     first.expect("a heartbeat").more = r#","clock.step_s":172800"#.to_owned();
     // Its clock said that it was six days ago, more than a window; it was four, within an hour.
     let (state, due) = client(&judged(&[boot.clone()]), "client_id:app");
-    assert!(state == State::Blocking && (at + WINDOW..=at + WINDOW + HOUR).contains(&due.expect("a date")), "{state:?} {due:?}");
+    assert!(
+        state == State::Blocking && (at + WINDOW..=at + WINDOW + HOUR).contains(&due.expect("a date")),
+        "{state:?} {due:?}"
+    );
     boot.records.retain(|record| !record.name.starts_with("legacy."));
     let dropped = usize::try_from(5 * DAY / BEAT).expect("small");
     let report = report(&[without(&boot, |number| number == dropped)], &policy(NOW, WINDOW));
@@ -415,7 +454,10 @@ fn clock_that_was_slow_makes_uses_and_holes_later() {
 fn records_from_the_future_are_taken_as_made_now() {
     let mut boot = solo(6);
     boot.session("s", &app(), &[NOW - HOUR]);
-    boot.records.iter_mut().filter(|record| record.name.starts_with("legacy.")).for_each(|record| record.says += 3 * DAY);
+    boot.records
+        .iter_mut()
+        .filter(|record| record.name.starts_with("legacy."))
+        .for_each(|record| record.says += 3 * DAY);
     let report = judged(&[boot]);
     // All four; the end says of its use what the fast clock did not touch.
     assert_eq!((report.input.from_the_future, client(&report, "client_id:app").1), (4, Some(NOW + WINDOW)));
@@ -460,7 +502,12 @@ fn sessions_read_backwards_are_the_same_sessions() {
     boot.connect(NOW - 5 * HOUR, "s", &door);
     boot.identify(NOW - 5 * HOUR + 1, "s", &who);
     boot.uses(NOW - 5 * HOUR + 2, "s", &who, 1);
-    boot.end(NOW - 4 * HOUR, "s", &who, &End { reason: "x", engagement: "use", uses: 3, last_use: Some(NOW - 5 * HOUR + 3) });
+    boot.end(
+        NOW - 4 * HOUR,
+        "s",
+        &who,
+        &End { reason: "x", engagement: "use", uses: 3, last_use: Some(NOW - 5 * HOUR + 3) },
+    );
     let mut lines = boot.lines();
     let there = judged(&[boot]);
     lines.reverse();
@@ -498,7 +545,9 @@ fn nothing_at_all_is_unknown() {
 #[test]
 fn access_log_alone_is_never_safe() {
     let line = |method: &str, day: u8| {
-        format!("192.0.2.1 - - [{day:02}/Oct/2026:10:00:00 +0000] \"{method} /messages?sessionId=x HTTP/1.1\" 202 8 \"-\" \"node\"\n")
+        format!(
+            "192.0.2.1 - - [{day:02}/Oct/2026:10:00:00 +0000] \"{method} /messages?sessionId=x HTTP/1.1\" 202 8 \"-\" \"node\"\n"
+        )
     };
     for (text, verdict) in [(line("POST", 1), Verdict::Unknown), (line("POST", 30), Verdict::NotYet)] {
         let report = report(&[text], &Policy::at(NOW));
