@@ -11,6 +11,7 @@ mod decoder;
 mod encoder;
 mod envelope;
 mod headers;
+mod log_line;
 mod query;
 
 pub use connection::connection;
@@ -18,4 +19,5 @@ pub use decoder::decoder;
 pub use encoder::encoder;
 pub use envelope::envelope;
 pub use headers::headers;
+pub use log_line::log_line;
 pub use query::query;

@@ -142,3 +142,8 @@ fn headers_hold() {
 fn connection_holds() {
     replay("connection", sse_sunset_fuzz::connection);
 }
+
+#[test]
+fn log_line_holds() {
+    replay("log_line", sse_sunset_fuzz::log_line);
+}
