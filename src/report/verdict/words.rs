@@ -88,8 +88,7 @@ fn doubt(doubt: &Doubt, policy: &Policy) -> String {
             timestamp(*to)
         ),
         Doubt::Ratio { ratio, .. } => format!("Only {:.2} % of the {window} are covered; 99 % have to be.", ratio * 100.0),
-        Doubt::Unread(what) => format!("{what}."),
-        Doubt::Hole { what, .. } => format!("{what}."),
+        Doubt::Unread(what) | Doubt::Hole { what, .. } => format!("{what}."),
         Doubt::MissingBoot(name) => format!("Other replicas name {name}, and no record of it was given."),
     }
 }

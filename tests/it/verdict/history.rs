@@ -1,5 +1,7 @@
 //! Histories by chance: replicas that start, stop and crash, clients of every habit, and what happens to their logs.
 
+use std::fmt::Write as _;
+
 use sse_sunset::report::outcome::Waiver;
 
 use super::log::{BEAT, Boot, DAY, End, File, HOUR, MINUTE, NOW, SECOND, Who, file};
@@ -50,12 +52,13 @@ struct Habit {
 
 pub(super) fn history(seed: u64, kind: Kind) -> History {
     let mut chance = Chance::new(seed, 0);
-    let window = chance.pick(&[36 * HOUR, 2 * DAY, 3 * DAY, 5 * DAY]);
+    // Short windows make short logs; in a long one, an hour is less than one in a hundred.
+    let window = if chance.one_in(8) { 5 * DAY } else { chance.pick(&[36 * HOUR, 2 * DAY]) };
     // Mostly longer than the window: evidence that is too young is one rule of many.
     let length = window * i64::try_from(4 + chance.below(9)).expect("small") / 5;
     let mut maker = Maker { chance, window, begin: NOW - length, boots: Vec::new(), sessions: 0 };
     maker.replicas(kind);
-    for number in 0..1 + maker.chance.below(6) {
+    for number in 0..=maker.chance.below(6) {
         maker.client(number);
     }
     if maker.chance.one_in(2) {
@@ -150,7 +153,7 @@ impl Maker {
                     .enumerate()
                     .filter(|(other, (_, life))| *other != index && (life.from..=life.to).contains(&record.at));
                 let names: Vec<String> = others.map(|(_, (name, _))| format!("\"{name}\"")).collect();
-                record.more += &format!(r#","fleet.boots":[{}]"#, names.join(","));
+                let _ = write!(record.more, r#","fleet.boots":[{}]"#, names.join(","));
             }
         }
     }
@@ -158,7 +161,7 @@ impl Maker {
     fn client(&mut self, number: u64) {
         // Few names and addresses, so that clients share them.
         let address = |maker: &mut Maker| format!("a{}", maker.chance.below(4));
-        let addresses: Vec<String> = (0..1 + self.chance.below(2)).map(|_| address(self)).collect();
+        let addresses: Vec<String> = (0..=self.chance.below(2)).map(|_| address(self)).collect();
         let product = self.chance.pick(&["ua:python-httpx", "ua:node"]);
         let doors: Vec<Who> = addresses.iter().map(|at| Who::new(product, "user_agent", at)).collect();
         let shared = self.chance.pick(&["mcp", "Cursor", "x"]);
@@ -187,7 +190,7 @@ impl Maker {
             self.visit(&habit, edge);
         }
         if self.chance.one_in(3) {
-            for _ in 0..1 + self.chance.below(3) {
+            for _ in 0..=self.chance.below(3) {
                 self.refusal(&habit);
             }
         }
@@ -298,7 +301,7 @@ impl Maker {
             for (heartbeat, by) in [(noticed, by), (again, -by)] {
                 let is_it = Some(record.at) == heartbeat && record.name == "proxy.heartbeat" && is_noticed;
                 if is_it && !record.more.contains("clock.step_s") {
-                    record.more += &format!(r#","clock.step_s":{}"#, by / 1000);
+                    let _ = write!(record.more, r#","clock.step_s":{}"#, by / 1000);
                 }
             }
         }
@@ -375,7 +378,7 @@ pub(super) fn damage(files: &mut Vec<File>, chance: &mut Chance) -> &'static str
         }
         3 => {
             let text = file(&lines);
-            files[index] = text[..text.len() - 1 - chance.index(150)].to_owned();
+            text[..text.len() - 1 - chance.index(150)].clone_into(&mut files[index]);
             return "a file is cut off";
         }
         4 => {

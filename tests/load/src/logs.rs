@@ -52,9 +52,10 @@ struct Writer {
 impl Writer {
     fn write_all(&mut self, records: u64, identities: u64) -> Result<()> {
         let begin = END - DAYS * DAY_MS;
-        let minutes = u64::try_from(DAYS * 24 * 60)?;
-        let a_session = 5;
-        let sessions = records.saturating_sub(minutes) / a_session;
+        // In minutes.
+        let length = u64::try_from(DAYS * 24 * 60)?;
+        let of_each = 5;
+        let sessions = records.saturating_sub(length) / of_each;
         let mut open = VecDeque::new();
         let mut begun = 0;
         self.record(
@@ -62,10 +63,10 @@ impl Writer {
             "proxy.start",
             r#","service.version":"0.1.0","config.hash":"2f6c","upstream.origin":"http://127.0.0.1:3000""#,
         )?;
-        for minute in 0..minutes {
+        for minute in 0..length {
             let at = begin + i64::try_from(minute)? * MINUTE_MS;
             self.heartbeat(at + 500, open.len())?;
-            while (begun + 1) * minutes <= (minute + 1) * sessions {
+            while (begun + 1) * length <= (minute + 1) * sessions {
                 self.begin(at + 1_000 + i64::try_from(begun % 50_000)?, begun, identities)?;
                 open.push_back((minute, begun));
                 begun += 1;
