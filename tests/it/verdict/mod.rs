@@ -184,9 +184,8 @@ fn refusal_makes_nothing_safer_and_no_date_earlier() {
         let mut chance = Chance::new(seed, 4);
         let place = chance.index(history.boots.len());
         let boot = &mut history.boots[place];
-        let (first, last) = (boot.records[0].at, boot.records[boot.records.len() - 1].at.max(boot.records[0].at + 2));
-        let at =
-            first + 1 + i64::try_from(chance.below(u64::try_from(last - first - 1).expect("positive"))).expect("small");
+        // Together with another record: by itself it would prove that its boot lived.
+        let at = boot.records[chance.index(boot.records.len())].at;
         let identities = ["name:mcp", "name:Cursor", "ua:node", "ua:python-httpx", "client_id:c0", "client_id:c1"];
         let identity = chance.pick(&identities);
         let source = match identity.split_once(':') {
@@ -282,20 +281,20 @@ fn earliest_safe_date_is_the_first_safe_one_if_nothing_happens() {
 
 /// Nobody comes any more: open sessions end, and heartbeats go on to `until`.
 fn go_on(history: &mut History, until: i64) {
-    let is_last = |boot: &log::Boot| {
-        let last = boot.records.iter().map(|record| record.at).max();
-        last == Some(NOW) && boot.records.iter().all(|record| record.name != "proxy.stop")
-    };
-    for boot in history.boots.iter_mut().filter(|boot| is_last(boot)) {
+    let last = |boot: &log::Boot| boot.records.iter().map(|record| record.at).max().unwrap_or(i64::MIN);
+    let runs = |boot: &log::Boot| last(boot) == NOW && boot.records.iter().all(|record| record.name != "proxy.stop");
+    for boot in history.boots.iter_mut().filter(|boot| runs(boot)) {
         for (label, who) in open_sessions(boot) {
-            boot.end(
-                NOW,
-                &label,
-                &who,
-                &End { reason: "client_closed", engagement: "connect", uses: 0, last_use: None },
-            );
+            let end = End { reason: "client_closed", engagement: "connect", uses: 0, last_use: None };
+            boot.end(NOW, &label, &who, &end);
         }
         boot.beats(NOW + 1, until + HOUR, BEAT);
+    }
+    if !history.boots.iter().any(|boot| last(boot) > until) {
+        let latest = history.boots.iter().map(last).max().unwrap_or(NOW);
+        // A silence that is none yet stays none.
+        let from = if NOW - latest <= BEAT { latest } else { NOW };
+        history.boots.push(log::Boot::alive("later", "later", from, until + HOUR));
     }
 }
 

@@ -37,7 +37,7 @@ fn make(folder: &Path, records: u64, identities: u64) -> Result<()> {
         let path = folder.join(format!("traffic-{replica}.log"));
         let file = File::create(&path).with_context(|| path.display().to_string())?;
         let mut log = Writer { out: BufWriter::with_capacity(1 << 20, file), replica, seq: 0 };
-        log.write_all(records / 3, identities)?;
+        log.fill(records / 3, identities)?;
         log.out.flush()?;
     }
     Ok(())
@@ -50,8 +50,8 @@ struct Writer {
 }
 
 impl Writer {
-    fn write_all(&mut self, records: u64, identities: u64) -> Result<()> {
-        let begin = END - DAYS * DAY_MS;
+    fn fill(&mut self, records: u64, identities: u64) -> Result<()> {
+        let start = END - DAYS * DAY_MS;
         // In minutes.
         let length = u64::try_from(DAYS * 24 * 60)?;
         let of_each = 5;
@@ -59,19 +59,19 @@ impl Writer {
         let mut open = VecDeque::new();
         let mut begun = 0;
         self.record(
-            begin,
+            start,
             "proxy.start",
             r#","service.version":"0.1.0","config.hash":"2f6c","upstream.origin":"http://127.0.0.1:3000""#,
         )?;
-        for minute in 0..length {
-            let at = begin + i64::try_from(minute)? * MINUTE_MS;
+        for now in 0..length {
+            let at = start + i64::try_from(now)? * MINUTE_MS;
             self.heartbeat(at + 500, open.len())?;
-            while (begun + 1) * length <= (minute + 1) * sessions {
+            while (begun + 1) * length <= (now + 1) * sessions {
                 self.begin(at + 1_000 + i64::try_from(begun % 50_000)?, begun, identities)?;
-                open.push_back((minute, begun));
+                open.push_back((now, begun));
                 begun += 1;
             }
-            while let Some((_, session)) = open.front().copied().filter(|(since, _)| since + SESSION <= minute) {
+            while let Some((_, session)) = open.front().copied().filter(|(since, _)| since + SESSION <= now) {
                 open.pop_front();
                 self.end(at + 55_000, session, identities)?;
             }
