@@ -15,6 +15,9 @@ use crate::traffic::{Engagement, SCHEMA};
 /// Milliseconds since 1970, UTC.
 pub type Millis = i64;
 
+/// A wall clock is never set by more: 1,000 years, in seconds.
+const LONGEST_STEP_S: f64 = 31_557_600_000.0;
+
 /// A text of the log: borrowed, unless it holds escapes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Text<'a>(pub Cow<'a, str>);
@@ -306,8 +309,9 @@ fn millis(text: &str) -> Result<Millis, NotALine> {
 }
 
 fn in_millis(seconds: f64) -> Millis {
-    // The cast saturates, which is what a clock that was centuries off deserves.
-    #[expect(clippy::cast_possible_truncation, reason = "saturates")]
+    // No clock is off by more than this; sums of such steps stay within range.
+    let seconds = seconds.clamp(-LONGEST_STEP_S, LONGEST_STEP_S);
+    #[expect(clippy::cast_possible_truncation, reason = "within bounds, and not a number becomes 0")]
     let millis = (seconds * 1000.0) as Millis;
     millis
 }
@@ -339,9 +343,8 @@ fn what_it_is(bytes: &[u8], error: &serde_json::Error) -> NotALine {
     }
     if let Ok(only) = serde_json::from_slice::<OnlySchema>(bytes)
         && is_ours(&only.schema)
-        && only.schema != SCHEMA
     {
-        return NotALine::Schema(only.schema);
+        return if only.schema == SCHEMA { NotALine::Broken(reason(error)) } else { NotALine::Schema(only.schema) };
     }
     // Every record of ours begins with its time; less than that is too little to be told from other people's JSON.
     if !bytes.starts_with(b"{\"@timestamp\":\"") {
@@ -388,6 +391,12 @@ mod tests {
     fn newer_schema_is_told_apart() {
         let newer = USE.replace("sse-sunset/1", "sse-sunset/2");
         assert_eq!(Line::parse(newer.as_bytes()).expect_err("newer"), NotALine::Schema("sse-sunset/2".to_owned()));
+    }
+
+    #[test]
+    fn record_with_a_wrong_field_is_broken_in_any_order_of_fields() {
+        let wrong = r#"{"schema":"sse-sunset/1","log.seq":"4","@timestamp":"2026-11-21T14:27:32.514Z"}"#;
+        assert!(matches!(Line::parse(wrong.as_bytes()), Err(NotALine::Broken(_))));
     }
 
     #[test]

@@ -28,3 +28,4 @@ mod support;
 mod survival;
 mod time;
 mod upstream_options;
+mod verdict;

@@ -1,13 +1,17 @@
 //! One start of one replica: what of its log was seen, what is missing, and which sessions are open in it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
 use super::super::line::Millis;
+use super::end_of_hour;
 use super::people::PersonId;
-use super::ranges::{Run, Runs, Stretch, subtract};
+use super::ranges::{Run, Runs, Stretch, subtract, union};
 
+/// Sessions kept as over, at most: a log without its beginning has earlier records that never come. One too many that is
+/// opened again by a record out of order makes the verdict more careful.
+const OVER: usize = 65_536;
 /// Steps of a clock up to this are drift that changes nothing.
 const SMALL_STEP_MS: Millis = 60_000;
 
@@ -32,9 +36,9 @@ pub struct Boot {
     pub heartbeat: Option<(Millis, i64)>,
     /// Open sessions by label.
     pub open: HashMap<String, Open>,
-    /// Sessions whose end was read before their beginning.
-    over: HashSet<String>,
-    /// When each account last used the server since the clock was last set: a step forward moves them.
+    /// Sessions whose end was read while records before it were not, and whose they were.
+    over: HashMap<String, PersonId>,
+    /// When each account last used the server, by the clock as it is now: steps move them.
     recent: HashMap<PersonId, Millis>,
 }
 
@@ -60,7 +64,7 @@ impl Boot {
 
     /// The session `label`, if it is not over; opened when its beginning was not read.
     pub fn session(&mut self, label: &str, person: PersonId, at: Millis) -> Option<&mut Open> {
-        if self.over.contains(label) {
+        if self.over.contains_key(label) {
             return None;
         }
         if !self.open.contains_key(label) {
@@ -69,14 +73,21 @@ impl Boot {
         self.open.get_mut(label)
     }
 
-    /// The session `label` is over; gives what was known of it.
-    pub fn end(&mut self, label: &str) -> Option<Open> {
+    /// The session `label` of `person` is over; gives what was known of it.
+    pub fn end(&mut self, label: &str, person: PersonId) -> Option<Open> {
         let open = self.open.remove(label);
-        // Its beginning may yet be read, and must not open it again.
-        if open.is_none() {
-            self.over.insert(label.to_owned());
+        // Records of it may yet be read, and must not open it again.
+        let may_come = open.is_none() || !self.runs.is_whole();
+        if may_come && self.over.len() < OVER {
+            self.over.insert(label.to_owned(), person);
         }
         open
+    }
+
+    /// Whose session `label` was, if it is known to be over.
+    #[must_use]
+    pub fn was_of(&self, label: &str) -> Option<PersonId> {
+        self.over.get(label).copied()
     }
 
     /// It says to have lost `lost` records so far.
@@ -90,10 +101,11 @@ impl Boot {
     /// Losses it told of after `since`: when last, and how many.
     #[must_use]
     pub fn losses_after(&self, since: Millis) -> Option<(Millis, u64)> {
-        let before = self.lost.iter().filter(|(_, at)| **at <= since).map(|(lost, _)| *lost).max().unwrap_or_default();
-        let after = self.lost.iter().filter(|(lost, at)| **at > since && **lost > before);
-        let (lost, at) = after.fold((0, Millis::MIN), |(most, latest), (lost, at)| (most.max(*lost), latest.max(*at)));
-        (lost > before).then_some((at, lost - before))
+        let lost = || self.lost.iter().map(|(lost, at)| (*lost, self.latest_reading(*at)));
+        let before = lost().filter(|(_, at)| *at <= since).map(|(lost, _)| lost).max().unwrap_or_default();
+        let after = lost().filter(|(lost, at)| *at > since && *lost > before);
+        let (lost, at) = after.fold((0, Millis::MIN), |(most, latest), (lost, at)| (most.max(lost), latest.max(at)));
+        (lost > before).then(|| (at, lost - before))
     }
 
     /// It ended in order at `at`.
@@ -105,6 +117,7 @@ impl Boot {
     /// Accounts have other numbers now.
     pub(super) fn renumber(&mut self, place: impl Fn(PersonId) -> Option<PersonId>) {
         self.open.retain(|_, open| place(open.person).map(|now| open.person = now).is_some());
+        self.over.retain(|_, person| place(*person).map(|now| *person = now).is_some());
         self.recent = self.recent.drain().filter_map(|(id, at)| Some((place(id)?, at))).collect();
     }
 
@@ -114,27 +127,45 @@ impl Boot {
         *last = at.max(*last);
     }
 
-    /// Its clock was set by `by`. Gives the uses that were written before, with the time they had by the clock of now:
-    /// either clock may have been the right one, so both are kept.
+    /// Its clock was set by `by`. Gives the latest times at which accounts may have used the server before, by the clock of
+    /// now: either clock may have been the right one, and the later time is the more careful.
     pub fn step(&mut self, by: Millis, at: Millis) -> Vec<(PersonId, Millis)> {
         if by.abs() <= SMALL_STEP_MS {
             return Vec::new();
         }
         self.steps.push((at, by));
-        let recent = std::mem::take(&mut self.recent);
-        if by < 0 {
-            return Vec::new();
+        for last in self.recent.values_mut() {
+            // What an end will tell later of this use is by the clock of then.
+            *last = end_of_hour(*last).saturating_add(by).min(at);
         }
-        recent.into_iter().map(|(person, last)| (person, last.saturating_add(by).min(at))).collect()
+        if by < 0 { Vec::new() } else { self.recent.iter().map(|(person, last)| (*person, *last)).collect() }
     }
 
-    /// What it proves: the time of its records, less what a clock that was slow claims too early.
+    /// The latest time that a record which says `at` may have been written at: by its clock of then, or as it was set later.
+    #[must_use]
+    pub fn latest_reading(&self, at: Millis) -> Millis {
+        let forward = self.steps.iter().filter(|(_, by)| *by > 0);
+        forward.fold(at, |at, (noticed, by)| if at <= noticed - by { at.saturating_add(*by) } else { at })
+    }
+
+    /// What it proves: the time between its records, by its clock of then and as it was set later.
     #[must_use]
     pub fn covered(&self) -> Vec<Stretch> {
+        let covered = self.runs.covered();
         let slow: Millis = self.steps.iter().map(|(_, by)| (*by).max(0)).fold(0, Millis::saturating_add);
+        if slow == 0 {
+            return covered;
+        }
         let from = self.runs.earliest();
-        let claimed_early = if slow > 0 { vec![(from, from.saturating_add(slow))] } else { Vec::new() };
-        subtract(&self.runs.covered(), &claimed_early)
+        let silent = self.runs.silent();
+        let mut unproven = vec![(from, from.saturating_add(slow))];
+        for (noticed, by) in self.steps.iter().filter(|(_, by)| *by > 0) {
+            let before = silent.iter().chain(&unproven).filter(|silent| silent.1 <= noticed - by);
+            let moved: Vec<Stretch> =
+                before.map(|(from, to)| (from.saturating_add(*by), to.saturating_add(*by))).collect();
+            unproven.extend(moved);
+        }
+        subtract(&covered, &union(unproven))
     }
 
     /// Where numbers are missing: the time they were written in, and how many.
@@ -145,7 +176,7 @@ impl Boot {
             [before, after] => Some((hole(before, after), after.low - before.high - 1)),
             _ => None,
         });
-        first.into_iter().chain(between)
+        first.into_iter().chain(between).map(|((from, to), count)| ((from, self.latest_reading(to)), count))
     }
 
     /// `instance/boot`, as heartbeats name it.

@@ -21,6 +21,7 @@ pub use ranges::{PULSE_MS, Runs, Seen, Stretch, subtract, union};
 
 use super::access::LegacyKind;
 use super::line::{Event, Line, Millis, Who};
+use crate::traffic::Engagement;
 
 /// A difference between clocks of replicas that is nothing to speak of.
 const SKEW_MS: Millis = 5_000;
@@ -112,7 +113,7 @@ impl Evidence {
                 }
                 for (person, moved) in boot.step(*clock_step_ms, at) {
                     if let Some(person) = self.people.get_mut(person) {
-                        person.used(moved, 0, Some(place));
+                        person.may_have_used(moved, place);
                     }
                 }
             }
@@ -122,20 +123,28 @@ impl Evidence {
             }
             Event::Connect { who, .. } => {
                 let person = self.known(who, at);
-                boot_of(&mut self.boots, index).session(&who.session, person, at);
+                let boot = boot_of(&mut self.boots, index);
+                let user = match boot.session(&who.session, person, at) {
+                    Some(open) => Some(open.person),
+                    None => boot.was_of(&who.session),
+                };
+                // Back from another address, or read after what followed: a door of whoever's session it is.
+                self.came_by(user, person);
             }
             Event::Identify { who, seen_as } => self.identified(index, who, seen_as, at),
             Event::Use { who, uses } => self.used(index, who, *uses, at, place),
             Event::End { who, merged, engagement, uses, last_use } => {
                 let person = self.known(who, at);
                 let boot = boot_of(&mut self.boots, index);
-                let open = boot.end(&who.session);
+                let open = boot.end(&who.session, person);
                 let Some(account) = self.people.get_mut(person) else { return };
                 account.sessions += u64::from(!merged);
                 account.engagement = account.engagement.max(*engagement);
                 account.first_seen = open.as_ref().map_or(at, |open| open.since).min(account.first_seen);
                 // A session that began before the log says how often it used the server, and no day for it but its last.
                 let more = uses.saturating_sub(open.as_ref().map_or(0, |open| open.uses));
+                // A session that used the server and does not say when: at its end at the latest.
+                let last_use = last_use.or((*engagement == Engagement::Use).then_some(at));
                 if let Some(last_use) = last_use.map(|last| last.min(at)) {
                     account.used(last_use, more, Some(place));
                     boot.used(person, last_use);
@@ -172,9 +181,14 @@ impl Evidence {
         let since = open.since;
         if let Some(account) = self.people.get_mut(person) {
             account.first_seen = account.first_seen.min(since);
-            if door != person {
-                account.comes_by(door);
-            }
+        }
+        self.came_by(Some(person), door);
+    }
+
+    /// `user` comes by the account `door` before it says its name.
+    fn came_by(&mut self, user: Option<PersonId>, door: PersonId) {
+        if let Some(account) = user.filter(|user| *user != door).and_then(|user| self.people.get_mut(user)) {
+            account.comes_by(door);
         }
     }
 
@@ -182,11 +196,16 @@ impl Evidence {
         let person = self.known(who, at);
         let boot = boot_of(&mut self.boots, index);
         boot.used(person, at);
-        if let Some(open) = boot.session(&who.session, person, at) {
-            open.person = person;
-            open.uses += uses;
-            open.last_use = open.last_use.max(Some((at, place.1)));
-        }
+        let uses = match boot.session(&who.session, person, at) {
+            Some(open) => {
+                open.person = person;
+                open.uses = open.uses.saturating_add(uses);
+                open.last_use = open.last_use.max(Some((at, place.1)));
+                uses
+            }
+            // Its end was read before, and had all of them.
+            None => 0,
+        };
         if let Some(account) = self.people.get_mut(person) {
             account.used(at, uses, Some(place));
         }
@@ -278,9 +297,13 @@ impl Evidence {
     #[must_use]
     pub fn last_possible_use(open: &Open, boot: &Boot) -> Option<(Millis, u64)> {
         let (at, seq) = open.last_use?;
-        let hour_end = (at.div_euclid(HOUR_MS) + 1).saturating_mul(HOUR_MS) - 1;
-        Some((hour_end.min(boot.runs.latest()).max(at), seq))
+        Some((end_of_hour(at).min(boot.runs.latest()).max(at), seq))
     }
+}
+
+/// The end of the UTC hour of `at`: a use that is written tells of no other one before.
+fn end_of_hour(at: Millis) -> Millis {
+    (at.div_euclid(HOUR_MS) + 1).saturating_mul(HOUR_MS) - 1
 }
 
 /// `index` comes from [`Evidence::boot`] and boots are never removed.

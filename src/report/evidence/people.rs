@@ -110,6 +110,10 @@ impl People {
         };
         let id = id.unwrap_or_else(|| self.open(who, at));
         if let Some(person) = self.get_mut(id) {
+            if at > person.last_seen && *person.address != *who.address && !who.address.is_empty() {
+                person.address.clear();
+                person.address.push_str(&who.address);
+            }
             person.first_seen = person.first_seen.min(at);
             person.last_seen = person.last_seen.max(at);
         }
@@ -210,7 +214,7 @@ impl Person {
     /// It used the server `uses` times, the last time at `at`; `evidence` is where that stands.
     pub fn used(&mut self, at: Millis, uses: u64, evidence: Option<(u32, u64)>) {
         self.engagement = Engagement::Use;
-        self.uses += uses;
+        self.uses = self.uses.saturating_add(uses);
         if self.last_use.is_none_or(|last| at >= last) {
             self.last_use = Some(at);
             self.evidence = evidence;
@@ -224,10 +228,23 @@ impl Person {
         match index {
             Ok(index) => {
                 if let Some(day) = self.days.get_mut(index) {
-                    *day = Day { uses: day.uses + uses, first: day.first.min(at), last: day.last.max(at), ..*day };
+                    *day = Day {
+                        uses: day.uses.saturating_add(uses),
+                        first: day.first.min(at),
+                        last: day.last.max(at),
+                        ..*day
+                    };
                 }
             }
             Err(index) => self.days.insert(index, Day { number, uses, first: at, last: at }),
+        }
+    }
+
+    /// Its last use may have been as late as `at`, because a clock was set. Its days and its rhythm stay as they were written.
+    pub fn may_have_used(&mut self, at: Millis, evidence: (u32, u64)) {
+        if self.last_use.is_none_or(|last| at > last) {
+            self.last_use = Some(at);
+            self.evidence = Some(evidence);
         }
     }
 
@@ -273,7 +290,7 @@ pub fn merge_days<'a>(lists: impl Iterator<Item = &'a [Day]>) -> Vec<Day> {
     all.dedup_by(|later, earlier| {
         let same = later.number == earlier.number;
         if same {
-            earlier.uses += later.uses;
+            earlier.uses = earlier.uses.saturating_add(later.uses);
             earlier.first = earlier.first.min(later.first);
             earlier.last = earlier.last.max(later.last);
         }

@@ -25,10 +25,9 @@ pub struct Run {
     pub from: Millis,
     /// When the last was written.
     pub to: Millis,
-    /// The earliest and the latest time in it; clocks are set back.
-    span: Stretch,
-    /// Times without a sign of life in it.
-    silent: Vec<Stretch>,
+    /// The times that it proves, in the order of its numbers: another begins where a record says much later or earlier
+    /// than the one before. Never empty.
+    lived: Vec<Stretch>,
 }
 
 /// The numbers seen of one boot.
@@ -51,18 +50,33 @@ pub enum Seen {
 
 impl Run {
     fn one(seq: u64, at: Millis) -> Run {
-        Run { low: seq, high: seq, from: at, to: at, span: (at, at), silent: Vec::new() }
+        Run { low: seq, high: seq, from: at, to: at, lived: vec![(at, at)] }
+    }
+
+    /// Takes in the record that follows.
+    fn extend(&mut self, at: Millis) {
+        self.high += 1;
+        self.live(at, (at, at));
+        self.to = at;
     }
 
     /// Takes in what follows without a hole.
     fn append(&mut self, next: Run) {
-        if next.from - self.to > PULSE_MS {
-            self.silent.push((self.to, next.from));
+        let mut lived = next.lived.into_iter();
+        if let Some(first) = lived.next() {
+            self.live(next.from, first);
         }
+        self.lived.extend(lived);
         self.high = next.high;
         self.to = next.to;
-        self.span = (self.span.0.min(next.span.0), self.span.1.max(next.span.1));
-        self.silent.extend(next.silent);
+    }
+
+    /// Goes on with `next`, whose first record says `at`. Records that are written at once may be out of order a little.
+    fn live(&mut self, at: Millis, next: Stretch) {
+        match self.lived.last_mut() {
+            Some(last) if (at - last.1).abs() <= PULSE_MS => *last = (last.0.min(next.0), last.1.max(next.1)),
+            _ => self.lived.push(next),
+        }
     }
 }
 
@@ -74,7 +88,7 @@ impl Runs {
             && seq == run.high.saturating_add(1)
             && seq.saturating_add(1) < next_low
         {
-            run.append(Run::one(seq, at));
+            run.extend(at);
             return Seen::First;
         }
         self.insert_anywhere(seq, at)
@@ -120,6 +134,12 @@ impl Runs {
         &self.runs
     }
 
+    /// Whether all numbers up to the last one were seen.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        matches!(self.runs.as_slice(), [] | [Run { low: 0, .. }])
+    }
+
     /// Records seen, each counted once.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -129,21 +149,31 @@ impl Runs {
     /// The latest time of any record.
     #[must_use]
     pub fn latest(&self) -> Millis {
-        self.runs.iter().map(|run| run.span.1).max().unwrap_or(Millis::MIN)
+        self.lived().map(|lived| lived.1).max().unwrap_or(Millis::MIN)
     }
 
     /// The earliest one.
     #[must_use]
     pub fn earliest(&self) -> Millis {
-        self.runs.iter().map(|run| run.span.0).min().unwrap_or(Millis::MAX)
+        self.lived().map(|lived| lived.0).min().unwrap_or(Millis::MAX)
+    }
+
+    fn lived(&self) -> impl Iterator<Item = Stretch> {
+        self.runs.iter().flat_map(|run| run.lived.iter().copied())
+    }
+
+    /// The times without a sign of life, as the clock told them: from one record to the next.
+    #[must_use]
+    pub fn silent(&self) -> Vec<Stretch> {
+        let pairs = self.lived().zip(self.lived().skip(1));
+        pairs.map(|(before, after)| (before.1, after.0)).filter(|(from, to)| from < to).collect()
     }
 
     /// The times that the runs prove.
     #[must_use]
     pub fn covered(&self) -> Vec<Stretch> {
-        let silent = union(self.runs.iter().flat_map(|run| run.silent.iter().copied()).collect());
-        let spans = union(self.runs.iter().map(|run| run.span).collect());
-        subtract(&spans, &silent)
+        // One record by itself proves no time.
+        union(self.lived().filter(|(from, to)| from < to).collect())
     }
 }
 
@@ -209,6 +239,16 @@ mod tests {
         assert_eq!(runs.insert(7, 0), Seen::Again);
         assert_eq!(runs.insert(8, 0), Seen::Again);
         assert_eq!(runs.count(), 2);
+    }
+
+    #[test]
+    fn clock_set_back_proves_what_it_says_and_not_what_lies_between() {
+        let mut runs = Runs::default();
+        for (seq, at) in [(0, 9_000_000), (1, 9_060_000), (2, 0), (3, 60_000)] {
+            runs.insert(seq, at);
+        }
+        assert_eq!(runs.covered(), [(0, 60_000), (9_000_000, 9_060_000)]);
+        assert_eq!((runs.earliest(), runs.latest()), (0, 9_060_000));
     }
 
     #[test]

@@ -161,6 +161,8 @@ struct Member<'a> {
     person: &'a Person,
     state: State,
     due: Option<Millis>,
+    /// `due`, and as much later as time since was uncovered.
+    proven: Millis,
     last_use: Option<(Millis, Option<(u32, u64)>)>,
     attempt: Option<Millis>,
     gap: Millis,
@@ -183,9 +185,11 @@ impl Judge<'_> {
         let shared_gap = longest_gap(&days);
         let mut members: Vec<Member<'_>> =
             members.into_iter().map(|(id, person)| self.member(id, person, group, shared_gap)).collect();
-        members.sort_by_key(|member| (member.state, std::cmp::Reverse(member.person.last_seen)));
+        members
+            .sort_by_key(|member| (member.state, std::cmp::Reverse(member.person.last_seen), &member.person.address));
         let worst = members.first()?.state;
-        let waiver = self.waiver(identity).filter(|_| worst.is_blocking());
+        // Nobody can answer for a session that is open and in use: switching off would cut it.
+        let waiver = self.waiver(identity).filter(|_| worst == State::Blocking);
         let state = if waiver.is_some() { State::Waived } else { worst };
         let is_relevant = |member: &&Member<'_>| !worst.is_blocking() || member.state.is_blocking();
         let due = members.iter().filter(is_relevant).filter_map(|member| member.due).max();
@@ -195,7 +199,6 @@ impl Judge<'_> {
         let sum = |of: fn(&Member<'_>) -> u64| members.iter().map(of).fold(0, u64::saturating_add);
         let engagement = members.iter().map(|member| member.person.engagement).max();
         let (moves, fix) = how_it_moves(group, &members);
-        let last_active = last_use.map(|(at, _)| at).max(attempt);
         let row = Client {
             identity: identity.to_owned(),
             name: identity.split_once(':').map_or(identity, |(_, name)| name).to_owned(),
@@ -230,7 +233,7 @@ impl Judge<'_> {
             by_day: self.by_day(&days),
             evidence: last_use.and_then(|(_, place)| place).and_then(|place| self.place(place)),
         };
-        let proven = due.zip(last_active).map_or(Millis::MIN, |(due, last)| due.saturating_add(self.unproven(last)));
+        let proven = members.iter().filter(is_relevant).map(|member| member.proven).max().unwrap_or(Millis::MIN);
         Some(Judged { row, proven, is_barred_stranger })
     }
 
@@ -255,6 +258,7 @@ impl Judge<'_> {
             person,
             state,
             due,
+            proven: due.zip(last_active).map_or(Millis::MIN, |(due, last)| due.saturating_add(self.unproven(last))),
             last_use,
             attempt,
             gap,
@@ -283,7 +287,7 @@ impl Judge<'_> {
         for day in days {
             let at = usize::try_from(day.number - first).ok();
             if let Some(slot) = at.and_then(|at| uses.get_mut(at)) {
-                *slot += day.uses;
+                *slot = slot.saturating_add(day.uses);
             }
         }
         uses

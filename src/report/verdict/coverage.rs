@@ -71,7 +71,8 @@ impl Doubt {
         match self {
             Doubt::NoRecords | Doubt::AccessLogOnly | Doubt::NoState | Doubt::Unread(_) | Doubt::MissingBoot(_) => None,
             Doubt::Young { first } => Some(first.saturating_add(window)),
-            Doubt::Gap((_, to)) => Some(to.saturating_add(window)),
+            // What is left of it in a window that has moved on may be as long as any gap.
+            Doubt::Gap((_, to)) => Some(to.saturating_sub(LONGEST_GAP_MS).saturating_add(window)),
             Doubt::Ratio { clean, .. } => Some(*clean),
             Doubt::Hole { until, .. } => Some(until.saturating_add(window)),
         }
@@ -128,9 +129,10 @@ pub(super) fn prove(evidence: &Evidence, policy: &Policy) -> Proof {
 /// A boot runs at `until` if nothing says that it ended: no `proxy.stop`, no later start of the same replica, and a
 /// record not long ago.
 fn is_alive(boot: &Boot, boots: &[Boot], until: Millis) -> bool {
-    let begun = boot.runs.earliest();
-    let replaced = || boots.iter().any(|other| other.instance == boot.instance && other.runs.earliest() > begun);
-    boot.stopped.is_none() && boot.runs.latest() >= until.saturating_sub(ALIVE_MS) && !replaced()
+    let last = boot.runs.latest();
+    // Two processes that were given the same name run side by side: neither replaces the other.
+    let replaced = || boots.iter().any(|other| other.instance == boot.instance && other.runs.earliest() > last);
+    boot.stopped.is_none() && last >= until.saturating_sub(ALIVE_MS) && !replaced()
 }
 
 /// What `spans` leave open from `from` to `until`. A silence no longer than between two heartbeats is none.
@@ -190,15 +192,16 @@ fn missing_boots(evidence: &Evidence) -> Vec<String> {
 /// When the sum of `gaps` within a window that moves on is at most `allowed`.
 fn clean(gaps: &[Stretch], allowed: Millis, window: Millis) -> Millis {
     let mut rest: Millis = gaps.iter().map(|gap| gap.1 - gap.0).sum();
-    let mut clean = Millis::MIN;
+    let mut start = Millis::MIN;
     for (from, to) in gaps {
         if rest <= allowed {
             break;
         }
         rest -= to - from;
-        clean = to.saturating_add(window);
+        // The window may begin within the gap, if that leaves little enough.
+        start = to - (allowed - rest).max(0);
     }
-    clean
+    start.saturating_add(window)
 }
 
 fn listed(mut gaps: Vec<Stretch>) -> Vec<Span> {

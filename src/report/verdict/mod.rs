@@ -101,10 +101,10 @@ fn days(evidence: &Evidence, policy: &Policy) -> Vec<Date> {
 fn canary(evidence: &Evidence, policy: &Policy) -> Canary {
     let since = day_of(policy.window_start());
     let within = |at: &Millis| *at >= policy.window_start() && *at <= policy.until;
-    Canary {
-        runs: evidence.canaries.range(since..).map(|(_, runs)| *runs).sum(),
-        last: evidence.last_canary.filter(within).map(timestamp),
-    }
+    let last = evidence.last_canary.filter(within);
+    // Runs are counted by day, and a window may begin in the midst of one.
+    let runs = evidence.canaries.range(since..).map(|(_, runs)| *runs).sum();
+    Canary { runs: if last.is_some() { runs } else { 0 }, last: last.map(timestamp) }
 }
 
 /// When SSE could be switched off if nobody came any more and coverage stayed whole from now on.
@@ -117,7 +117,15 @@ fn earliest_safe(verdict: Verdict, judged: &[Judged], proof: &Proof, policy: &Po
         latest = latest.max(doubt.clean(policy.window)?);
     }
     let blocking = judged.iter().filter(|judged| judged.row.state.is_blocking());
-    Some(blocking.map(|judged| judged.proven).fold(latest, Millis::max))
+    latest = blocking.map(|judged| judged.proven).fold(latest, Millis::max);
+    // A waiver that expires before that day holds nothing off: its client blocks again.
+    let mut waived: Vec<(jiff::civil::Date, Millis)> =
+        judged.iter().filter_map(|judged| Some((judged.row.waiver.as_ref()?.expires, judged.proven))).collect();
+    waived.sort_unstable();
+    Some(waived.into_iter().fold(latest, |latest, (expires, proven)| {
+        let is_over = expires < timestamp(latest).to_zoned(jiff::tz::TimeZone::UTC).date();
+        if is_over { latest.max(proven) } else { latest }
+    }))
 }
 
 fn totals(judged: &[Judged], blocking: usize) -> Totals {

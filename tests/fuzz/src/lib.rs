@@ -12,6 +12,7 @@ mod decoder;
 mod encoder;
 mod envelope;
 mod headers;
+mod log_line;
 mod query;
 
 pub use access::access;
@@ -20,4 +21,5 @@ pub use decoder::decoder;
 pub use encoder::encoder;
 pub use envelope::envelope;
 pub use headers::headers;
+pub use log_line::log_line;
 pub use query::query;

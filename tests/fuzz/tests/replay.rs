@@ -147,3 +147,8 @@ fn connection_holds() {
 fn access_holds() {
     replay("access", sse_sunset_fuzz::access);
 }
+
+#[test]
+fn log_line_holds() {
+    replay("log_line", sse_sunset_fuzz::log_line);
+}

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 /// A small generator (SplitMix64): each actor has its own, so that what one does changes nothing for the others.
 #[derive(Debug, Clone)]
-pub(super) struct Chance(u64);
+pub(crate) struct Chance(u64);
 
 impl Chance {
     /// The chance of actor `who` in the run `seed`.
-    pub(super) fn new(seed: u64, who: u64) -> Self {
+    pub(crate) fn new(seed: u64, who: u64) -> Self {
         let mut chance = Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ who.wrapping_mul(0xD1B5_4A32_D192_ED03));
         chance.next();
         chance
@@ -23,27 +23,27 @@ impl Chance {
     }
 
     /// A number below `bound`, which is not 0.
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 
     /// Whether it happens that happens once in `times`; never with 0.
-    pub(super) fn one_in(&mut self, times: u64) -> bool {
+    pub(crate) fn one_in(&mut self, times: u64) -> bool {
         times > 0 && self.below(times) == 0
     }
 
     /// A place in a list of `length`.
-    pub(super) fn index(&mut self, length: usize) -> usize {
+    pub(crate) fn index(&mut self, length: usize) -> usize {
         usize::try_from(self.below(length as u64)).expect("below a usize")
     }
 
     /// One of `items`.
-    pub(super) fn pick<T: Copy>(&mut self, items: &[T]) -> T {
+    pub(crate) fn pick<T: Copy>(&mut self, items: &[T]) -> T {
         items[self.index(items.len())]
     }
 
     /// From `least` to `most` milliseconds.
-    pub(super) fn ms(&mut self, least: u64, most: u64) -> Duration {
+    pub(crate) fn ms(&mut self, least: u64, most: u64) -> Duration {
         Duration::from_millis(least + self.below(most - least + 1))
     }
 }

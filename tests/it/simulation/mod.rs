@@ -13,7 +13,7 @@
     reason = "a model is many small facts, each said where it belongs"
 )]
 
-mod chance;
+pub(crate) mod chance;
 mod client;
 mod ledger;
 mod line;

@@ -9,6 +9,7 @@
 
 mod accounts;
 mod client;
+mod logs;
 mod measure;
 mod plan;
 mod relay;
@@ -33,6 +34,12 @@ fn main() -> Result<ExitCode> {
         && word == "role"
     {
         roles::play(role)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let [_, word, rest @ ..] = words.as_slice()
+        && matches!(word.as_str(), "make-log" | "read-log")
+    {
+        logs::play(word, rest)?;
         return Ok(ExitCode::SUCCESS);
     }
     let flag = |name: &'static str, help: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);

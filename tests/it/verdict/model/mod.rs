@@ -1,0 +1,123 @@
+//! The verdict again, slow and obvious: every line in memory, everything by brute force, written from the rules.
+//!
+//! Where the rules leave a choice open, it makes the one that the program documents:
+//! - a principal is one client, whatever its address; other identities are one client for each address;
+//! - the longest gap of a client is its own or, if longer, that of its identity over all addresses;
+//! - a client turned away before it said its name is looked for among those that once came under that identity: those
+//!   of its address if there are any, else it stands in for them itself, unless the host or the origin was wrong;
+//! - two records of a boot further apart than 150 s have an uncovered time between them; a last silence up to that is none;
+//! - a boot may still run when it neither stopped nor was replaced, and wrote something in the last hour;
+//! - of a clock that was set forward, both what it said before and what it should have said count, whatever is worse.
+
+mod accounts;
+mod doubts;
+mod given;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sse_sunset::report::outcome::{Verdict, Waiver};
+
+use super::log::{DAY, File};
+use accounts::{Known, accounts, attempts, longest};
+use doubts::{doubts, uncovered};
+use given::{Account, gather};
+
+/// What is asked.
+#[derive(Debug, Clone)]
+pub(super) struct Question<'a> {
+    pub(super) until: i64,
+    pub(super) window: i64,
+    pub(super) waivers: &'a [Waiver],
+}
+
+/// What the rules say.
+#[derive(Debug, PartialEq)]
+pub(super) struct Answer {
+    pub(super) verdict: Verdict,
+    /// Identities that block, each with its latest `due`.
+    pub(super) blocking: BTreeMap<String, i64>,
+    pub(super) earliest: Option<i64>,
+    /// Why it is unknown, besides.
+    pub(super) doubts: Vec<String>,
+}
+
+pub(super) fn answer(files: &[File], question: &Question<'_>) -> Answer {
+    let given = gather(files, question.until);
+    let start = question.until - question.window;
+    let mut accounts = accounts(&given, question.until);
+    attempts(&mut accounts);
+    let uncovered = uncovered(&given, question.until);
+    let doubts = doubts(&given, &uncovered, start, question);
+    let mut blocking: BTreeMap<String, i64> = BTreeMap::new();
+    let mut proven = question.until;
+    let mut excused = Vec::new();
+    let mut is_noted = given.future;
+    for (account, known) in &accounts {
+        let Some(due) = due(account, known, &accounts, question.window) else {
+            is_noted |= known.came && known.seen >= start && (known.is_one || known.engaged);
+            continue;
+        };
+        let active = known.last.max(known.attempt).expect("it has a due date");
+        let late: i64 = uncovered.iter().map(|gap| (gap.1 - gap.0.max(active)).max(0)).sum();
+        if !known.open && due <= question.until {
+            continue;
+        }
+        let waiver = question.waivers.iter().find(|it| fits(it, &account.0) && lasts(it, question.until));
+        let is_open = accounts.iter().any(|(other, known)| other.0 == account.0 && known.open);
+        if let Some(waiver) = waiver.filter(|_| !is_open) {
+            is_noted = true;
+            excused.push((waiver, due + late));
+            continue;
+        }
+        let latest = blocking.entry(account.0.clone()).or_insert(due);
+        *latest = due.max(*latest);
+        proven = proven.max(due + late);
+    }
+    let has_canary = given
+        .boots
+        .values()
+        .flat_map(|boot| boot.records.values())
+        .any(|record| record.name == "canary.seen" && record.at >= start);
+    let verdict = match () {
+        () if !blocking.is_empty() => Verdict::NotYet,
+        () if !doubts.is_empty() => Verdict::Unknown,
+        () if is_noted || !has_canary => Verdict::SafeWithNotes,
+        () => Verdict::Safe,
+    };
+    let earliest = if matches!(verdict, Verdict::Safe | Verdict::SafeWithNotes) {
+        None
+    } else {
+        doubts.iter().map(|doubt| doubt.1).try_fold(proven, |latest, clean| Some(latest.max(clean?))).map(|mut at| {
+            excused.sort_by_key(|(_, proven)| *proven);
+            loop {
+                let next = excused.iter().filter(|(waiver, _)| !lasts(waiver, at)).map(|(_, proven)| *proven).max();
+                match next.filter(|next| *next > at) {
+                    Some(next) => at = next,
+                    None => return at,
+                }
+            }
+        })
+    };
+    Answer { verdict, blocking, earliest, doubts: doubts.into_iter().map(|doubt| doubt.0).collect() }
+}
+
+fn fits(waiver: &Waiver, identity: &str) -> bool {
+    waiver.client == identity
+}
+
+fn lasts(waiver: &Waiver, at: i64) -> bool {
+    let end = waiver.expires.tomorrow().expect("in range").to_zoned(jiff::tz::TimeZone::UTC).expect("in range");
+    at < end.timestamp().as_millisecond()
+}
+
+fn due(account: &Account, known: &Known, all: &BTreeMap<Account, Known>, window: i64) -> Option<i64> {
+    let of_identity: BTreeSet<i64> = all
+        .iter()
+        .filter(|(other, _)| other.0 == account.0)
+        .flat_map(|(_, known)| known.uses.iter().copied())
+        .collect();
+    let gap = longest(&known.uses).max(longest(&of_identity));
+    // Gaps within a day are not told apart: no window is so short that it would matter.
+    assert!(window * 2 >= DAY * 3, "the model wants a longer window");
+    Some(known.last.max(known.attempt)? + window.max(gap * 3 / 2))
+}
