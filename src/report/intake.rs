@@ -191,6 +191,7 @@ impl Intake {
         };
         self.input.access_lines += 1;
         let Some(kind) = access::legacy(&access, &self.paths) else { return };
+        self.input.legacy_access_lines += 1;
         let (identity, source, address) = self.name(&access);
         let text = |text: &str| Text(Cow::Owned(text.to_owned()));
         let who = Who {

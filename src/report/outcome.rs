@@ -400,6 +400,8 @@ pub struct Input {
     pub duplicates: u64,
     /// Lines of access logs.
     pub access_lines: u64,
+    /// Those of them that are of legacy clients.
+    pub legacy_access_lines: u64,
     /// Records outside `--since` and `--until`.
     pub left_out: u64,
     /// Records that carry a time after the report was made; taken as made now.

@@ -13,6 +13,9 @@ use crate::server::{Sdk, Server};
 use crate::wait::{self, seconds};
 
 const MIB: usize = 1 << 20;
+/// Whoever waits longer for an answer that takes no time was not served beside the others. Far above what a busy machine
+/// needs: how fast is not what is asked here.
+const STARVED: Duration = seconds(20);
 
 #[test]
 fn client_that_half_closes_is_gone_and_its_call_is_cancelled() {
@@ -99,7 +102,7 @@ fn clients_that_do_not_read_are_closed_and_memory_stays_bounded() {
         for client in others.clients() {
             let asked = Instant::now();
             client.must_count(&format!("{}-{rounds}", client.name));
-            assert!(asked.elapsed() < seconds(6), "others are served: {:?}", asked.elapsed());
+            assert!(asked.elapsed() < STARVED, "others are served: {:?}", asked.elapsed());
         }
         proxy.ends().len() == CLIENTS
     });
@@ -132,7 +135,7 @@ fn client_that_floods_is_answered_and_others_are_served() {
         slowest = slowest.max(asked.elapsed());
         rounds += 1;
     }
-    assert!(slowest < seconds(6), "the other client waited {slowest:?}");
+    assert!(slowest < STARVED, "the other client waited {slowest:?}");
     let outcomes: Vec<_> = calls.iter().map(crate::driver::Pending::outcome).collect();
     let carried_out = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Text(_))).count();
     let refused = outcomes.iter().filter(|outcome| outcome.reason() == "too_many_in_flight").count();

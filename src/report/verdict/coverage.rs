@@ -35,7 +35,10 @@ pub(super) enum Doubt {
     /// There is no record at all.
     NoRecords,
     /// There are only lines of an old server's access log.
-    AccessLogOnly,
+    AccessLogOnly {
+        /// How many of them are of legacy clients.
+        legacy: u64,
+    },
     /// A running proxy that keeps no state.
     NoState,
     /// The first record is younger than the window.
@@ -69,7 +72,11 @@ impl Doubt {
     /// From when on the window is free of it, if nothing else goes wrong; none when only more input helps.
     pub(super) fn clean(&self, window: Millis) -> Option<Millis> {
         match self {
-            Doubt::NoRecords | Doubt::AccessLogOnly | Doubt::NoState | Doubt::Unread(_) | Doubt::MissingBoot(_) => None,
+            Doubt::NoRecords
+            | Doubt::AccessLogOnly { .. }
+            | Doubt::NoState
+            | Doubt::Unread(_)
+            | Doubt::MissingBoot(_) => None,
             Doubt::Young { first } => Some(first.saturating_add(window)),
             // What is left of it in a window that has moved on may be as long as any gap.
             Doubt::Gap((_, to)) => Some(to.saturating_sub(LONGEST_GAP_MS).saturating_add(window)),

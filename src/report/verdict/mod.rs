@@ -30,7 +30,7 @@ pub fn judge(evidence: &Evidence, input: Input, policy: &Policy) -> Report {
     let mut proof = coverage::prove(evidence, policy);
     let is_access_log = input.access_lines > 0;
     if proof.doubts.first() == Some(&Doubt::NoRecords) && is_access_log {
-        proof.doubts.insert(0, Doubt::AccessLogOnly);
+        proof.doubts.insert(0, Doubt::AccessLogOnly { legacy: input.legacy_access_lines });
     }
     if policy.is_forgetful {
         proof.doubts.insert(0, Doubt::NoState);

@@ -46,7 +46,7 @@ pub(super) fn reason(verdict: Verdict, judged: &[Judged], proof: &Proof, policy:
 /// Why one client blocks.
 fn blocks(judged: &Judged, policy: &Policy) -> String {
     let row = &judged.row;
-    let name = &row.identity;
+    let name = &row.name;
     if row.state == State::Open {
         let sessions =
             if row.open_sessions == 1 { "a session".to_owned() } else { format!("{} sessions", row.open_sessions) };
@@ -72,7 +72,10 @@ fn doubt(doubt: &Doubt, policy: &Policy) -> String {
     match doubt {
         Doubt::NoRecords if policy.is_live => "Nothing was recorded yet.".to_owned(),
         Doubt::NoRecords => "There is no record of the proxy in what was given.".to_owned(),
-        Doubt::AccessLogOnly => "An old server's access log can show who comes, but not prove that nobody does.".to_owned(),
+        Doubt::AccessLogOnly { legacy: 0 } => {
+            "No line of the access log is on a path of HTTP+SSE; name yours with --sse-path and --messages-path.".to_owned()
+        }
+        Doubt::AccessLogOnly { .. } => "An old server's access log can show who comes, but not prove that nobody does.".to_owned(),
         Doubt::NoState => {
             "Without --state-dir this process knows only what happened since it was started; run sse-sunset report on the \
              log."
@@ -107,18 +110,18 @@ pub(super) fn next(verdict: Verdict, judged: &[Judged], proof: &Proof, policy: &
             Some(Doubt::NoRecords) if !policy.is_live => {
                 "give the file that serve --traffic-log writes: sse-sunset report traffic.log".to_owned()
             }
-            Some(Doubt::AccessLogOnly) => {
+            Some(Doubt::AccessLogOnly { .. }) => {
                 "put sse-sunset in front of the server and keep its log: sse-sunset serve --upstream URL --traffic-log \
                  traffic.log"
                     .to_owned()
             }
-            Some(Doubt::NoState) => "sse-sunset report traffic.log".to_owned(),
+            Some(Doubt::NoState) => format!("sse-sunset report {words}"),
             Some(Doubt::Hole { .. } | Doubt::Unread(_) | Doubt::MissingBoot(_)) => {
                 format!(
                     "add the missing pieces (rotated, packed or of other replicas): sse-sunset report {words} MORE-LOGS..."
                 )
             }
-            _ => format!("sse-sunset report {words}, again after that date"),
+            _ => format!("ask again after that date: sse-sunset report {words}"),
         },
         Verdict::SafeWithNotes | Verdict::Safe => {
             format!("keep the record (sse-sunset report {words} --format html > evidence.html), then stop the proxy")
@@ -157,7 +160,7 @@ pub(super) fn notes(
     if canary.runs == 0 {
         add(
             true,
-            "no signed canary session came along the public path within the window: run sse-sunset canary from cron."
+            "No signed canary session came along the public path within the window: run sse-sunset canary from cron."
                 .to_owned(),
         );
     }
@@ -165,13 +168,13 @@ pub(super) fn notes(
     for waiver in &policy.waivers {
         let concerns = |judged: &&Judged| Pattern::new(&waiver.client).matches_identity(&judged.row.identity);
         if waiver.expires < today {
-            add(false, format!("the waiver for {} expired on {}.", waiver.client, waiver.expires));
+            add(false, format!("The waiver for {} expired on {}.", waiver.client, waiver.expires));
         } else if !judged.iter().any(|judged| concerns(&judged)) {
-            add(false, format!("the waiver for {} fits no client.", waiver.client));
+            add(false, format!("The waiver for {} fits no client.", waiver.client));
         }
     }
     if is_access_log {
-        add(true, "an old server's access log is among the evidence: it shows posts and not what was used, and proves no silence.".to_owned());
+        add(true, "An old server's access log is among the evidence: it shows posts and not what was used, and proves no silence.".to_owned());
     }
     if input.from_the_future > 0 {
         add(
@@ -203,7 +206,7 @@ fn quoted(text: &str) -> String {
 
 /// `3 days ago`
 fn ago(at: Millis, until: Millis) -> String {
-    if at >= until { "just now".to_owned() } else { format!("{} ago", length(until - at)) }
+    if at.saturating_add(60_000) > until { "just now".to_owned() } else { format!("{} ago", length(until - at)) }
 }
 
 /// A length of time as people say it: `3 days`, `5 hours`.

@@ -300,3 +300,17 @@ fn access_log_of_the_old_server_gives_a_weaker_answer() {
     fs::write(&path, line("GET", "/sse", 200)).expect("written");
     assert_eq!(self::report(&[&log]).status.code(), Some(3));
 }
+
+#[test]
+fn access_log_on_other_paths_is_told_with_the_way_out() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("access.log");
+    let line = "203.0.113.7 - - [19/Nov/2026:10:00:00 +0000] \"POST /api/messages HTTP/1.1\" 202 1 \"-\" \"node\"\n";
+    fs::write(&path, line).expect("written");
+    let log = path.display().to_string();
+    let lost = json(&[&log]);
+    assert_eq!(lost["verdict"], "unknown");
+    assert!(lost["reason"].as_str().is_some_and(|reason| reason.contains("--messages-path")), "{}", lost["reason"]);
+    let found = json(&["--messages-path", "/api/messages", &log]);
+    assert_eq!((found["verdict"].as_str(), found["totals"]["users"].as_u64()), (Some("not_yet"), Some(1)));
+}
