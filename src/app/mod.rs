@@ -87,6 +87,8 @@ impl App {
         let books = Books { log, pseudonyms: Arc::new(pseudonyms), metrics };
         let (drain, watch) = Drain::new();
         watch_log_and_drain(&books, &watch);
+        let state = Arc::clone(&live);
+        books.metrics.watch_gauge("state_failing", move || state.store_error().is_some().into());
         let session_tasks = Tasks::default();
         let sessions = Sessions::new(
             config.session.clone(),
@@ -98,7 +100,7 @@ impl App {
         let front = Front::new(config.front.clone(), sessions.clone(), books.clone(), watch.clone());
         let admin = match &config.admin {
             Some(admin) => {
-                let door = Door::bind(admin, vitals(&config, &books, &watch), Arc::clone(&live));
+                let door = Door::bind(admin, vitals(&config, &books, &watch, Arc::clone(&live)));
                 Some(door.map_err(|error| StartError::Admin(admin.listen, error))?)
             }
             None => None,
@@ -180,9 +182,7 @@ impl App {
         let stop = Stop { uptime_s, lost, survival: survival(&self.books.metrics) };
         self.books.log.write(Record::Stop(stop)).await;
         self.books.log.flush().await;
-        if let Err(error) = evidence::save(&self.live).await {
-            tracing::error!(%error, "the evidence could not be written to the state directory");
-        }
+        evidence::save_last(&self.live).await;
         if let Some(admin) = admin {
             admin.close().await;
         }
@@ -226,8 +226,9 @@ impl App {
 }
 
 /// What operators are told.
-fn vitals(config: &Config, books: &Books, drain: &Watch) -> Vitals {
+fn vitals(config: &Config, books: &Books, drain: &Watch, live: Arc<Live>) -> Vitals {
     Vitals {
+        live,
         log: books.log.clone(),
         log_target: config.traffic_log.to_string(),
         metrics: Arc::clone(&books.metrics),
