@@ -282,7 +282,7 @@ fn strangers_are_bounded_and_those_turned_away_leave_a_doubt() {
     let session = |seq: u64| {
         let name = if seq == 3 { "legacy.refused" } else { "legacy.connect" };
         let who = WHO
-            .replace("\"s\"", "\"\"")
+            .replace("\"s\"", &format!("\"{seq}\""))
             .replace("client_id:x", &format!("name:{seq}"))
             .replace("client_id", "client_info");
         let end = r#","session.end.reason":"client_gone","legacy.engagement":"connect","legacy.uses":0"#;
