@@ -87,6 +87,8 @@ impl App {
         let books = Books { log, pseudonyms: Arc::new(pseudonyms), metrics };
         let (drain, watch) = Drain::new();
         watch_log_and_drain(&books, &watch);
+        let state = Arc::clone(&live);
+        books.metrics.watch_gauge("state_failing", move || state.store_error().is_some().into());
         let session_tasks = Tasks::default();
         let sessions = Sessions::new(
             config.session.clone(),
@@ -180,9 +182,7 @@ impl App {
         let stop = Stop { uptime_s, lost, survival: survival(&self.books.metrics) };
         self.books.log.write(Record::Stop(stop)).await;
         self.books.log.flush().await;
-        if let Err(error) = evidence::save(&self.live).await {
-            tracing::error!(%error, "the evidence could not be written to the state directory");
-        }
+        evidence::save_last(&self.live).await;
         if let Some(admin) = admin {
             admin.close().await;
         }

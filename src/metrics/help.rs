@@ -45,6 +45,7 @@ const HELP: &[(&str, &str)] = &[
     ("inbox", "Bytes of posted messages that the upstream has not taken, all sessions together (--memory)"),
     ("traffic_log_records_lost", "Records that the traffic log could not take; any makes the verdict unknown"),
     ("traffic_log_failing", "1 while the traffic log cannot be written"),
+    ("state_failing", "1 while the evidence cannot be written to the state directory"),
     ("draining", "1 while the process drains"),
 ];
 
