@@ -1,5 +1,7 @@
 //! Every HTTP answer for operators, in one place. What goes wrong is a problem document (RFC 9457) that says what to do.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
@@ -8,6 +10,7 @@ use ring::digest;
 use serde_json::{Value, json};
 
 use super::ROUTES;
+use crate::report::render::page::{self, Mode};
 
 /// The body of any answer.
 pub type Body = Full<Bytes>;
@@ -19,9 +22,11 @@ const PROBLEM: &str = "application/problem+json";
 const ANY: &str = "about:blank";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// The page carries its own styles, script and pictures, and talks to nobody but this listener.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; \
-                      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// Of all that an answer could be, only the page is let do something: its own style and script by their hashes, and asking
+/// this listener.
+static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    HeaderValue::try_from(page::content_security_policy(Mode::Live)).expect("a policy is visible characters")
+});
 
 /// Why a request was turned away.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,7 +171,7 @@ pub(super) fn protected(mut answer: Response<Body>) -> Response<Body> {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(header::CONTENT_SECURITY_POLICY, POLICY.clone());
     let resource_policy = HeaderName::from_static("cross-origin-resource-policy");
     headers.insert(resource_policy, HeaderValue::from_static("same-origin"));
     answer
