@@ -13,7 +13,6 @@ use tokio::time::timeout;
 use super::{Admin, Config, Vitals};
 use crate::drain::{Drain, Phase, Tasks, Watch};
 use crate::net::{self, Limits, Peer};
-use crate::report::live::Live;
 
 /// Connections at once; more are closed unread. Balancers, scrapers and people are few, and descriptors are for clients.
 const MAX_CONNECTIONS: usize = 64;
@@ -40,8 +39,8 @@ impl Door {
     ///
     /// # Errors
     /// When it cannot be had.
-    pub fn bind(config: &Config, vitals: Vitals, live: Arc<Live>) -> io::Result<Door> {
-        Ok(Door { listener: net::bind(config.listen)?, admin: Admin::new(config, vitals, live) })
+    pub fn bind(config: &Config, vitals: Vitals) -> io::Result<Door> {
+        Ok(Door { listener: net::bind(config.listen)?, admin: Admin::new(config, vitals) })
     }
 
     /// The address that was taken.

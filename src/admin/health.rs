@@ -10,6 +10,7 @@ use super::answer::{self, Body};
 use crate::clock;
 use crate::drain::{Phase, Watch};
 use crate::metrics::Metrics;
+use crate::report::live::Live;
 use crate::report::outcome::Report;
 use crate::traffic::Log;
 
@@ -20,6 +21,8 @@ pub struct Vitals {
     pub log: Log,
     /// Where it goes, for people.
     pub log_target: String,
+    /// The evidence, and the state directory in which it is kept.
+    pub live: Arc<Live>,
     /// The numbers.
     pub metrics: Arc<Metrics>,
     /// How far the shutdown has come.
@@ -37,8 +40,8 @@ pub struct Vitals {
 }
 
 impl Vitals {
-    /// 503 from the moment on at which balancers shall look elsewhere. A log that fails makes no replica unready: its clients
-    /// are served, and the others' logs fail for the same reason.
+    /// 503 from the moment on at which balancers shall look elsewhere. A log or a state directory that fails makes no replica
+    /// unready: its clients are served, and the others' fail for the same reason.
     pub(super) fn readiness(&self) -> Response<Body> {
         let degraded = self.degraded();
         let (status, word) = match (self.drain.phase(), degraded.is_empty()) {
@@ -54,20 +57,41 @@ impl Vitals {
     /// What does not work, though clients are served.
     fn degraded(&self) -> Vec<String> {
         let health = self.log.health();
-        if !health.is_failing() {
-            return Vec::new();
-        }
         let (target, lost) = (&self.log_target, health.lost());
-        vec![format!(
-            "traffic log: {target} cannot be written; {lost} records are lost so far, and the verdict is unknown for that \
-             time. See the diagnostics for why, make room, or POST /reopen"
-        )]
+        let log = health.is_failing().then(|| {
+            format!(
+                "traffic log: {target} cannot be written; {lost} records are lost so far, and the verdict is unknown for \
+                 that time. See the diagnostics for why, make room, or POST /reopen"
+            )
+        });
+        let state = self.live.store_health().and_then(|store| Some((store.error?, store.path, store.saved)));
+        let state = state.map(|(error, path, saved)| {
+            let since = saved.map_or_else(|| "this process started".to_owned(), clock::rfc3339);
+            format!(
+                "state directory: {} cannot be written ({error}); a restart may forget what happened since {since}. Make \
+                 room or repair it; it is tried again all the time",
+                path.display()
+            )
+        });
+        log.into_iter().chain(state).collect()
     }
 
     /// How the traffic log does.
     pub(super) fn log_health(&self) -> Value {
         let health = self.log.health();
         json!({"target": self.log_target, "failing": health.is_failing(), "lost": health.lost()})
+    }
+
+    /// How the state directory does; null without one.
+    fn state_health(&self) -> Value {
+        self.live.store_health().map_or(Value::Null, |store| {
+            json!({
+                "path": store.path.display().to_string(),
+                "failing": store.error.is_some(),
+                "error": store.error,
+                "saved": store.saved.map(clock::rfc3339),
+            })
+        })
     }
 
     /// Everything that is known, and what the live report says first.
@@ -98,6 +122,7 @@ impl Vitals {
             "upstream": self.upstream_origin,
             "sessions": sessions,
             "traffic_log": self.log_health(),
+            "state_dir": self.state_health(),
             "config_hash": self.config_hash,
             "reason": report.reason,
             "earliest_safe": report.earliest_safe,

@@ -26,7 +26,6 @@ pub use health::Vitals;
 pub use token::Token;
 
 use crate::metrics::Format;
-use crate::report::live::Live;
 use crate::report::outcome::Report;
 use crate::report::render;
 use crate::report::render::page::{self, Mode};
@@ -53,7 +52,6 @@ struct Shared {
     guard: Guard,
     token: Option<Token>,
     vitals: Vitals,
-    live: Arc<Live>,
 }
 
 /// What can be asked for.
@@ -88,9 +86,9 @@ const ROUTES: &[(&str, Route, &str)] = &[
 type Answered = Result<Response<Body>, Refused>;
 
 impl Admin {
-    fn new(config: &Config, vitals: Vitals, live: Arc<Live>) -> Self {
+    fn new(config: &Config, vitals: Vitals) -> Self {
         let guard = Guard::new(config.listen.ip());
-        Admin { shared: Arc::new(Shared { guard, token: config.token.clone(), vitals, live }) }
+        Admin { shared: Arc::new(Shared { guard, token: config.token.clone(), vitals }) }
     }
 
     /// Answers one request. Its body, if it has one, is not read.
@@ -132,7 +130,7 @@ impl Admin {
     ) -> Result<T, Refused> {
         let shared = Arc::clone(&self.shared);
         let making = tokio::task::spawn_blocking(move || {
-            let report = shared.live.report();
+            let report = shared.vitals.live.report();
             shared.vitals.metrics.verdict.set(report.verdict.name());
             make(&report)
         });

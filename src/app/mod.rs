@@ -100,7 +100,7 @@ impl App {
         let front = Front::new(config.front.clone(), sessions.clone(), books.clone(), watch.clone());
         let admin = match &config.admin {
             Some(admin) => {
-                let door = Door::bind(admin, vitals(&config, &books, &watch), Arc::clone(&live));
+                let door = Door::bind(admin, vitals(&config, &books, &watch, Arc::clone(&live)));
                 Some(door.map_err(|error| StartError::Admin(admin.listen, error))?)
             }
             None => None,
@@ -226,8 +226,9 @@ impl App {
 }
 
 /// What operators are told.
-fn vitals(config: &Config, books: &Books, drain: &Watch) -> Vitals {
+fn vitals(config: &Config, books: &Books, drain: &Watch, live: Arc<Live>) -> Vitals {
     Vitals {
+        live,
         log: books.log.clone(),
         log_target: config.traffic_log.to_string(),
         metrics: Arc::clone(&books.metrics),
