@@ -205,6 +205,7 @@ fn announce(config: &Config, address: SocketAddr, admin: Option<SocketAddr>) -> 
             "level": "INFO", "message": "accepting connections", "listen": address.to_string(),
             "upstream": config.upstream.origin(), "sse_url": url, "traffic_log": log,
             "admin": admin.map(|address| format!("http://{address}")),
+            "state_dir": config.state_dir.as_ref().map(|dir| dir.display().to_string()),
         });
         return writeln!(stderr, "{line}");
     }
@@ -216,11 +217,17 @@ fn announce(config: &Config, address: SocketAddr, admin: Option<SocketAddr>) -> 
         let warning = if is_exposed(admin) { " (not on loopback: keep it to a network you trust)" } else { "" };
         writeln!(stderr, "  admin        http://{admin}{warning}")?;
     }
-    if config.state_dir.is_none() {
-        writeln!(
+    match &config.state_dir {
+        Some(dir) => writeln!(
             stderr,
-            "  state        none: pseudonyms in the log change with every start; keep them with --state-dir"
-        )?;
+            "  state        {} (key of pseudonyms, and who used the server when: kept over restarts)",
+            dir.display()
+        )?,
+        None => writeln!(
+            stderr,
+            "  state        none: the live verdict is UNKNOWN at best and pseudonyms change with every start; keep both with \
+             --state-dir DIR"
+        )?,
     }
     Ok(())
 }

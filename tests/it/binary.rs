@@ -82,6 +82,42 @@ async fn second_signal_ends_at_once() {
 }
 
 #[tokio::test]
+async fn banner_tells_what_the_state_directory_keeps_and_what_is_missing_without_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path().join("state");
+    let kept = format!("  state        {} (key of pseudonyms, and who used the server when", state.display());
+    for (dir, expected) in
+        [(state.to_str(), kept.as_str()), (None, "  state        none: the live verdict is UNKNOWN at best")]
+    {
+        let mut command = binary();
+        command.args([
+            "serve",
+            "--upstream",
+            "http://127.0.0.1:9/mcp",
+            "--listen",
+            "127.0.0.1:0",
+            "--log-format",
+            "human",
+        ]);
+        command.args(dir.into_iter().flat_map(|dir| ["--state-dir", dir]));
+        let mut child = command.spawn().expect("the binary");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let line = within("the line", async {
+            loop {
+                let line = lines.next_line().await.expect("readable").expect("a line");
+                if line.starts_with("  state ") {
+                    return line;
+                }
+            }
+        })
+        .await;
+        assert!(line.starts_with(expected), "{line}");
+        signal(&child, "TERM").await;
+        within("the end", child.wait()).await.expect("a status");
+    }
+}
+
+#[tokio::test]
 async fn traffic_log_is_reopened_on_sighup_and_after_a_rename() {
     let folder = tempfile::tempdir().expect("a folder");
     let (log, rotated) = (folder.path().join("traffic.log"), folder.path().join("traffic.log.1"));
