@@ -25,7 +25,7 @@ fn unfold(tab: &mut Tab, open: bool) {
     tab.ask(&format!("document.querySelectorAll('details').forEach((one) => {{ one.open = {open}; }})"));
 }
 
-fn is_sound(tab: &mut Tab, what: &str) {
+pub(crate) fn is_sound(tab: &mut Tab, what: &str) {
     for probe in ["probes.overflow()", "probes.collisions()", "probes.contrast(4.5)", "probes.shapes(3)"] {
         let complaints = tab.complaints(probe);
         assert!(complaints.is_empty(), "{what}: {probe}: {complaints:#?}");

@@ -5,6 +5,11 @@ use maud::{Markup, html};
 use super::words::{count, minute, plural, size, span, visible, when};
 use crate::report::outcome::Report;
 
+/// Whether it was made of what a running proxy holds: records from no file.
+fn is_live(report: &Report) -> bool {
+    report.input.files == 0 && report.input.records > 0
+}
+
 /// What was wrong with the input, if anything was, and the canary.
 pub(super) fn input(report: &Report) -> Markup {
     let input = &report.input;
@@ -21,7 +26,8 @@ pub(super) fn input(report: &Report) -> Markup {
         section #input aria-labelledby="input-title" {
             h2 #input-title { "What was read" }
             p {
-                @if input.lines == 0 { "Nothing was read." } @else {
+                @if is_live(report) { (plural(input.records, "record")) ", taken in as the running proxy wrote them." }
+                @else if input.lines == 0 { "Nothing was read." } @else {
                     (plural(input.records, "record")) " in " (plural(input.lines, "line")) " of " (plural(size(input.files), "file"))
                     " (" (count(input.bytes)) " bytes, unpacked)."
                     @if odd.iter().all(|(number, _)| *number == 0) && input.problem_count == 0 { " Nothing was wrong with them." }
@@ -66,6 +72,8 @@ pub(super) fn method(report: &Report) -> Markup {
                         was told otherwise." }
                     li { "It cannot see who comes less often than the log is long, who reached the server on another way, or who will \
                         come for the first time tomorrow." }
+                    li { "The live page of a proxy tells of that one replica. What the logs of all replicas tell together, \
+                        sse-sunset report knows." }
                     li { "All times are in UTC. Ages are counted to the end of the judged time." }
                 }
             }
@@ -95,7 +103,10 @@ pub(super) fn making(report: &Report) -> Markup {
                         }
                     }
                 }
-                div { dt { "From" } dd { (plural(size(report.input.files), "file")) } }
+                div {
+                    dt { "From" }
+                    dd { @if is_live(report) { "the running proxy" } @else { (plural(size(report.input.files), "file")) } }
+                }
             }
         }
     }
