@@ -63,10 +63,16 @@ fn earliest(report: &Report) -> Markup {
     }
 }
 
-/// A command is set apart, so that it can be copied.
+/// A command is set apart, so that it can be copied. Its words are kept whole where they fit a line: browsers break after
+/// the hyphens of an option.
 fn next(text: &str) -> Markup {
+    let shown = visible(text);
     html! {
-        @if text.starts_with("sse-sunset ") { code.command { (visible(text)) } } @else { (visible(text)) }
+        @if text.starts_with("sse-sunset ") {
+            code.command {
+                @for (place, word) in shown.split(' ').enumerate() { @if place > 0 { " " } span { (word) } }
+            }
+        } @else { (shown) }
     }
 }
 
