@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -89,7 +89,8 @@ impl Writer {
             Target::Stdout => Sink::Stdout(io::stdout()),
             Target::File(path) => Sink::open(path)?,
         };
-        let mut writer = Writer { sink, mid_line: false, health };
+        let mid_line = sink.ends_mid_line();
+        let mut writer = Writer { sink, mid_line, health };
         std::thread::Builder::new().name("traffic-log".to_owned()).spawn(move || {
             while let Some(command) = commands.blocking_recv() {
                 writer.obey(command);
@@ -139,8 +140,8 @@ impl Writer {
         let Sink::File { path, .. } = &self.sink else { return Ok(()) };
         match Sink::open(path.clone()) {
             Ok(sink) => {
+                self.mid_line = sink.ends_mid_line();
                 self.sink = sink;
-                self.mid_line = false;
                 Ok(())
             }
             Err(error) => {
@@ -153,9 +154,21 @@ impl Writer {
 
 impl Sink {
     fn open(path: PathBuf) -> io::Result<Sink> {
-        let file = OpenOptions::new().create(true).append(true).open(&path)?;
+        // Readable where that is allowed, to see how it ends; a log need not be.
+        let mut options = OpenOptions::new();
+        options.create(true).append(true);
+        let file = options.clone().read(true).open(&path).or_else(|_| options.open(&path))?;
         let inode = inode(&file.metadata()?);
         Ok(Sink::File { path, file, inode })
+    }
+
+    /// Whether it ends within a line, as a process leaves it that was killed on a full disk.
+    fn ends_mid_line(&self) -> bool {
+        let Sink::File { file, .. } = self else { return false };
+        let mut last = [b'\n'];
+        let end = file.metadata().map_or(0, |metadata| metadata.len());
+        let read = end.checked_sub(1).map(|at| file.read_at(&mut last, at));
+        matches!(read, Some(Ok(1))) && last != *b"\n"
     }
 
     /// Whether the path now leads elsewhere, as after logrotate's rename.
@@ -247,6 +260,19 @@ mod tests {
         writer.obey(Command::Line(b"2\n".to_vec()));
         assert_eq!((writer.health.lost(), writer.health.is_failing()), (1, false));
         assert_eq!(read(&path), "2\n");
+    }
+
+    #[test]
+    fn line_that_another_process_left_unended_is_ended() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("t.log");
+        std::fs::write(&path, "{}\n{\"half").expect("written");
+        let sink = Sink::open(path.clone()).expect("a sink");
+        let mid_line = sink.ends_mid_line();
+        let mut writer = Writer { sink, mid_line, health: Arc::new(Health::default()) };
+        writer.obey(Command::Line(b"{}\n".to_vec()));
+        assert_eq!(read(&path), "{}\n{\"half\n{}\n");
+        assert!(!Sink::open(path).expect("a sink").ends_mid_line());
     }
 
     #[test]

@@ -20,7 +20,9 @@ pub(super) fn reason(verdict: Verdict, judged: &[Judged], proof: &Proof, policy:
     match verdict {
         Verdict::NotYet => {
             let blocking = || judged.iter().filter(|judged| judged.row.state.is_blocking());
-            let Some(worst) = blocking().max_by_key(|judged| (judged.row.state == State::Open, judged.proven)) else {
+            // Of equals the first, which stands first in the table too.
+            let Some(worst) = blocking().rev().max_by_key(|judged| (judged.row.state == State::Open, judged.proven))
+            else {
                 return String::new();
             };
             let others = match blocking().count() - 1 {
@@ -101,8 +103,11 @@ pub(super) fn next(verdict: Verdict, judged: &[Judged], proof: &Proof, policy: &
     let words = &policy.words;
     match verdict {
         Verdict::NotYet => {
-            let worst =
-                judged.iter().filter(|judged| judged.row.state.is_blocking()).max_by_key(|judged| judged.proven);
+            let worst = judged
+                .iter()
+                .rev()
+                .filter(|judged| judged.row.state.is_blocking())
+                .max_by_key(|judged| (judged.row.state == State::Open, judged.proven));
             let client = worst.map(|judged| quoted(&judged.row.identity)).unwrap_or_default();
             format!("sse-sunset report {words} --client {client}")
         }
