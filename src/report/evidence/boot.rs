@@ -28,8 +28,8 @@ pub struct Boot {
     pub stopped: Option<Millis>,
     /// How many records it said to have lost, and when it first said so.
     lost: BTreeMap<u64, Millis>,
-    /// Steps of its clock: when noticed, by how much.
-    pub steps: Vec<(Millis, Millis)>,
+    /// Steps of its clock, in the order of their records.
+    pub steps: Vec<Step>,
     /// Other boots it named, as `instance/boot`.
     pub peers: BTreeSet<String>,
     /// The last heartbeat, and the sessions it told of.
@@ -40,6 +40,34 @@ pub struct Boot {
     over: HashMap<String, PersonId>,
     /// When each account last used the server, by the clock as it is now: steps move them.
     recent: HashMap<PersonId, Millis>,
+}
+
+/// A step of a clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// The number of the heartbeat that noticed it.
+    pub seq: u64,
+    /// When that was, by the clock as it was set.
+    pub at: Millis,
+    /// By how much.
+    pub by: Millis,
+}
+
+impl Step {
+    fn is_forward(&self) -> bool {
+        self.by > 0
+    }
+
+    /// The latest time that a use before it may have been, by the clock of now. What an end will tell later of this use is
+    /// by the clock of then, so the rest of its hour counts.
+    fn moves(&self, used: Millis) -> Millis {
+        end_of_hour(used).saturating_add(self.by).min(self.at)
+    }
+
+    /// Whether a time told by the clock of before lies before it.
+    fn is_after(&self, at: Millis) -> bool {
+        at <= self.at - self.by
+    }
 }
 
 /// An open session.
@@ -121,48 +149,56 @@ impl Boot {
         self.recent = self.recent.drain().filter_map(|(id, at)| Some((place(id)?, at))).collect();
     }
 
-    /// `person` used the server.
-    pub fn used(&mut self, person: PersonId, at: Millis) {
-        let last = self.recent.entry(person).or_insert(at);
-        *last = at.max(*last);
+    /// `person` used the server at `at`, as record `seq` tells. Gives the latest time that it may have been, if steps are known
+    /// that came after that record: a piece of the log may be read before the one it follows.
+    #[must_use]
+    pub fn used(&mut self, person: PersonId, at: Millis, seq: u64) -> Option<Millis> {
+        let (mut now, mut latest) = (at, None);
+        for step in self.steps.iter().filter(|step| step.seq > seq) {
+            now = step.moves(now);
+            latest = latest.max(Some(now));
+        }
+        let last = self.recent.entry(person).or_insert(now);
+        *last = now.max(*last);
+        latest
     }
 
-    /// Its clock was set by `by`. Gives the latest times at which accounts may have used the server before, by the clock of
-    /// now: either clock may have been the right one, and the later time is the more careful.
-    pub fn step(&mut self, by: Millis, at: Millis) -> Vec<(PersonId, Millis)> {
-        if by.abs() <= SMALL_STEP_MS {
+    /// Its clock was set. Gives the latest times at which accounts may have used the server before, by the clock of now:
+    /// either clock may have been the right one, and the later time is the more careful.
+    pub fn step(&mut self, step: Step) -> Vec<(PersonId, Millis)> {
+        if step.by.abs() <= SMALL_STEP_MS {
             return Vec::new();
         }
-        self.steps.push((at, by));
+        let index = self.steps.partition_point(|known| known.seq < step.seq);
+        self.steps.insert(index, step);
         for last in self.recent.values_mut() {
-            // What an end will tell later of this use is by the clock of then.
-            *last = end_of_hour(*last).saturating_add(by).min(at);
+            *last = step.moves(*last);
         }
-        if by < 0 { Vec::new() } else { self.recent.iter().map(|(person, last)| (*person, *last)).collect() }
+        if step.is_forward() { self.recent.iter().map(|(person, last)| (*person, *last)).collect() } else { Vec::new() }
     }
 
     /// The latest time that a record which says `at` may have been written at: by its clock of then, or as it was set later.
     #[must_use]
     pub fn latest_reading(&self, at: Millis) -> Millis {
-        let forward = self.steps.iter().filter(|(_, by)| *by > 0);
-        forward.fold(at, |at, (noticed, by)| if at <= noticed - by { at.saturating_add(*by) } else { at })
+        let forward = self.steps.iter().filter(|step| step.is_forward());
+        forward.fold(at, |at, step| if step.is_after(at) { at.saturating_add(step.by) } else { at })
     }
 
     /// What it proves: the time between its records, by its clock of then and as it was set later.
     #[must_use]
     pub fn covered(&self) -> Vec<Stretch> {
         let covered = self.runs.covered();
-        let slow: Millis = self.steps.iter().map(|(_, by)| (*by).max(0)).fold(0, Millis::saturating_add);
+        let slow: Millis = self.steps.iter().map(|step| step.by.max(0)).fold(0, Millis::saturating_add);
         if slow == 0 {
             return covered;
         }
         let from = self.runs.earliest();
         let silent = self.runs.silent();
         let mut unproven = vec![(from, from.saturating_add(slow))];
-        for (noticed, by) in self.steps.iter().filter(|(_, by)| *by > 0) {
-            let before = silent.iter().chain(&unproven).filter(|silent| silent.1 <= noticed - by);
+        for step in self.steps.iter().filter(|step| step.is_forward()) {
+            let before = silent.iter().chain(&unproven).filter(|silent| step.is_after(silent.1));
             let moved: Vec<Stretch> =
-                before.map(|(from, to)| (from.saturating_add(*by), to.saturating_add(*by))).collect();
+                before.map(|(from, to)| (from.saturating_add(step.by), to.saturating_add(step.by))).collect();
             unproven.extend(moved);
         }
         subtract(&covered, &union(unproven))

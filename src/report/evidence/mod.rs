@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-pub use boot::{Boot, Open};
+pub use boot::{Boot, Open, Step};
 pub use people::{DAY_MS, Day, Group, People, Person, PersonId, day_of, is_principal, longest_gap, merge_days, span};
 pub use ranges::{PULSE_MS, Runs, Seen, Stretch, subtract, union};
 
@@ -111,7 +111,7 @@ impl Evidence {
                 for peer in peers.iter().filter(|peer| !boot.peers.contains(&***peer)).collect::<Vec<_>>() {
                     boot.peers.insert(peer.to_string());
                 }
-                for (person, moved) in boot.step(*clock_step_ms, at) {
+                for (person, moved) in boot.step(Step { seq: place.1, at, by: *clock_step_ms }) {
                     if let Some(person) = self.people.get_mut(person) {
                         person.may_have_used(moved, place);
                     }
@@ -147,7 +147,9 @@ impl Evidence {
                 let last_use = last_use.or((*engagement == Engagement::Use).then_some(at));
                 if let Some(last_use) = last_use.map(|last| last.min(at)) {
                     account.used(last_use, more, Some(place));
-                    boot.used(person, last_use);
+                    if let Some(latest) = boot.used(person, last_use, place.1) {
+                        account.may_have_used(latest, place);
+                    }
                 }
             }
             Event::Refused { who, reason, dry_run } => {
@@ -195,7 +197,7 @@ impl Evidence {
     fn used(&mut self, index: usize, who: &Who<'_>, uses: u64, at: Millis, place: (u32, u64)) {
         let person = self.known(who, at);
         let boot = boot_of(&mut self.boots, index);
-        boot.used(person, at);
+        let latest = boot.used(person, at, place.1);
         let uses = match boot.session(&who.session, person, at) {
             Some(open) => {
                 open.person = person;
@@ -208,6 +210,9 @@ impl Evidence {
         };
         if let Some(account) = self.people.get_mut(person) {
             account.used(at, uses, Some(place));
+            if let Some(latest) = latest {
+                account.may_have_used(latest, place);
+            }
         }
     }
 

@@ -221,7 +221,7 @@ fn span((from, to): Stretch) -> Span {
 }
 
 fn clock_step_s(boots: &[Boot]) -> u64 {
-    let steps = boots.iter().flat_map(|boot| &boot.steps).map(|(_, by)| by.unsigned_abs() / 1000);
+    let steps = boots.iter().flat_map(|boot| &boot.steps).map(|step| step.by.unsigned_abs() / 1000);
     steps.max().unwrap_or_default()
 }
 

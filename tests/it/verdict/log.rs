@@ -1,6 +1,5 @@
 //! Logs as the proxy would have written them, record by record and file by file.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use sse_sunset::report::evidence::Bounds;
@@ -65,6 +64,8 @@ pub(super) struct Record {
     pub(super) says: i64,
     pub(super) name: &'static str,
     pub(super) more: String,
+    /// What an end says of the last use, by the clock of then.
+    pub(super) last_use: Option<i64>,
 }
 
 impl Boot {
@@ -94,7 +95,7 @@ impl Boot {
     }
 
     pub(super) fn add(&mut self, at: i64, name: &'static str, more: &str) {
-        self.records.push(Record { at, says: at, name, more: more.to_owned() });
+        self.records.push(Record { at, says: at, name, more: more.to_owned(), last_use: None });
     }
 
     pub(super) fn connect(&mut self, at: i64, session: &str, who: &Who) {
@@ -117,14 +118,11 @@ impl Boot {
 
     pub(super) fn end(&mut self, at: i64, session: &str, who: &Who, end: &End) {
         let End { reason, engagement, uses, last_use } = end;
-        let mut more = format!(
+        let more = format!(
             r#"{},"session.end.reason":"{reason}","legacy.engagement":"{engagement}","legacy.uses":{uses}"#,
             who.fields(session)
         );
-        if let Some(at) = last_use {
-            let _ = write!(more, r#","legacy.last_use":"{}""#, timestamp(*at));
-        }
-        self.add(at, "legacy.end", &more);
+        self.records.push(Record { at, says: at, name: "legacy.end", more, last_use: *last_use });
     }
 
     pub(super) fn refuse(&mut self, at: i64, who: &Who, reason: &str, dry_run: bool) {
@@ -153,9 +151,11 @@ impl Boot {
         records.sort_by_key(|record| record.at);
         let line = |(seq, record): (usize, &&Record)| {
             let Record { says, name, more, .. } = record;
+            let last_use = record.last_use.map(|at| format!(r#","legacy.last_use":"{}""#, timestamp(at)));
+            let last_use = last_use.unwrap_or_default();
             let Boot { instance, id, .. } = self;
             format!(
-                r#"{{"@timestamp":"{}","event.name":"{name}","schema":"sse-sunset/1","service.instance.id":"{instance}","boot.id":"{id}","log.seq":{seq}{more}}}"#,
+                r#"{{"@timestamp":"{}","event.name":"{name}","schema":"sse-sunset/1","service.instance.id":"{instance}","boot.id":"{id}","log.seq":{seq}{more}{last_use}}}"#,
                 timestamp(*says)
             )
         };

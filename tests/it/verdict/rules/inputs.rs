@@ -15,6 +15,7 @@ fn clock_that_was_slow_makes_uses_and_holes_later() {
     boot.session("s", &app(), &[at]);
     for record in boot.records.iter_mut().filter(|record| record.at < NOW - 2 * HOUR) {
         record.says -= slow;
+        record.last_use = record.last_use.map(|at| at - slow);
     }
     let first = boot
         .records
@@ -28,6 +29,10 @@ fn clock_that_was_slow_makes_uses_and_holes_later() {
         state == State::Blocking && (at + WINDOW..=at + WINDOW + HOUR).contains(&due.expect("a date")),
         "{state:?} {due:?}"
     );
+    // The same if the step is read before what it moves.
+    let mut lines = boot.lines();
+    lines.reverse();
+    assert_eq!(client(&report(&[file(&lines)], &policy(NOW, WINDOW)), "client_id:app"), (state, due));
     boot.records.retain(|record| !record.name.starts_with("legacy."));
     let dropped = usize::try_from(5 * DAY / BEAT).expect("small");
     let report = report(&[without(&boot, |number| number == dropped)], &policy(NOW, WINDOW));
