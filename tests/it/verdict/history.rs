@@ -296,8 +296,8 @@ impl Maker {
         for record in &mut self.boots[index].0.records {
             // Before `set` it was wrong by as much as it is set then, the other way round.
             let says = |at: i64| if at < set || at >= back { at - by } else { at };
-            record.says = says(record.at);
             record.last_use = record.last_use.map(says);
+            record.says = says(record.at);
             for (heartbeat, by) in [(noticed, by), (again, -by)] {
                 let is_it = Some(record.at) == heartbeat && record.name == "proxy.heartbeat" && is_noticed;
                 if is_it && !record.more.contains("clock.step_s") {
