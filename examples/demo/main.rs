@@ -129,7 +129,11 @@ fn show_report(path: &Path) -> anyhow::Result<()> {
     let inputs = input::open(&[path.display().to_string()])?;
     let (evidence, input) =
         report::read(inputs, Reading { bounds, paths: Paths::default(), pseudonyms: None }, &mut |_| {})?;
-    let report = report::judge(&evidence, input, &Policy { words: "traffic.log".to_owned(), ..Policy::at(now) });
+    let report = report::judge(
+        &evidence,
+        input,
+        &Policy { words: "traffic.log".to_owned(), words_later: "traffic.log".to_owned(), ..Policy::at(now) },
+    );
     ensure!(report.verdict == Verdict::NotYet, "the verdict is {}: {}", report.verdict.title(), report.reason);
     say(render::text(&report, Style { width: 100, colour: false }).trim_end())
 }

@@ -27,6 +27,8 @@ use crate::traffic::{AddressForm, Pseudonyms};
 const UNREADABLE: u8 = 4;
 /// Columns when the output is no terminal.
 const WIDTH: usize = 120;
+/// More logs than this are not named one by one in what to type next.
+const MANY: usize = 5;
 
 /// The words of `report`.
 pub(super) fn command() -> Command {
@@ -114,14 +116,25 @@ fn policy(options: &ArgMatches, now: i64) -> Result<Policy, String> {
         None => Vec::new(),
     };
     let window = options.get_one::<i64>("window").copied().unwrap_or(report::policy::WINDOW_MS);
-    Ok(Policy { until, window, since, waivers, words: typed(options), ..Policy::at(now) })
+    Ok(Policy {
+        until,
+        window,
+        since,
+        waivers,
+        words: typed(options, true),
+        words_later: typed(options, false),
+        ..Policy::at(now)
+    })
 }
 
-/// The logs and options as they would be typed again.
-fn typed(options: &ArgMatches) -> String {
-    let mut typed: Vec<String> = words(options, "log").into_iter().map(shell_word).collect();
+/// The logs and options as they would be typed again; `until` some time, or now. What a shell made of a pattern is not
+/// told file by file.
+fn typed(options: &ArgMatches, until: bool) -> String {
+    let logs = words(options, "log");
+    let mut typed: Vec<String> =
+        if logs.len() > MANY { vec!["LOG...".to_owned()] } else { logs.into_iter().map(shell_word).collect() };
     for name in ["window", "since", "until", "waivers", "state-dir"] {
-        if options.value_source(name) == Some(clap::parser::ValueSource::CommandLine) {
+        if (until || name != "until") && options.value_source(name) == Some(clap::parser::ValueSource::CommandLine) {
             let value = options.get_raw(name).and_then(|mut values| values.next()).map(|value| value.to_string_lossy());
             typed.push(format!("--{name} {}", shell_word(&value.unwrap_or_default())));
         }

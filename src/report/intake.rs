@@ -3,6 +3,7 @@
 //! Promise: every line is counted in one place, and what is wrong is named with file and line.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use super::access;
@@ -58,6 +59,7 @@ pub fn read(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(Evidence, Input), ReadError> {
     let mut intake = Intake::new(reading);
+    let files: Vec<FileName> = inputs.names().cloned().collect();
     let summary = inputs.for_each_line(|line| intake.line(&line), progress)?;
     intake.end_of_file();
     if let Some(error) = intake.schema {
@@ -68,10 +70,15 @@ pub fn read(
     input.bytes = summary.bytes;
     input.lines = summary.lines;
     for problem in &summary.problems {
-        if hides_records(&problem.kind) {
+        let is_all = problem.kind == ProblemKind::Nuls && !intake.useful.contains(&problem.file);
+        if is_all || hides_records(&problem.kind) {
             intake.evidence.unread.push(problem.to_string());
         }
         add(&mut input, problem.to_string());
+    }
+    for file in files.iter().filter(|file| !intake.read.contains(file)) {
+        input.empty_files += 1;
+        add(&mut input, format!("{file}: there is no line in it"));
     }
     Ok((intake.evidence, input))
 }
@@ -80,7 +87,12 @@ pub fn read(
 fn hides_records(kind: &ProblemKind) -> bool {
     matches!(
         kind,
-        ProblemKind::CutArchive | ProblemKind::DamagedArchive(_) | ProblemKind::Replaced | ProblemKind::Shrunk
+        ProblemKind::CutArchive
+            | ProblemKind::DamagedArchive(_)
+            | ProblemKind::Replaced
+            | ProblemKind::Shrunk
+            | ProblemKind::SkippedFolder
+            | ProblemKind::TooLong
     )
 }
 
@@ -100,6 +112,12 @@ struct Intake {
     schema: Option<ReadError>,
     /// The file that is read.
     file: Option<FileName>,
+    /// Files with lines.
+    read: HashSet<FileName>,
+    /// Those of them with a line that tells something.
+    useful: HashSet<FileName>,
+    /// Whether a line of the file that is read told something, and whether one did not.
+    told: (bool, bool),
     /// The boot and the time of its last record.
     last: Option<(u32, Millis)>,
     /// Broken records since then: they were made before the next one.
@@ -116,6 +134,9 @@ impl Intake {
             pseudonyms: reading.pseudonyms.unwrap_or_else(|| Pseudonyms::ephemeral(AddressForm::Full)),
             schema: None,
             file: None,
+            read: HashSet::new(),
+            useful: HashSet::new(),
+            told: (false, false),
             last: None,
             broken: 0,
         }
@@ -125,6 +146,7 @@ impl Intake {
         if self.file.as_ref() != Some(line.file) {
             self.end_of_file();
             self.file = Some(line.file.clone());
+            self.read.insert(line.file.clone());
         }
         match Line::parse(line.bytes) {
             Ok(record) => self.record(&record),
@@ -148,6 +170,7 @@ impl Intake {
     }
 
     fn record(&mut self, record: &Line<'_>) {
+        self.told.0 = true;
         match self.evidence.take(record, &self.bounds) {
             Taken::Counted => self.input.records += 1,
             Taken::FromTheFuture => {
@@ -176,12 +199,25 @@ impl Intake {
         let latest = self.bounds.until.unwrap_or(self.bounds.now);
         self.damage(latest);
         self.last = None;
+        let (has_told, _) = std::mem::take(&mut self.told);
+        let Some(file) = self.file.take() else { return };
+        if has_told {
+            self.useful.insert(file);
+            return;
+        }
+        // As containers and shippers wrap lines; a replica's log in such a form must not pass for its silence.
+        let text = format!(
+            "{file}: no line of it is a record; give the log as serve writes it (kubectl logs without --timestamps and \
+             --prefix, docker's json-file through jq -rj .log)"
+        );
+        add(&mut self.input, text.clone());
+        self.evidence.unread.push(text);
     }
 
     fn other(&mut self, line: &input::Line<'_>) {
         let Some(access) = access::parse(line.bytes) else {
             self.input.foreign += 1;
-            if self.input.foreign == 1 {
+            if !std::mem::replace(&mut self.told.1, true) {
                 add(
                     &mut self.input,
                     format!("{}:{}: neither a record nor an access log's line; counted", line.file, line.number),
@@ -190,6 +226,7 @@ impl Intake {
             return;
         };
         self.input.access_lines += 1;
+        self.told.0 = true;
         let Some(kind) = access::legacy(&access, &self.paths) else { return };
         self.input.legacy_access_lines += 1;
         let (identity, source, address) = self.name(&access);

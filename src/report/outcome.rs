@@ -408,6 +408,8 @@ pub struct Input {
     pub from_the_future: u64,
     /// Records cut off or damaged.
     pub broken: u64,
+    /// Files without a line.
+    pub empty_files: u64,
     /// Lines that are nothing we know.
     pub foreign: u64,
     /// What was wrong, with file and line: at most a hundred.

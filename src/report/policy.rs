@@ -31,6 +31,8 @@ pub struct Policy {
     pub shown: Vec<Pattern>,
     /// What the next command has to name again: the logs and options as they were typed.
     pub words: String,
+    /// The same for a later day: without the time that was judged.
+    pub words_later: String,
     /// The state of the running proxy, and not files read from the outside.
     pub is_live: bool,
     /// Such a proxy that has no state directory: it knows nothing of the time before it was started.
@@ -49,6 +51,7 @@ impl Policy {
             waivers: Vec::new(),
             shown: Vec::new(),
             words: "LOG...".to_owned(),
+            words_later: "LOG...".to_owned(),
             is_live: false,
             is_forgetful: false,
         }
@@ -151,8 +154,9 @@ fn waiver(entry: Entry) -> Result<Waiver, String> {
             return Err(format!("a waiver has no {name}"));
         }
     }
-    if client.trim_matches('*').is_empty() {
-        return Err("a waiver for every client would be no evidence; name the client".to_owned());
+    let name = client.split_once(':').map_or(client.as_str(), |(_, name)| name);
+    if name.chars().filter(|c| c.is_alphanumeric()).count() < 3 {
+        return Err("a waiver for anybody would be no evidence; name the client, by three letters at least".to_owned());
     }
     let date: Date = expires.parse().map_err(|_| format!("expires = {expires:?} is not a date"))?;
     Ok(Waiver { client, owner, reason, expires: date })
@@ -189,10 +193,10 @@ mod tests {
             std::fs::write(&path, text).expect("written");
             read_waivers(&path)
         };
-        let good = "[[waiver]]\nclient = \"name:a\"\nowner = \"o\"\nreason = \"r\"\nexpires = \"2026-12-05\"\n";
+        let good = "[[waiver]]\nclient = \"name:abc\"\nowner = \"o\"\nreason = \"r\"\nexpires = \"2026-12-05\"\n";
         assert_eq!(read(good).expect("waivers").len(), 1);
         assert!(read(&good.replace("\"o\"", "\" \"")).expect_err("wrong").contains("has no owner"));
-        assert!(read(&good.replace("name:a", "*")).expect_err("wrong").contains("every client"));
+        assert!(read(&good.replace("name:abc", "*:*a*")).expect_err("wrong").contains("anybody"));
         assert!(read(&good.replace("2026-12-05", "soon")).expect_err("wrong").contains("is not a date"));
         assert!(read(&good.replace("owner", "ower")).expect_err("wrong").contains("line"));
     }

@@ -139,12 +139,13 @@ impl Evidence {
                 let open = boot.end(&who.session, person);
                 let Some(account) = self.people.get_mut(person) else { return };
                 account.sessions += u64::from(!merged);
-                account.engagement = account.engagement.max(*engagement);
+                let engagement = if *uses > 0 { Engagement::Use } else { *engagement };
+                account.engagement = account.engagement.max(engagement);
                 account.first_seen = open.as_ref().map_or(at, |open| open.since).min(account.first_seen);
                 // A session that began before the log says how often it used the server, and no day for it but its last.
                 let more = uses.saturating_sub(open.as_ref().map_or(0, |open| open.uses));
                 // A session that used the server and does not say when: at its end at the latest.
-                let last_use = last_use.or((*engagement == Engagement::Use).then_some(at));
+                let last_use = last_use.or((engagement == Engagement::Use).then_some(at));
                 if let Some(last_use) = last_use.map(|last| last.min(at)) {
                     account.used(last_use, more, Some(place));
                     if let Some(latest) = boot.used(person, last_use, place.1) {

@@ -175,6 +175,7 @@ impl Live {
         let minute = now.div_euclid(MINUTE_MS).saturating_mul(MINUTE_MS);
         let policy = Policy {
             words: self.words.clone(),
+            words_later: self.words.clone(),
             is_live: true,
             is_forgetful: self.store.is_none(),
             ..Policy::at(minute.max(latest).min(now))

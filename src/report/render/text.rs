@@ -8,7 +8,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use super::safe::{width, wrap};
+use super::safe::{printable, width, wrap};
 use super::sentences::{canary, coverage, earliest, input, judged, list, meaning, moves};
 use super::words::{count, number};
 use crate::report::outcome::{Client, Report, State, Verdict};
@@ -127,7 +127,12 @@ impl Page {
         self.blank();
         self.fact("Why", &report.reason);
         self.fact("Earliest", &earliest(report));
-        self.fact("Next", &report.next);
+        if report.next.contains("sse-sunset ") {
+            // A command that is broken over lines is another command once it is pasted.
+            self.lines.push(format!("{:<LABEL$}{}", "Next", printable(&report.next)));
+        } else {
+            self.fact("Next", &report.next);
+        }
         self.fact("Judged", &judged(report));
     }
 

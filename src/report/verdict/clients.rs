@@ -27,6 +27,8 @@ pub(super) struct Judged {
     pub proven: Millis,
     /// It was turned away, and so kind of client used the server that may have been it.
     pub is_barred_stranger: bool,
+    /// Attempts within the window that were turned away and are nobody's that used the server.
+    pub refused_unknown: u64,
 }
 
 /// What sessions do that are not over, by account.
@@ -86,21 +88,27 @@ fn unended(evidence: &Evidence, alive: &BTreeSet<usize>) -> HashMap<PersonId, Un
 struct Attempts<'a> {
     /// Accounts that come by a connection-level identity, with their address.
     users_by_door: HashMap<&'a str, Vec<(PersonId, &'a Person)>>,
+    /// Those who used the server, by address.
+    users_by_address: HashMap<&'a str, Vec<PersonId>>,
     /// The connection-level identity of an account.
     identities: HashMap<PersonId, &'a str>,
     /// By account.
     last: HashMap<PersonId, Millis>,
     /// Connection-level accounts that were turned away and may be any of several users.
     strangers: BTreeSet<PersonId>,
+    /// Those that were turned away and of whom nobody knows who they are: no user comes by their name or address.
+    unknown: BTreeSet<PersonId>,
 }
 
 impl<'a> Attempts<'a> {
     fn of(evidence: &'a Evidence) -> Self {
         let mut attempts = Attempts {
             users_by_door: HashMap::new(),
+            users_by_address: HashMap::new(),
             identities: HashMap::new(),
             last: HashMap::new(),
             strangers: BTreeSet::new(),
+            unknown: BTreeSet::new(),
         };
         for (identity, _, members) in evidence.people.groups() {
             attempts.identities.extend(members.map(|(id, _)| (id, identity)));
@@ -108,6 +116,9 @@ impl<'a> Attempts<'a> {
         for (identity, _, members) in evidence.people.groups() {
             for (id, person) in members.filter(|(_, person)| person.last_use.is_some()) {
                 let doors = person.doors.iter().filter_map(|door| attempts.identities.get(door).copied());
+                if !person.address.is_empty() {
+                    attempts.users_by_address.entry(&person.address).or_default().push(id);
+                }
                 // Its own name is a door too: some are turned away after they have said it.
                 for door in doors.chain([identity]).collect::<BTreeSet<_>>() {
                     attempts.users_by_door.entry(door).or_default().push((id, person));
@@ -123,7 +134,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// `person` was turned away. With use of its own it tried again; without, it may be one of those that come by the
-    /// same door: those of its address if there are any.
+    /// same door: those of its address if there are any, else whoever used the server from there under any name.
     fn turned_away(&mut self, identity: &str, id: PersonId, person: &Person) {
         let Some(at) = person.last_refused else { return };
         let mut tried = |id: PersonId, at: Millis| {
@@ -138,10 +149,16 @@ impl<'a> Attempts<'a> {
         let mut neighbours = users.iter().filter(|(_, user)| user.address == person.address).peekable();
         if neighbours.peek().is_some() {
             neighbours.for_each(|(user, _)| tried(*user, at));
+        } else if let Some(users) = self.users_by_address.get(person.address.as_str()) {
+            for user in users {
+                tried(*user, at);
+            }
         } else if let Some(barred) = person.last_barred.filter(|_| !users.is_empty()) {
             // From an address that no user had: it may be any of them, so it stands in for them itself.
             tried(id, barred);
             self.strangers.insert(id);
+        } else {
+            self.unknown.insert(id);
         }
     }
 }
@@ -169,6 +186,7 @@ struct Member<'a> {
     open: u64,
     lost: u64,
     is_stranger: bool,
+    refused_unknown: u64,
 }
 
 impl Judge<'_> {
@@ -234,7 +252,8 @@ impl Judge<'_> {
             evidence: last_use.and_then(|(_, place)| place).and_then(|place| self.place(place)),
         };
         let proven = members.iter().filter(is_relevant).map(|member| member.proven).max().unwrap_or(Millis::MIN);
-        Some(Judged { row, proven, is_barred_stranger })
+        let refused_unknown = sum(|member| member.refused_unknown);
+        Some(Judged { row, proven, is_barred_stranger, refused_unknown })
     }
 
     fn member<'a>(&self, id: PersonId, person: &'a Person, group: &Group, shared_gap: Millis) -> Member<'a> {
@@ -254,6 +273,8 @@ impl Judge<'_> {
             None if self.looked(person, group) => State::Looked,
             None => State::Noise,
         };
+        let is_unknown = self.attempts.unknown.contains(&id)
+            && person.last_refused.is_some_and(|at| at >= self.policy.window_start());
         Member {
             person,
             state,
@@ -265,6 +286,7 @@ impl Judge<'_> {
             open: unended.map_or(0, |unended| unended.open),
             lost: unended.map_or(0, |unended| unended.lost),
             is_stranger: self.attempts.strangers.contains(&id),
+            refused_unknown: if is_unknown { person.refused } else { 0 },
         }
     }
 

@@ -27,6 +27,8 @@ pub(super) struct Proof {
     pub doubts: Vec<Doubt>,
     /// Boots that run at the end of the window, by index.
     pub alive: BTreeSet<usize>,
+    /// Replicas of which nothing is known since some time within the window, though nothing says that they ended.
+    pub vanished: Vec<(String, Millis)>,
 }
 
 /// Why silence within the window proves nothing.
@@ -101,7 +103,7 @@ pub(super) fn prove(evidence: &Evidence, policy: &Policy) -> Proof {
         uncovered.iter().filter(|gap| gap.1 > start).map(|gap| (gap.0.max(start), gap.1)).collect();
     let missing_time: Millis =
         within.iter().map(|gap| gap.1 - gap.0).sum::<Millis>() + (from - start).clamp(0, policy.window);
-    let holes = holes(evidence, &alive, start);
+    let holes = holes(evidence, &alive, (start, until));
     let missing_boots = missing_boots(evidence);
     let mut doubts = Vec::new();
     match first {
@@ -130,7 +132,8 @@ pub(super) fn prove(evidence: &Evidence, policy: &Policy) -> Proof {
         clock_step_s: clock_step_s(boots),
         replicas: replicas(boots, &alive),
     };
-    Proof { coverage, uncovered, doubts, alive }
+    let vanished = vanished(boots, &alive, start);
+    Proof { coverage, uncovered, doubts, alive, vanished }
 }
 
 /// A boot runs at `until` if nothing says that it ended: no `proxy.stop`, no later start of the same replica, and a
@@ -152,7 +155,7 @@ fn uncovered(spans: &[Stretch], from: Millis, until: Millis) -> Vec<Stretch> {
 }
 
 /// Missing records after `start`: until when, how many, and what to say of them.
-fn holes(evidence: &Evidence, alive: &BTreeSet<usize>, start: Millis) -> Vec<(Millis, u64, String)> {
+fn holes(evidence: &Evidence, alive: &BTreeSet<usize>, (start, until): Stretch) -> Vec<(Millis, u64, String)> {
     let mut found = Vec::new();
     for (index, boot) in evidence.boots.iter().enumerate() {
         let name = boot.name();
@@ -177,8 +180,12 @@ fn holes(evidence: &Evidence, alive: &BTreeSet<usize>, start: Millis) -> Vec<(Mi
             found.push((at, 0, text));
         }
     }
-    let cut = evidence.cut.iter().filter_map(|boot| usize::try_from(*boot).ok()).filter(|boot| !alive.contains(boot));
-    let cut = cut.filter_map(|boot| evidence.boots.get(boot)).map(|boot| boot.runs.latest()).filter(|at| *at > start);
+    let cut = evidence.cut.iter().filter_map(|boot| usize::try_from(*boot).ok()).filter_map(|index| {
+        let latest = evidence.boots.get(index)?.runs.latest();
+        // A record that is being written comes no later than a heartbeat after the one before.
+        let is_being_written = alive.contains(&index) && until - latest <= PULSE_MS;
+        (latest > start && !is_being_written).then_some(latest)
+    });
     for at in cut {
         found.push((at, 1, format!("a file ends in the middle of a record, after {}", timestamp(at))));
     }
@@ -188,6 +195,19 @@ fn holes(evidence: &Evidence, alive: &BTreeSet<usize>, start: Millis) -> Vec<(Mi
     }
     found.sort_by_key(|(until, _, _)| std::cmp::Reverse(*until));
     found
+}
+
+/// Replicas whose last start did not end in order and does not run: they crashed for good, or the rest of their log was
+/// not given.
+fn vanished(boots: &[Boot], alive: &BTreeSet<usize>, start: Millis) -> Vec<(String, Millis)> {
+    let mut last: BTreeMap<&str, (Millis, bool)> = BTreeMap::new();
+    for (index, boot) in boots.iter().enumerate() {
+        let state = (boot.runs.latest(), boot.stopped.is_some() || alive.contains(&index));
+        let known = last.entry(&boot.instance).or_insert(state);
+        *known = state.max(*known);
+    }
+    let gone = last.into_iter().filter(|(_, (at, is_accounted_for))| !is_accounted_for && *at > start);
+    gone.map(|(instance, (at, _))| (instance.to_owned(), at)).collect()
 }
 
 fn missing_boots(evidence: &Evidence) -> Vec<String> {

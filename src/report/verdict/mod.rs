@@ -39,7 +39,7 @@ pub fn judge(evidence: &Evidence, input: Input, policy: &Policy) -> Report {
     let judged = clients::judge(evidence, policy, &proof.alive, &proof.uncovered, &days);
     let canary = canary(evidence, policy);
     let blocking = judged.iter().filter(|judged| judged.row.state.is_blocking()).count();
-    let notes = words::notes(&judged, policy, &canary, &input, is_access_log);
+    let notes = words::notes(&judged, policy, &canary, &input, &proof.vanished);
     let verdict = match () {
         () if blocking > 0 => Verdict::NotYet,
         () if !proof.doubts.is_empty() => Verdict::Unknown,

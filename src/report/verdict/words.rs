@@ -1,10 +1,16 @@
 //! The sentences of a report: the reason, the next command, the notes.
 
+use super::super::evidence::DAY_MS;
 use super::super::line::Millis;
 use super::super::outcome::{Canary, Client, Input, State, Verdict};
 use super::super::policy::{Pattern, Policy, timestamp};
 use super::clients::Judged;
 use super::coverage::{Doubt, Proof};
+
+/// Shorter windows are noted: weekly and fortnightly clients slip through (EVIDENCE, What makes the simple rule fail).
+const SHORT_WINDOW_MS: Millis = 14 * DAY_MS;
+/// Replicas that notes name at most.
+const LISTED: usize = 10;
 
 /// A sentence beside the verdict.
 #[derive(Debug)]
@@ -37,6 +43,17 @@ pub(super) fn reason(verdict: Verdict, judged: &[Judged], proof: &Proof, policy:
             let window = length(policy.window);
             let last = judged.iter().filter_map(|judged| judged.row.last_use).max();
             let last = last.map(|at| format!("; the last use was {}", ago(at.as_millisecond(), policy.until)));
+            let waived = judged.iter().filter(|judged| judged.row.state == State::Waived).count();
+            if waived > 0 {
+                let who = if waived == 1 {
+                    "1 client that is waived".to_owned()
+                } else {
+                    format!("{waived} clients that are waived")
+                };
+                return format!(
+                    "Nobody but {who} has used the server over SSE in {window} that are proven to be silent."
+                );
+            }
             format!(
                 "Nobody has used the server over SSE in {window} that are proven to be silent{}.",
                 last.unwrap_or_default()
@@ -126,7 +143,7 @@ pub(super) fn next(verdict: Verdict, judged: &[Judged], proof: &Proof, policy: &
                     "add the missing pieces (rotated, packed or of other replicas): sse-sunset report {words} MORE-LOGS..."
                 )
             }
-            _ => format!("ask again after that date: sse-sunset report {words}"),
+            _ => format!("ask again after that date: sse-sunset report {}", policy.words_later),
         },
         Verdict::SafeWithNotes | Verdict::Safe => {
             format!("keep the record (sse-sunset report {words} --format html > evidence.html), then stop the proxy")
@@ -140,8 +157,9 @@ pub(super) fn notes(
     policy: &Policy,
     canary: &Canary,
     input: &Input,
-    is_access_log: bool,
+    vanished: &[(String, Millis)],
 ) -> Vec<Note> {
+    let is_access_log = input.access_lines > 0;
     let mut notes = Vec::new();
     let mut add = |is_weighty, text: String| notes.push(Note { text, is_weighty });
     for row in judged.iter().map(|judged| &judged.row) {
@@ -182,16 +200,39 @@ pub(super) fn notes(
         add(true, "An old server's access log is among the evidence: it shows posts and not what was used, and proves no silence.".to_owned());
     }
     if input.from_the_future > 0 {
+        add(true, format!("{} with a time that is still to come; taken as made now.", records(input.from_the_future)));
+    }
+    if input.left_out > 0 {
+        add(true, format!("{} were left out by --since or --until.", records(input.left_out)));
+    }
+    if input.empty_files > 0 {
+        add(true, "A file is empty: see the problems with the input.".to_owned());
+    }
+    if input.foreign > 0 {
+        add(false, "There are lines that are no records: see the problems with the input.".to_owned());
+    }
+    for (replica, at) in vanished.iter().take(LISTED) {
+        let at = timestamp(*at);
         add(
             true,
             format!(
-                "{} records carry a time that is still to come; they are taken as made now.",
-                input.from_the_future
+                "{replica} did not say that it ended, and nothing of it was given since {at}: if it is still there, give the rest of its log."
             ),
         );
     }
-    if policy.since.is_some() && input.left_out > 0 {
-        add(true, format!("{} records were left out by --since or --until.", input.left_out));
+    let unknown = judged.iter().map(|judged| judged.refused_unknown).fold(0, u64::saturating_add);
+    if unknown > 0 {
+        let who = judged.iter().filter(|judged| judged.refused_unknown > 0).count();
+        add(
+            true,
+            format!(
+                "{unknown} attempts within the window were turned away and are of nobody who used the server ({who} identities); a \
+             refusal is no silence: see that --allowed-host and the limits let real clients in."
+            ),
+        );
+    }
+    if policy.window < SHORT_WINDOW_MS {
+        add(false, "A window of less than 14 days misses whoever comes every other week.".to_owned());
     }
     notes
 }
@@ -202,6 +243,10 @@ pub(super) fn shows(pattern: &Pattern, row: &Client) -> bool {
         || pattern.matches(&row.family)
         || row.addresses.iter().any(|address| pattern.matches(address))
         || row.seen_as.iter().any(|seen| pattern.matches(seen))
+}
+
+fn records(count: u64) -> String {
+    if count == 1 { "1 record".to_owned() } else { format!("{count} records") }
 }
 
 /// As a shell takes it for one word.

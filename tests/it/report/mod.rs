@@ -314,3 +314,84 @@ fn access_log_on_other_paths_is_told_with_the_way_out() {
     let found = json(&["--messages-path", "/api/messages", &log]);
     assert_eq!((found["verdict"].as_str(), found["totals"]["users"].as_u64()), (Some("not_yet"), Some(1)));
 }
+
+/// Replica `a` says who came, in full; what `spoil` makes of the log of `b` must not pass for silence.
+fn with_spoilt_replica(spoil: impl Fn(&str) -> String) -> Value {
+    let mut story = Story::new();
+    for replica in ["a", "b"] {
+        story.lives(replica, story::at(0, 0.0), end(), false);
+    }
+    story.session("b", story::WHO_NIGHTLY, story::at(58, 3.0), 4);
+    for day in 0..story::DAYS {
+        story.canary("a", story::at(day, 6.0));
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("a.log"), story.log("a")).expect("written");
+    fs::write(dir.path().join("b.log"), spoil(&story.log("b"))).expect("written");
+    json(&[&dir.path().join("*").display().to_string()])
+}
+
+fn each_line(log: &str, change: impl Fn(&str) -> String) -> String {
+    log.lines().map(change).collect::<Vec<_>>().join("\n") + "\n"
+}
+
+#[test]
+fn replica_whose_log_is_in_another_shape_is_never_silent() {
+    let whole = with_spoilt_replica(str::to_owned);
+    assert_eq!(whole["verdict"], "not_yet");
+    let docker = |log: &str| each_line(log, |line| serde_json::json!({"log": line}).to_string());
+    let prefixed = |log: &str| each_line(log, |line| format!("2026-11-20T00:00:00Z stdout F {line}"));
+    let one_line = |log: &str| log.replace('\n', "\r");
+    let shapes: [&dyn Fn(&str) -> String; 3] = [&docker, &prefixed, &one_line];
+    for (index, shape) in shapes.into_iter().enumerate() {
+        let report = with_spoilt_replica(shape);
+        assert_eq!(report["verdict"], "unknown", "{index}");
+        assert!(report["reason"].as_str().is_some_and(|reason| reason.contains("b.log")), "{}", report["reason"]);
+    }
+    let empty = with_spoilt_replica(|_| String::new());
+    assert_eq!(empty["verdict"], "safe_with_notes");
+    assert!(empty["input"]["problems"].to_string().contains("b.log"), "{:#}", empty["input"]);
+}
+
+#[test]
+fn replica_whose_log_just_ends_is_noted_by_name() {
+    let report = with_spoilt_replica(|log| {
+        let kept: Vec<&str> = log.lines().take_while(|line| !line.contains("2026-11-18T")).collect();
+        kept.join(
+            "
+",
+        ) + "
+"
+    });
+    assert_eq!(report["verdict"], "safe_with_notes");
+    assert!(report["notes"].to_string().contains("b did not say that it ended"), "{:#}", report["notes"]);
+}
+
+#[test]
+fn past_is_judged_with_a_note_of_what_came_later() {
+    let mut story = Story::new();
+    story.lives("a", story::at(0, 0.0), end(), false);
+    story.session("a", story::WHO_NIGHTLY, story::at(58, 3.0), 4);
+    for day in 0..story::DAYS {
+        story.canary("a", story::at(day, 6.0));
+    }
+    let logs = Logs::of(&story);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sse-sunset"));
+    let output =
+        command.args(["report", "--strict", "--until", "2026-11-17"]).arg(logs.pattern()).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(text(&output).contains("left out by --since or --until"), "{output:?}");
+}
+
+#[test]
+fn next_command_can_be_pasted() {
+    let logs = Logs::of(&Story::told());
+    let screen = text(&report(&[&logs.pattern()]));
+    let next = screen.lines().find_map(|line| line.strip_prefix("Next")).expect("a next step").trim().to_owned();
+    let program = env!("CARGO_BIN_EXE_sse-sunset");
+    let next = next.replacen("sse-sunset", &format!("'{program}'"), 1) + " --format json";
+    let output = Command::new("sh").args(["-c", &next]).output().expect("a shell");
+    let again: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(again["clients"][0]["identity"], WEEKLY, "{next}");
+    assert_eq!(again["clients"].as_array().map(Vec::len), Some(1));
+}

@@ -50,6 +50,9 @@ fn of_boot<'a>(boot: &'a Boot, all: &mut BTreeMap<Account, Known>) -> Sessions<'
             is_one: account.1.is_empty(),
             ..Known::default()
         });
+        if record.at > known.seen {
+            record.text("client.address").clone_into(&mut known.address);
+        }
         known.seen = known.seen.max(record.at);
         known.engaged |= matches!(record.text("legacy.engagement"), "discovery" | "use");
         let mut used = |at: i64| {
@@ -113,7 +116,9 @@ fn left_open(boot: &Boot, is_alive: bool, sessions: Sessions<'_>, all: &mut BTre
     }
 }
 
-pub(super) fn attempts(accounts: &mut BTreeMap<Account, Known>) {
+/// Finds out who was turned away; tells when those were of whom nobody knows who they are.
+pub(super) fn attempts(accounts: &mut BTreeMap<Account, Known>) -> Vec<i64> {
+    let mut unknown = Vec::new();
     let all = accounts.clone();
     let users: Vec<(&Account, &Known)> = all.iter().filter(|(_, known)| known.last.is_some()).collect();
     for (account, refused) in &all {
@@ -133,10 +138,17 @@ pub(super) fn attempts(accounts: &mut BTreeMap<Account, Known>) {
             for (user, _) in neighbours {
                 tried(user, at);
             }
+        } else if users.iter().any(|(_, known)| known.address == refused.address) {
+            for (user, _) in users.iter().filter(|(_, known)| known.address == refused.address) {
+                tried(user, at);
+            }
         } else if let (Some(barred), false) = (refused.barred, same_door.is_empty()) {
             tried(account, barred);
+        } else {
+            unknown.push(at);
         }
     }
+    unknown
 }
 
 pub(super) fn longest(times: &BTreeSet<i64>) -> i64 {

@@ -94,7 +94,7 @@ pub(super) fn doubts(
         let boot = &given.boots[key];
         let is_replaced =
             given.boots.values().any(|other| other.instance == boot.instance && other.first() > boot.last());
-        if boot.stopped() || boot.last() < question.until - HOUR || is_replaced {
+        if boot.stopped() || boot.last() < question.until - 150_000 || is_replaced {
             later(format!("cut after {key:?}"), boot.last());
         }
     }

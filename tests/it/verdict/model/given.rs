@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::super::log::{File, MINUTE};
+use super::super::log::{File, HOUR, MINUTE};
 
 /// Who: the identity, and the address where that is not authenticated.
 pub(super) type Account = (String, String);
@@ -102,6 +102,18 @@ pub(super) struct Given {
     /// Boots after whose record a file breaks off.
     pub(super) cut: Vec<(String, String)>,
     pub(super) future: bool,
+}
+
+impl Given {
+    /// Whether nothing says what became of a replica that was there after `start`.
+    pub(super) fn someone_vanished(&self, start: i64, until: i64) -> bool {
+        self.boots.values().any(|boot| {
+            let same = || self.boots.values().filter(|other| other.instance == boot.instance);
+            let last = same().map(Boot::last).max().expect("itself");
+            let is_told_of = |other: &Boot| other.stopped() || other.last() >= until - HOUR;
+            last > start && !same().any(|other| other.last() == last && is_told_of(other))
+        })
+    }
 }
 
 pub(super) fn ours(fields: &Value) -> bool {

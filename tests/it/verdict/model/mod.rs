@@ -4,7 +4,10 @@
 //! - a principal is one client, whatever its address; other identities are one client for each address;
 //! - the longest gap of a client is its own or, if longer, that of its identity over all addresses;
 //! - a client turned away before it said its name is looked for among those that once came under that identity: those
-//!   of its address if there are any, else it stands in for them itself, unless the host or the origin was wrong;
+//!   of its address if there are any, else among all of its address, else it stands in for them itself, unless the host
+//!   or the origin was wrong;
+//! - whoever was turned away within the window and is none of these is a note, and so is a replica that was there within
+//!   the window, and of which nothing says that it ended;
 //! - two records of a boot further apart than 150 s have an uncovered time between them; a last silence up to that is none;
 //! - a boot may still run when it neither stopped nor was replaced, and wrote something in the last hour;
 //! - of a clock that was set forward, both what it said before and what it should have said count, whatever is worse.
@@ -45,13 +48,14 @@ pub(super) fn answer(files: &[File], question: &Question<'_>) -> Answer {
     let given = gather(files, question.until);
     let start = question.until - question.window;
     let mut accounts = accounts(&given, question.until);
-    attempts(&mut accounts);
+    let unknown = attempts(&mut accounts);
     let uncovered = uncovered(&given, question.until);
     let doubts = doubts(&given, &uncovered, start, question);
     let mut blocking: BTreeMap<String, i64> = BTreeMap::new();
     let mut proven = question.until;
     let mut excused = Vec::new();
-    let mut is_noted = given.future;
+    let mut is_noted =
+        given.future || unknown.iter().any(|at| *at >= start) || given.someone_vanished(start, question.until);
     for (account, known) in &accounts {
         let Some(due) = due(account, known, &accounts, question.window) else {
             is_noted |= known.came && known.seen >= start && (known.is_one || known.engaged);

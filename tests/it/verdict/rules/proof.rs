@@ -48,7 +48,10 @@ fn other_replica_covers_a_gap() {
     silence(&mut boot, NOW - 3 * DAY, NOW - 3 * DAY + 5 * HOUR);
     assert_eq!(judged(&[boot.clone()]).verdict, Verdict::Unknown);
     let other = Boot::alive("q", "c", NOW - 3 * DAY - HOUR, NOW - 3 * DAY + 6 * HOUR);
-    assert_eq!(judged(&[boot, other]).verdict, Verdict::Safe);
+    // The gap is covered, and what became of that replica is not known.
+    let report = judged(&[boot, other]);
+    assert_eq!(report.verdict, Verdict::SafeWithNotes);
+    assert!(report.notes.iter().any(|note| note.starts_with("q did not say that it ended")), "{:?}", report.notes);
 }
 
 #[test]
