@@ -7,7 +7,7 @@
 //!   of its address if there are any, else among all of its address, else it stands in for them itself, unless the host
 //!   or the origin was wrong;
 //! - whoever was turned away within the window and is none of these is a note, and so is a replica that was there within
-//!   the window, and of which nothing says that it ended;
+//!   the window, and of which nothing says that it ended, and a file without a line;
 //! - two records of a boot further apart than 150 s have an uncovered time between them; a last silence up to that is none;
 //! - a boot may still run when it neither stopped nor was replaced, and wrote something in the last hour;
 //! - of a clock that was set forward, both what it said before and what it should have said count, whatever is worse.
@@ -56,6 +56,7 @@ pub(super) fn answer(files: &[File], question: &Question<'_>) -> Answer {
     let mut excused = Vec::new();
     let mut is_noted =
         given.future || unknown.iter().any(|at| *at >= start) || given.someone_vanished(start, question.until);
+    is_noted |= files.iter().any(|file| file.trim().is_empty());
     for (account, known) in &accounts {
         let Some(due) = due(account, known, &accounts, question.window) else {
             is_noted |= known.came && known.seen >= start && (known.is_one || known.engaged);
