@@ -19,7 +19,7 @@ use super::{USAGE, complain};
 use crate::report::access::Paths;
 use crate::report::evidence::{Bounds, DAY_MS};
 use crate::report::outcome::Report;
-use crate::report::policy::{Pattern, Policy, read_waivers};
+use crate::report::policy::{Pattern, Policy, read_waivers, shell_word};
 use crate::report::render::{self, Style, page};
 use crate::report::{self, Reading, input};
 use crate::traffic::{AddressForm, Pseudonyms};
@@ -140,15 +140,6 @@ fn typed(options: &ArgMatches, until: bool) -> String {
         }
     }
     typed.join(" ")
-}
-
-fn shell_word(word: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || "-_./:+@%,".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
 }
 
 fn words<'a>(options: &'a ArgMatches, name: &str) -> Vec<&'a str> {

@@ -162,6 +162,17 @@ fn waiver(entry: Entry) -> Result<Waiver, String> {
     Ok(Waiver { client, owner, reason, expires: date })
 }
 
+/// `word` as a shell takes it for one word.
+#[must_use]
+pub fn shell_word(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:+@%,".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
 /// A time as milliseconds since 1970, as a timestamp.
 #[must_use]
 pub fn timestamp(at: Millis) -> Timestamp {

@@ -253,13 +253,16 @@ impl Evidence {
     /// Drops accounts that never used the server and were last seen before `before`, so that a public endpoint's noise
     /// does not add up. They block nothing, and those that users come by are kept.
     pub fn forget_noise(&mut self, before: Millis) {
-        let mut needed: HashSet<PersonId> =
+        let needed: HashSet<PersonId> =
             self.boots.iter().flat_map(|boot| boot.open.values().map(|open| open.person)).collect();
+        let is_recent = |person: &Person| person.last_use.is_some() || person.last_seen >= before;
+        // Doors of those who stay; the forgotten need none.
+        let mut doors = HashSet::new();
         for (_, _, members) in self.people.groups() {
-            needed.extend(members.flat_map(|(_, person)| person.doors.iter().copied()));
+            let staying = members.filter(|(id, person)| is_recent(person) || needed.contains(id));
+            doors.extend(staying.flat_map(|(_, person)| person.doors.iter().copied()));
         }
-        let is_kept =
-            |id, person: &Person| person.last_use.is_some() || person.last_seen >= before || needed.contains(&id);
+        let is_kept = |id, person: &Person| is_recent(person) || needed.contains(&id) || doors.contains(&id);
         let kept = self
             .people
             .groups()

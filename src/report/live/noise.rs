@@ -43,8 +43,6 @@ pub(super) fn forget(evidence: &mut Evidence, now: Millis) -> Forgotten {
     let barred = strangers(evidence).filter(|(seen, _)| (old..before).contains(seen)).filter_map(|(_, barred)| barred);
     let barred_until = barred.max();
     let known = count(evidence);
-    // Twice: the doors by which the forgotten came are free only then.
-    evidence.forget_noise(before);
     evidence.forget_noise(before);
     let accounts = u64::try_from(known - count(evidence)).unwrap_or(u64::MAX);
     Forgotten { accounts, barred_until }

@@ -3,7 +3,7 @@
 use super::super::evidence::DAY_MS;
 use super::super::line::Millis;
 use super::super::outcome::{Canary, Client, Input, State, Verdict};
-use super::super::policy::{Pattern, Policy, timestamp};
+use super::super::policy::{Pattern, Policy, shell_word, timestamp};
 use super::clients::Judged;
 use super::coverage::{Doubt, Proof};
 
@@ -125,7 +125,7 @@ pub(super) fn next(verdict: Verdict, judged: &[Judged], proof: &Proof, policy: &
                 .rev()
                 .filter(|judged| judged.row.state.is_blocking())
                 .max_by_key(|judged| (judged.row.state == State::Open, judged.proven));
-            let client = worst.map(|judged| quoted(&judged.row.identity)).unwrap_or_default();
+            let client = worst.map(|judged| shell_word(&judged.row.identity)).unwrap_or_default();
             format!("sse-sunset report {words} --client {client}")
         }
         Verdict::Unknown => match proof.doubts.first() {
@@ -247,11 +247,6 @@ pub(super) fn shows(pattern: &Pattern, row: &Client) -> bool {
 
 fn records(count: u64) -> String {
     if count == 1 { "1 record".to_owned() } else { format!("{count} records") }
-}
-
-/// As a shell takes it for one word.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// `3 days ago`

@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 use ring::digest::{SHA256, digest};
 
+pub(super) use crate::report::render::words::number as count;
+
 /// Longer strings are cut: the log caps what it writes, but a page must not trust a file to be such a log.
 const LONGEST: usize = 1000;
 
@@ -37,19 +39,6 @@ fn hides(character: char) -> bool {
         || matches!(character,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
-
-/// `12,345`
-pub(super) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
 }
 
 /// A length as a `u64`.
