@@ -1,11 +1,13 @@
 //! Reports made by hand, all of them judged on 21 November 2026 at noon.
 
 use jiff::civil::{Date, Weekday};
-use jiff::{SignedDuration, Span as Days, Timestamp};
+use jiff::{Span as Days, Timestamp};
+use sse_sunset::report::evidence::Evidence;
+use sse_sunset::report::judge;
 use sse_sunset::report::outcome::{
-    Canary, Client, Coverage, Grade, Input, Moves, REPORT_SCHEMA, Replica, Report, Rhythm, Span, State, Totals,
-    Verdict, Waiver, Window,
+    Canary, Client, Coverage, Input, Moves, Replica, Report, Rhythm, Span, State, Totals, Verdict, Waiver,
 };
+use sse_sunset::report::policy::Policy;
 use sse_sunset::traffic::Engagement;
 
 const DAYS: usize = 60;
@@ -265,34 +267,14 @@ fn client(name: &str, by_day: Vec<u64>) -> Client {
 /// Nothing was read.
 pub(crate) fn empty() -> Report {
     Report {
-        schema: REPORT_SCHEMA,
         verdict: Verdict::Unknown,
         reason: "there is no evidence: no record was found".to_owned(),
         earliest_safe: None,
         next: "Start the proxy with --traffic-log PATH and come back in 30 days.".to_owned(),
         notes: Vec::new(),
-        window: Window { since: now() - SignedDuration::from_hours(30 * 24), until: now(), length_s: 30 * DAY_S },
-        generated: now(),
-        grade: Grade::TrafficLog,
-        totals: Totals::default(),
         days: Vec::new(),
         uses: Vec::new(),
-        clients: Vec::new(),
-        clients_hidden: 0,
-        coverage: Coverage {
-            ratio: 0.0,
-            first: None,
-            last: None,
-            gaps: Vec::new(),
-            gap_count: 0,
-            missing_records: 0,
-            holes: Vec::new(),
-            missing_boots: Vec::new(),
-            clock_step_s: 0,
-            replicas: Vec::new(),
-        },
-        canary: Canary::default(),
-        input: Input::default(),
+        ..judge(&Evidence::default(), Input::default(), &Policy::at(now().as_millisecond()))
     }
 }
 

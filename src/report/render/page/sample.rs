@@ -1,12 +1,12 @@
 //! Reports for the tests of this folder.
 
 use jiff::civil::Date;
-use jiff::{SignedDuration, Span as Days, Timestamp};
+use jiff::{Span as Days, Timestamp};
 
-use crate::report::outcome::{
-    Canary, Client, Coverage, Grade, Input, Moves, REPORT_SCHEMA, Replica, Report, Rhythm, Span, State, Totals,
-    Verdict, Window,
-};
+use crate::report::evidence::Evidence;
+use crate::report::judge;
+use crate::report::outcome::{Client, Input, Moves, Replica, Report, Rhythm, Span, State, Verdict};
+use crate::report::policy::Policy;
 use crate::traffic::Engagement;
 
 const NOW: &str = "2026-11-21T12:00:00Z";
@@ -22,34 +22,14 @@ fn day(text: &str) -> Date {
 /// Nothing at all was read.
 pub(super) fn empty() -> Report {
     Report {
-        schema: REPORT_SCHEMA,
         verdict: Verdict::Unknown,
         reason: "the log is empty".to_owned(),
         earliest_safe: None,
         next: "sse-sunset serve --traffic-log PATH".to_owned(),
         notes: Vec::new(),
-        window: Window { since: now() - SignedDuration::from_hours(30 * 24), until: now(), length_s: 30 * 86_400 },
-        generated: now(),
-        grade: Grade::TrafficLog,
-        totals: Totals::default(),
         days: Vec::new(),
         uses: Vec::new(),
-        clients: Vec::new(),
-        clients_hidden: 0,
-        coverage: Coverage {
-            ratio: 0.0,
-            first: None,
-            last: None,
-            gaps: Vec::new(),
-            gap_count: 0,
-            missing_records: 0,
-            holes: Vec::new(),
-            missing_boots: Vec::new(),
-            clock_step_s: 0,
-            replicas: Vec::new(),
-        },
-        canary: Canary::default(),
-        input: Input::default(),
+        ..judge(&Evidence::default(), Input::default(), &Policy::at(now().as_millisecond()))
     }
 }
 
