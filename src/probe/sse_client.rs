@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 use super::fault::{AskFault, EndpointFault, Fault};
 use crate::mcp::{self, Message, MessageKind, RequestId};
 use crate::sse::{Decoder, Event};
-use crate::upstream::{install_tls_provider, root_cause};
+use crate::upstream::{client_builder, root_cause};
 
 /// Largest event that is read, in bytes.
 const MAX_EVENT: usize = 16 << 20;
@@ -154,21 +154,7 @@ impl SseClient {
     /// # Errors
     /// What keeps TLS from being set up.
     pub fn new(target: Target) -> Result<Self, String> {
-        install_tls_provider();
-        let mut client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .referer(false)
-            .tls_info(true)
-            .tcp_nodelay(true)
-            .connect_timeout(target.connect_timeout);
-        // Without TLS nobody has to vouch: images without any authorities are common.
-        client = if target.url.scheme() == "https" {
-            client.tls_certs_merge(target.authorities)
-        } else {
-            client.tls_certs_only([])
-        };
+        let client = client_builder(&target.url, target.authorities, target.connect_timeout).tls_info(true);
         let http = client.build().map_err(|error| root_cause(&error))?;
         let mut headers = target.headers;
         headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT));

@@ -88,22 +88,34 @@ pub struct HttpTransport {
     url: Arc<RwLock<Url>>,
 }
 
+/// A client for `url` that does what it is told and nothing else: follows no redirect, tries nothing twice, takes no
+/// proxy from the environment. `authorities` are trusted besides the system's.
+pub fn client_builder(
+    url: &Url,
+    authorities: impl IntoIterator<Item = reqwest::Certificate>,
+    connect_timeout: Duration,
+) -> reqwest::ClientBuilder {
+    install_tls_provider();
+    let client = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        .referer(false)
+        .tcp_nodelay(true)
+        .connect_timeout(connect_timeout);
+    // Without TLS nobody has to vouch: images without any authorities are common.
+    if url.scheme() == "https" { client.tls_certs_merge(authorities) } else { client.tls_certs_only([]) }
+}
+
 impl HttpTransport {
     /// Makes the client; no connection is opened.
     ///
     /// # Errors
     /// What keeps TLS from being set up: a key that does not fit its certificate, no authorities on this system.
     pub fn new(config: &Config) -> Result<Self, String> {
-        install_tls_provider();
-        let mut client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .referer(false)
+        let mut client = client_builder(&config.url, config.authorities.iter().cloned(), config.connect_timeout)
             .dns_resolver(Resolver::new())
-            .connect_timeout(config.connect_timeout)
             .pool_idle_timeout(POOL_IDLE)
-            .tcp_nodelay(true)
             .tcp_keepalive(KEEP_ALIVE)
             .tcp_user_timeout(USER_TIMEOUT);
         client = match config.version {
@@ -114,12 +126,6 @@ impl HttpTransport {
                 .http2_prior_knowledge()
                 .http2_initial_stream_window_size(STREAM_WINDOW)
                 .http2_initial_connection_window_size(CONNECTION_WINDOW),
-        };
-        // Without TLS nobody has to vouch: images without any authorities are common.
-        client = if config.url.scheme() == "https" {
-            client.tls_certs_merge(config.authorities.iter().cloned())
-        } else {
-            client.tls_certs_only([])
         };
         if let Some(identity) = &config.identity {
             client = client.identity(identity.clone());

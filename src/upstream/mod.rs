@@ -14,7 +14,7 @@ mod transport;
 
 pub use fault::{Fault, REASONS};
 pub use forward::{Hop, forwarded_headers, is_looping};
-pub use http::{Config, HttpTransport, HttpVersion, install_tls_provider, is_reserved, root_cause};
+pub use http::{Config, HttpTransport, HttpVersion, client_builder, install_tls_provider, is_reserved, root_cause};
 pub use replies::{End, Item, MAX_MESSAGE, Replies};
 pub use session_era::Link;
 pub use transport::{Answer, Body, Exchange, Sending, Transport};

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::tls::Trust;
 use crate::mcp::{self, Message, MessageKind, RequestId};
 use crate::sse::Decoder;
-use crate::upstream::{Answer, Fault, Item, Replies, install_tls_provider, root_cause};
+use crate::upstream::{Answer, Fault, Item, Replies, client_builder, root_cause};
 
 /// What the proxy accepts (WIRE, Toward the upstream 1).
 const ACCEPT: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
@@ -75,21 +75,7 @@ impl Http {
     /// # Errors
     /// What keeps TLS from being set up.
     pub(super) fn new(url: Url, headers: HeaderMap, trust: &Trust, patience: Duration) -> Result<Self, String> {
-        install_tls_provider();
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .referer(false)
-            .tcp_nodelay(true)
-            .http1_only()
-            .connect_timeout(patience);
-        // Without TLS nobody has to vouch: images without any authorities are common.
-        let client = if url.scheme() == "https" {
-            client.tls_certs_merge(trust.for_client())
-        } else {
-            client.tls_certs_only([])
-        };
+        let client = client_builder(&url, trust.for_client(), patience).http1_only();
         let client = client.build().map_err(|error| root_cause(&error))?;
         Ok(Http { client, url, headers, patience })
     }
