@@ -172,6 +172,18 @@ impl Message {
         }
     }
 
+    /// Its `params`, as they came.
+    #[must_use]
+    pub fn params_text(&self) -> Option<&str> {
+        self.text(self.params?)
+    }
+
+    /// Its `result`, as it came.
+    #[must_use]
+    pub fn result_text(&self) -> Option<&str> {
+        self.text(self.result?)
+    }
+
     /// Its `params`, read as `T`; `None` when there are none or they do not fit.
     #[must_use]
     pub fn params<'a, T: Deserialize<'a>>(&'a self) -> Option<T> {
@@ -203,6 +215,10 @@ impl Message {
         }
         let failed = serde_json::from_slice::<Failed>(&self.bytes).ok();
         Some(failed.map(|failed| (failed.error.code, failed.error.message)).unwrap_or_default())
+    }
+
+    fn text(&self, span: Span) -> Option<&str> {
+        std::str::from_utf8(self.bytes.get(span.start..span.end)?).ok()
     }
 
     fn part<'a, T: Deserialize<'a>>(&'a self, span: Span) -> Option<T> {

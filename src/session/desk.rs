@@ -135,12 +135,13 @@ mod tests {
 
     use super::*;
     use crate::upstream::Answer;
+    use crate::upstream::Content;
 
     /// An answer whose body comes as it is sent.
     fn answer(desk: &Desk) -> (mpsc::Sender<Bytes>, Reading) {
         let (sender, mut chunks) = mpsc::channel(64);
         let body = futures_util::stream::poll_fn(move |cx| chunks.poll_recv(cx).map(|chunk| chunk.map(Ok)));
-        let answer = Answer { status: StatusCode::OK, headers: HeaderMap::new(), body: Box::pin(body) };
+        let answer = Answer { status: StatusCode::OK, headers: HeaderMap::new(), body: Content::Bytes(Box::pin(body)) };
         (sender, desk.read(Replies::of(answer)))
     }
 

@@ -179,7 +179,7 @@ impl Task {
 
     /// The upstream said something.
     pub(super) fn on_item(&mut self, source: Source, item: Item) {
-        if let (Source::Call(serial), Item::Message(_) | Item::Garbage(_)) = (source, &item) {
+        if let (Source::Call(serial), Item::Message(_) | Item::Garbage(_) | Item::Waiting) = (source, &item) {
             let silence = self.context.config.call_silence;
             if let Some(call) = self.calls.get_mut(serial)
                 && call.state == CallState::Owed
@@ -197,6 +197,7 @@ impl Task {
                 let (session, what) = (self.evidence.label(), malformed.category());
                 tracing::warn!(session, what, "upstream sent something that is no message");
             }
+            Item::Waiting => {}
             Item::End(end) => match source {
                 Source::Call(serial) => self.on_call_end(serial, end),
                 Source::Listen => self.on_listen_end(end),

@@ -262,7 +262,7 @@ async fn answer_in(
                 }
                 _ => set_aside(Item::Message(message), aside),
             },
-            Item::Garbage(_) => {}
+            Item::Garbage(_) | Item::Waiting => {}
             Item::End(end) => return Err(end.fault.unwrap_or(Fault::Unanswered { status })),
         }
     }

@@ -16,7 +16,7 @@ use http_body::Body as _;
 use reqwest::Url;
 
 use super::resolver::Resolver;
-use super::{Answer, Exchange, Fault, Sending, Transport};
+use super::{Answer, Content, Exchange, Fault, Sending, Transport};
 use crate::mcp;
 
 /// Where the upstream is and how it is reached.
@@ -195,7 +195,7 @@ impl HttpTransport {
         }
         let response: ::http::Response<reqwest::Body> = self.client.execute(request).await.map_err(fault)?.into();
         let (head, body) = response.into_parts();
-        Ok(Answer { status: head.status, headers: head.headers, body: Box::pin(Chunks(body)) })
+        Ok(Answer { status: head.status, headers: head.headers, body: Content::Bytes(Box::pin(Chunks(body))) })
     }
 }
 

@@ -17,4 +17,4 @@ pub use forward::{Hop, forwarded_headers, is_looping};
 pub use http::{Config, HttpTransport, HttpVersion, client_builder, install_tls_provider, is_reserved, root_cause};
 pub use replies::{End, Item, MAX_MESSAGE, Replies};
 pub use session_era::Link;
-pub use transport::{Answer, Body, Exchange, Sending, Transport};
+pub use transport::{Answer, Body, Content, Exchange, Messages, Sending, Transport};

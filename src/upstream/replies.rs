@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use ::http::{HeaderValue, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 
+use super::transport::{Content, Messages};
 use super::{Answer, Body, Fault};
 use crate::mcp::{self, Malformed, Message, MessageKind};
 use crate::sse::{Decoder, Event};
@@ -27,6 +29,8 @@ pub enum Item {
     Message(Message),
     /// Something that should have been a message; the first of an answer only.
     Garbage(Malformed),
+    /// Nothing yet, and that is not the server's fault: the client is being asked.
+    Waiting,
     /// The answer is over.
     End(End),
 }
@@ -44,7 +48,6 @@ pub struct End {
 
 /// The stream of a server's messages.
 pub struct Replies {
-    body: Body,
     form: Form,
     status: StatusCode,
     retry_after: Option<String>,
@@ -57,9 +60,13 @@ pub struct Replies {
 
 enum Form {
     /// One document, collected.
-    Document(BytesMut),
+    Document(Body, BytesMut),
     /// An event stream.
-    Events(Decoder),
+    Events(Body, Decoder),
+    /// Messages already.
+    Messages(Messages),
+    /// All of it is read.
+    Over,
 }
 
 impl std::fmt::Debug for Replies {
@@ -73,23 +80,17 @@ impl Replies {
     /// Starts to read an answer.
     #[must_use]
     pub fn of(answer: Answer) -> Self {
-        let form = if answer.is_event_stream() {
-            Form::Events(Decoder::new(MAX_MESSAGE))
-        } else {
-            Form::Document(BytesMut::new())
-        };
+        let is_event_stream = answer.is_event_stream();
         let text_of = |name| answer.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let retry_after = text_of(header::RETRY_AFTER);
         let encoding = text_of(header::CONTENT_ENCODING).filter(|encoding| !encoding.eq_ignore_ascii_case("identity"));
-        let mut replies = Replies {
-            body: answer.body,
-            form,
-            status: answer.status,
-            retry_after,
-            garbage: None,
-            ready: VecDeque::new(),
-            ended: false,
+        let form = match answer.body {
+            Content::Messages(messages) => Form::Messages(messages),
+            Content::Bytes(body) if is_event_stream => Form::Events(body, Decoder::new(MAX_MESSAGE)),
+            Content::Bytes(body) => Form::Document(body, BytesMut::new()),
         };
+        let mut replies =
+            Replies { form, status: answer.status, retry_after, garbage: None, ready: VecDeque::new(), ended: false };
         if let Some(encoding) = encoding {
             replies.end(Some(Fault::Encoded(encoding)));
         }
@@ -100,18 +101,20 @@ impl Replies {
     #[must_use]
     pub fn held(&self) -> usize {
         match &self.form {
-            Form::Document(held) => held.len(),
-            Form::Events(decoder) => decoder.held(),
+            Form::Document(_, held) => held.len(),
+            Form::Events(_, decoder) => decoder.held(),
+            Form::Messages(messages) => messages.held.load(Ordering::Relaxed),
+            Form::Over => 0,
         }
     }
 
     fn take(&mut self, chunk: &Bytes) {
         match &mut self.form {
-            Form::Document(held) if held.len() + chunk.len() > MAX_MESSAGE => {
+            Form::Document(_, held) if held.len() + chunk.len() > MAX_MESSAGE => {
                 self.end(Some(Fault::TooLarge { cap: MAX_MESSAGE }));
             }
-            Form::Document(held) => held.extend_from_slice(chunk),
-            Form::Events(decoder) => {
+            Form::Document(_, held) => held.extend_from_slice(chunk),
+            Form::Events(_, decoder) => {
                 decoder.feed(chunk);
                 loop {
                     match decoder.next_event() {
@@ -124,17 +127,18 @@ impl Replies {
                     }
                 }
             }
+            Form::Messages(_) | Form::Over => {}
         }
     }
 
     /// The body is over: what is left of it, then the end.
     fn close(&mut self) {
-        match std::mem::replace(&mut self.form, Form::Document(BytesMut::new())) {
-            Form::Document(text) => {
+        match std::mem::replace(&mut self.form, Form::Over) {
+            Form::Document(_, text) => {
                 let fault = self.read_document(&text.freeze());
                 self.end(fault);
             }
-            Form::Events(decoder) => {
+            Form::Events(_, decoder) => {
                 let (last_id, retry) = (last_id(&decoder), decoder.retry());
                 let stray = decoder.into_stray().and_then(|stray| mcp::parse(&stray).ok()).into_iter().flatten();
                 self.ready.extend(stray.filter(is_answer).map(Item::Message));
@@ -142,6 +146,7 @@ impl Replies {
                 self.ended = true;
                 self.ready.push_back(Item::End(End { fault, last_id, retry }));
             }
+            Form::Messages(_) | Form::Over => self.end(None),
         }
     }
 
@@ -162,8 +167,8 @@ impl Replies {
 
     fn end(&mut self, fault: Option<Fault>) {
         let (last_id, retry) = match &self.form {
-            Form::Events(decoder) => (last_id(decoder), decoder.retry()),
-            Form::Document(_) => (None, None),
+            Form::Events(_, decoder) => (last_id(decoder), decoder.retry()),
+            Form::Document(..) | Form::Messages(_) | Form::Over => (None, None),
         };
         self.ended = true;
         self.ready.push_back(Item::End(End { fault, last_id, retry }));
@@ -204,7 +209,12 @@ impl Stream for Replies {
             if self.ended {
                 return Poll::Ready(None);
             }
-            match ready!(self.body.as_mut().poll_next(cx)) {
+            let body = match &mut self.form {
+                Form::Document(body, _) | Form::Events(body, _) => body,
+                Form::Messages(messages) => return messages.items.as_mut().poll_next(cx),
+                Form::Over => return Poll::Ready(None),
+            };
+            match ready!(body.as_mut().poll_next(cx)) {
                 Some(Ok(chunk)) => self.take(&chunk),
                 Some(Err(fault)) => self.end(Some(fault)),
                 None => self.close(),
@@ -225,7 +235,7 @@ mod tests {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         let chunks: Vec<_> = chunks.iter().map(|chunk| Ok(Bytes::from_static(chunk.as_bytes()))).collect();
         let body: Body = Box::pin(stream::iter(chunks));
-        let answer = Answer { status: StatusCode::from_u16(status).expect("a status"), headers, body };
+        let answer = Answer { status: StatusCode::from_u16(status).expect("a status"), headers, body: body.into() };
         Replies::of(answer).collect::<Vec<_>>().now_or_never().expect("all bytes are there")
     }
 

@@ -5,13 +5,15 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use ::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
 
-use super::Fault;
+use super::{Fault, Item};
 use crate::mcp;
 
 /// The bytes of an answer, as they come. Dropping it gives the exchange up.
@@ -38,7 +40,29 @@ pub struct Answer {
     /// The headers.
     pub headers: HeaderMap,
     /// The body.
-    pub body: Body,
+    pub body: Content,
+}
+
+/// What an answer holds.
+pub enum Content {
+    /// Bytes that a server sent, still to be read.
+    Bytes(Body),
+    /// Messages made here out of what it sent.
+    Messages(Messages),
+}
+
+/// Messages of an answer, as they come; [`Item::End`] comes last and always. Dropping them gives the exchange up.
+pub struct Messages {
+    /// The messages.
+    pub items: Pin<Box<dyn Stream<Item = Item> + Send>>,
+    /// Bytes that were read for them and have not become one.
+    pub held: Arc<AtomicUsize>,
+}
+
+impl From<Body> for Content {
+    fn from(body: Body) -> Self {
+        Content::Bytes(body)
+    }
 }
 
 impl Answer {

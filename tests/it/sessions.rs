@@ -10,7 +10,7 @@ use sse_sunset::mcp;
 use sse_sunset::metrics::Metrics;
 use sse_sunset::session::{Books, Closer, Config, Credential, EventStream, Guest, LISTS, Payload, Sessions, Verdict};
 use sse_sunset::traffic::{AddressForm, Client, Connection, Log, Principal, Pseudonyms, Target};
-use sse_sunset::upstream::{Answer, Exchange, Sending, Transport};
+use sse_sunset::upstream::{Answer, Content, Exchange, Sending, Transport};
 
 use crate::support::within;
 
@@ -29,7 +29,7 @@ impl Transport for Buggy {
             let result = r#"{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-06-18"}}"#;
             let body = if text.contains("\"id\":0") { result } else { "" };
             let chunk = futures_util::stream::iter([Ok(Bytes::from_static(body.as_bytes()))]);
-            Ok(Answer { status: StatusCode::OK, headers: HeaderMap::new(), body: Box::pin(chunk) })
+            Ok(Answer { status: StatusCode::OK, headers: HeaderMap::new(), body: Content::Bytes(Box::pin(chunk)) })
         })
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::tls::Trust;
 use crate::mcp::{self, Message, MessageKind, RequestId};
 use crate::sse::Decoder;
-use crate::upstream::{Answer, Fault, Item, Replies, client_builder, root_cause};
+use crate::upstream::{Answer, Content, Fault, Item, Replies, client_builder, root_cause};
 
 /// What the proxy accepts (WIRE, Toward the upstream 1).
 const ACCEPT: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
@@ -189,12 +189,12 @@ impl Head {
             let chunk = response.chunk().await.map_err(|error| Fault::Broken(no_answer(error).to_string()));
             chunk.transpose().map(|chunk| (chunk, response))
         });
-        let mut replies = Replies::of(Answer { status, headers, body: Box::pin(body) });
+        let mut replies = Replies::of(Answer { status, headers, body: Content::Bytes(Box::pin(body)) });
         let reading = async {
             while let Some(item) = replies.next().await {
                 match item {
                     Item::Message(message) if is_answer(&message, id) => return (Some(message), String::new()),
-                    Item::Message(_) | Item::Garbage(_) => {}
+                    Item::Message(_) | Item::Garbage(_) | Item::Waiting => {}
                     Item::End(end) => return (None, end.fault.map(describe).unwrap_or_default()),
                 }
             }

@@ -546,7 +546,7 @@ fn token_of(message: &Value) -> Option<String> {
 
 fn answer(status: u16, media: &'static str, body: sse_sunset::upstream::Body) -> Answer {
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(media))]);
-    Answer { status: StatusCode::from_u16(status).expect("a status"), headers, body }
+    Answer { status: StatusCode::from_u16(status).expect("a status"), headers, body: body.into() }
 }
 
 fn whole(text: String) -> sse_sunset::upstream::Body {

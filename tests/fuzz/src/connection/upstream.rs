@@ -59,7 +59,7 @@ fn result(id: &RequestId, result: &str) -> String {
 
 fn answer(status: StatusCode, media: &'static str, text: impl Into<Bytes>) -> Answer {
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(media))]);
-    Answer { status, headers, body: stream::iter([Ok(text.into())]).boxed() }
+    Answer { status, headers, body: stream::iter([Ok(text.into())]).boxed().into() }
 }
 
 fn ready(answer: Answer) -> Sending {
