@@ -3,6 +3,7 @@
 //! A message keeps the bytes it came in; only its envelope is read (DESIGN rule 2). What has to change is replaced by
 //! byte range, so that both sides see each other's own bytes.
 
+mod edit;
 mod envelope;
 mod error;
 mod headers;
@@ -10,6 +11,7 @@ mod id;
 mod message;
 mod recover;
 
+pub use edit::{Array, Object};
 pub use error::{RpcError, code, error_response};
 pub use headers::{LAST_EVENT_ID, PROTOCOL_VERSION, SESSION_ID, VERSION_HEADER_SINCE, is_protocol_header};
 pub use id::RequestId;
