@@ -13,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::report::live::Live;
 use crate::report::outcome::Report;
 use crate::traffic::Log;
+use crate::upstream::{Era, Upstream};
 
 /// What is looked at, and what does not change.
 #[derive(Debug, Clone)]
@@ -34,7 +35,7 @@ pub struct Vitals {
     /// The upgraded server, without its path.
     pub upstream_origin: String,
     /// How it is spoken to.
-    pub era: &'static str,
+    pub upstream: Upstream,
     /// Changes with the configuration.
     pub config_hash: String,
 }
@@ -116,7 +117,9 @@ impl Vitals {
             "started": clock::rfc3339(self.started),
             "uptime_s": now.duration_since(self.started).as_secs().max(0),
             "state": state,
-            "era": self.era,
+            "era": self.upstream.era().map_or("unknown", Era::as_str),
+            "era_option": self.upstream.options().era_as_str(),
+            "prefer": self.upstream.options().prefer.as_str(),
             "phase": metrics.phase.get(),
             "verdict": report.verdict,
             "upstream": self.upstream_origin,

@@ -21,7 +21,7 @@ use crate::net;
 use crate::report::live::Live;
 use crate::session::{self, Books, Sessions};
 use crate::traffic::{Heartbeat, Log, Observer, Pseudonyms, Record, Start, Stop, Survival};
-use crate::upstream::HttpTransport;
+use crate::upstream::{HttpTransport, Upstream};
 
 /// How often the process says that it lives (EVIDENCE, `proxy.heartbeat`).
 const HEARTBEAT: Duration = Duration::from_secs(60);
@@ -90,9 +90,11 @@ impl App {
         let state = Arc::clone(&live);
         books.metrics.watch_gauge("state_failing", move || state.store_error().is_some().into());
         let session_tasks = Tasks::default();
+        let host = config.upstream.host_name();
+        let upstream = Upstream::new(Arc::new(transport), config.era, host, session_tasks.clone());
         let sessions = Sessions::new(
             config.session.clone(),
-            Arc::new(transport),
+            upstream.clone(),
             books.clone(),
             session_tasks.clone(),
             watch.clone(),
@@ -100,7 +102,7 @@ impl App {
         let front = Front::new(config.front.clone(), sessions.clone(), books.clone(), watch.clone());
         let admin = match &config.admin {
             Some(admin) => {
-                let door = Door::bind(admin, vitals(&config, &books, &watch, Arc::clone(&live)));
+                let door = Door::bind(admin, vitals(&config, &books, &watch, Arc::clone(&live), upstream));
                 Some(door.map_err(|error| StartError::Admin(admin.listen, error))?)
             }
             None => None,
@@ -226,7 +228,7 @@ impl App {
 }
 
 /// What operators are told.
-fn vitals(config: &Config, books: &Books, drain: &Watch, live: Arc<Live>) -> Vitals {
+fn vitals(config: &Config, books: &Books, drain: &Watch, live: Arc<Live>, upstream: Upstream) -> Vitals {
     Vitals {
         live,
         log: books.log.clone(),
@@ -236,7 +238,7 @@ fn vitals(config: &Config, books: &Books, drain: &Watch, live: Arc<Live>) -> Vit
         instance: config.instance.clone(),
         started: Timestamp::now(),
         upstream_origin: config.upstream.origin(),
-        era: "session",
+        upstream,
         config_hash: config.hash.clone(),
     }
 }

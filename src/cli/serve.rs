@@ -203,14 +203,23 @@ fn announce(config: &Config, address: SocketAddr, admin: Option<SocketAddr>) -> 
     if !is_human(config.log_format) {
         let line = serde_json::json!({
             "level": "INFO", "message": "accepting connections", "listen": address.to_string(),
-            "upstream": config.upstream.origin(), "sse_url": url, "traffic_log": log,
+            "upstream": config.upstream.origin(), "era": config.era.era_as_str(),
+            "prefer": config.era.prefer.as_str(), "sse_url": url, "traffic_log": log,
             "admin": admin.map(|address| format!("http://{address}")),
             "state_dir": config.state_dir.as_ref().map(|dir| dir.display().to_string()),
         });
         return writeln!(stderr, "{line}");
     }
     writeln!(stderr, "sse-sunset {} accepting connections on {address}", env!("CARGO_PKG_VERSION"))?;
-    writeln!(stderr, "  upstream     {} (Streamable HTTP, session era)", config.upstream.origin())?;
+    let upstream = config.upstream.origin();
+    match config.era.era {
+        Some(era) => writeln!(stderr, "  upstream     {upstream} (Streamable HTTP, era {})", era.as_str())?,
+        None => writeln!(
+            stderr,
+            "  upstream     {upstream} (Streamable HTTP, era auto, prefers {})",
+            config.era.prefer.as_str()
+        )?,
+    }
     writeln!(stderr, "  hand out     {url}")?;
     writeln!(stderr, "  traffic log  {log}")?;
     if let Some(admin) = admin {

@@ -48,6 +48,8 @@ pub struct Config {
     pub net: net::Limits,
     /// The upgraded server.
     pub upstream: upstream::Config,
+    /// How it is spoken to.
+    pub era: upstream::EraOptions,
     /// Legacy sessions.
     pub session: session::Config,
     /// Their HTTP side.
@@ -175,6 +177,10 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
     let listen = reader.value("listen", units::socket_address);
     let admin = reader.admin();
     let upstream = reader.upstream();
+    let era = upstream::EraOptions {
+        era: reader.value("era", units::era_or_auto).unwrap_or_default(),
+        prefer: reader.value("prefer", units::era).unwrap_or(upstream::Era::Session),
+    };
     let net = net::Limits {
         first_byte: reader.interval("first-byte-timeout"),
         head: reader.interval("header-timeout"),
@@ -222,6 +228,7 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
             admin,
             net,
             upstream,
+            era,
             session,
             front,
             traffic_log,

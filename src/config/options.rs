@@ -122,6 +122,22 @@ pub static OPTIONS: &[OptionSpec] = &[
         "1.1, or 2 for servers that speak nothing else: all streams then share a connection, and servers allow about \
          100 on it",
     ),
+    option(
+        UPSTREAM,
+        "era",
+        "ERA",
+        Some("auto"),
+        "How the server is spoken to: session (revisions 2025-03-26 to 2025-11-25), modern (2026-07-28), or auto, which \
+         finds out and follows a server that changes",
+    ),
+    option(
+        UPSTREAM,
+        "prefer",
+        "ERA",
+        Some("session"),
+        "Era to speak with a server that holds sessions and knows both: session or modern. Tools that push requests need \
+         the one, tools that return input_required may need the other",
+    ),
     option(UPSTREAM, "connect-timeout", "DURATION", Some("5s"), "Time for making a connection to the server"),
     option(
         UPSTREAM,

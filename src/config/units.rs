@@ -14,7 +14,7 @@ use super::LogFormat;
 use crate::admin::Token;
 use crate::auth::ProbeKey;
 use crate::traffic::{AddressForm, Target};
-use crate::upstream::{self, HttpVersion};
+use crate::upstream::{self, Era, HttpVersion};
 
 type Read<T> = Result<T, String>;
 
@@ -159,6 +159,21 @@ pub(super) fn http_version(text: &str) -> Read<HttpVersion> {
         "2" => Ok(HttpVersion::Http2),
         _ => Err("is neither 1.1 nor 2".to_owned()),
     }
+}
+
+/// The era to speak; none to find out.
+pub(super) fn era_or_auto(text: &str) -> Read<Option<Era>> {
+    match text {
+        "auto" => Ok(None),
+        _ => era(text).map(Some).map_err(|_| "is neither auto, session nor modern".to_owned()),
+    }
+}
+
+pub(super) fn era(text: &str) -> Read<Era> {
+    [Era::Session, Era::Modern]
+        .into_iter()
+        .find(|era| era.as_str() == text)
+        .ok_or_else(|| "is neither session nor modern".to_owned())
 }
 
 pub(super) fn header_name(text: &str) -> Read<HeaderName> {

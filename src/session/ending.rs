@@ -175,10 +175,9 @@ impl Task {
     /// A session that is made upstream while its client leaves must be deleted too, so its id has to be awaited.
     async fn await_session_id(&mut self) {
         while let Some((errand, answer)) = self.heads.next().await {
-            if let (Errand::Call { serial }, Ok(answer)) = (errand, answer)
+            if let (Errand::Call { serial }, Ok(_)) = (errand, answer)
                 && let Some(call) = self.calls.get_mut(serial).filter(|call| call.is_initialize)
             {
-                self.link.adopt(&answer);
                 self.credentials.accept(&call.sent.credential, &call.sent.headers);
                 return;
             }

@@ -22,7 +22,7 @@ use super::recovery::Standing as Upstream;
 use super::task::{Handshake, Task};
 use super::{Payload, Verdict};
 use crate::mcp::{Message, MessageKind, RequestId, RpcError, code, error_response};
-use crate::upstream::{Fault, Link, Sending};
+use crate::upstream::{Fault, Sending};
 
 /// How long a message holds up those behind it.
 const BARRIER: Duration = Duration::from_secs(5);
@@ -358,8 +358,7 @@ impl Task {
 
     /// A new handshake gets a new upstream session; the old one, if any, is deleted.
     pub(super) fn renew_link(&mut self) {
-        let transport = self.context.transport.clone();
-        let old = std::mem::replace(&mut self.link, Link::new(transport));
+        let old = std::mem::replace(&mut self.link, self.context.upstream.link());
         self.generation += 1;
         self.has_listened = false;
         if let Some(delete) = old.delete(&self.credentials.headers()) {

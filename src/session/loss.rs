@@ -119,7 +119,7 @@ impl Task {
 
     /// Whether there is a session that could be lost and made again.
     pub(super) fn can_stand_up(&self) -> bool {
-        self.link.has_session() && self.handshake == Handshake::Done && self.keepsake.initialize().is_some()
+        self.link.can_be_lost() && self.handshake == Handshake::Done && self.keepsake.initialize().is_some()
     }
 
     /// A call was turned away because its session is lost: it did not run, and is sent again.

@@ -50,7 +50,7 @@ use crate::drain::{Tasks, Watch};
 use crate::mcp::RpcError;
 use crate::metrics::Lists;
 use crate::traffic::{self, Client, Connection};
-use crate::upstream::{self, Transport};
+use crate::upstream::{self, Upstream};
 use delivery::Handle;
 use face::Face;
 use places::{Places, Seat};
@@ -162,7 +162,7 @@ const LABEL: usize = 6;
 #[derive(Debug)]
 struct Context {
     config: Config,
-    transport: Arc<dyn Transport>,
+    upstream: Upstream,
     books: Books,
     tasks: Tasks,
     drain: Watch,
@@ -286,7 +286,7 @@ pub struct Refusal {
 impl Sessions {
     /// An empty registry.
     #[must_use]
-    pub fn new(config: Config, transport: Arc<dyn Transport>, books: Books, tasks: Tasks, drain: Watch) -> Self {
+    pub fn new(config: Config, upstream: Upstream, books: Books, tasks: Tasks, drain: Watch) -> Self {
         let registry = DashMap::new();
         let places = Arc::default();
         let (outgoing, incoming) = (Budget::new(config.memory), Budget::new(config.memory));
@@ -299,7 +299,7 @@ impl Sessions {
         Sessions {
             context: Arc::new(Context {
                 config,
-                transport,
+                upstream,
                 books,
                 tasks,
                 drain,

@@ -161,9 +161,6 @@ impl Task {
         if answer.status.is_success() {
             call.sent.was_taken(call.effect);
         }
-        if call.is_initialize {
-            self.link.adopt(&answer);
-        }
         let reading = self.read(Source::Call(serial), answer);
         if let Some(call) = self.calls.get_mut(serial) {
             call.reading = Some(reading);

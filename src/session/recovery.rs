@@ -14,7 +14,7 @@ use super::keepsake::Keepsake;
 use super::revival::{Attempt, Failure, Plan, Revived};
 use super::task::{Handshake, Task};
 use crate::mcp::{RpcError, code};
-use crate::upstream::{Fault, Item, Link};
+use crate::upstream::{Fault, Item};
 
 /// How long `initialize` may take, of which the client knows nothing.
 const INITIALIZE: Duration = Duration::from_secs(60);
@@ -63,7 +63,7 @@ impl Task {
         let headers = waiting.unwrap_or_else(|| self.credentials.headers());
         self.reviving_with = headers.clone();
         let plan = Plan {
-            link: Link::new(self.context.transport.clone()),
+            link: self.context.upstream.link(),
             keepsake: self.keepsake.clone(),
             headers,
             silence: INITIALIZE.min(self.context.config.call_silence),

@@ -196,7 +196,6 @@ impl Plan {
         if head.rejects_credential() {
             return Err(Failure::Rejected(Rejection::of(&head)));
         }
-        self.link.adopt(&head);
         let status = head.status.as_u16();
         let mut replies = Replies::of(head);
         let read = timeout_at(until, answer_in(&mut replies, id_of(request).as_ref(), status, aside)).await;

@@ -162,7 +162,7 @@ pub(super) enum Handshake {
 
 impl Task {
     pub(super) fn new(context: Arc<Context>, place: Place, ways: Ways, evidence: Evidence, outset: Outset) -> Self {
-        let (drain, transport) = (context.drain.clone(), Arc::clone(&context.transport));
+        let (drain, link) = (context.drain.clone(), context.upstream.link());
         let desk = Desk::new(context.outgoing.clone());
         let Ways { id, key, inbox, outbox, closer, membership } = ways;
         let Outset { refusal, unused, undecided, version } = outset;
@@ -187,7 +187,7 @@ impl Task {
             since: now,
             unused_until: Some(now + unused),
             inbound: Budget::new(MAX_INBOUND),
-            link: Link::new(transport),
+            link,
             generation: 0,
             standing: Standing::Sound,
             keepsake: Keepsake::default(),

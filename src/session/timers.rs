@@ -251,7 +251,7 @@ impl Task {
 
     /// Opens the GET stream, once: the client's `initialized` was accepted. Servers without sessions have none.
     pub(super) fn start_listening(&mut self) {
-        if self.link.has_session() && matches!(self.listening, Listening::Off) {
+        if self.link.can_listen() && matches!(self.listening, Listening::Off) {
             let past = Past { attempt: 0, worked: self.has_listened };
             self.listen(past, None);
         }

@@ -221,6 +221,12 @@ impl Config {
     pub fn origin(&self) -> String {
         origin(&self.url)
     }
+
+    /// Its host, for want of a name.
+    #[must_use]
+    pub fn host_name(&self) -> &str {
+        self.url.host_str().unwrap_or_default()
+    }
 }
 
 /// A response body as a stream of its chunks.

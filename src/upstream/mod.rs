@@ -4,17 +4,21 @@
 //! (revisions 2025-03-26 to 2025-11-25), `replies` reads whatever a server answers, `fault` says what went wrong and
 //! what that means for the call.
 
+mod era;
 mod fault;
 mod forward;
 mod http;
+mod link;
+mod modern;
 mod replies;
 mod resolver;
 mod session_era;
 mod transport;
 
+pub use era::{Era, EraOptions, Upstream};
 pub use fault::{Fault, REASONS};
 pub use forward::{Hop, forwarded_headers, is_looping};
 pub use http::{Config, HttpTransport, HttpVersion, client_builder, install_tls_provider, is_reserved, root_cause};
+pub use link::Link;
 pub use replies::{End, Item, MAX_MESSAGE, Replies};
-pub use session_era::Link;
 pub use transport::{Answer, Body, Content, Exchange, Messages, Sending, Transport};

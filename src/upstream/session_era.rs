@@ -1,86 +1,40 @@
-//! One session with an upstream of the session era (revisions 2025-03-26 to 2025-11-25).
+//! What goes to a server of the session era (revisions 2025-03-26 to 2025-11-25), and what its refusals tell.
 //!
 //! Messages pass as they are; this adds what the transport wants beside them: the session id, the negotiated version,
 //! and exact media types (TypeScript refuses `*/*`, Go answers 400).
 
-use std::sync::Arc;
+use ::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt as _, stream};
+use serde::Deserialize;
 
-use ::http::{HeaderMap, HeaderValue, Method, header};
-use bytes::Bytes;
-
-use super::{Answer, Exchange, Sending, Transport};
+use super::transport::{ACCEPT_BOTH, Body, Content, EVENT_STREAM, IDENTITY, JSON};
+use super::{Answer, Exchange};
 use crate::mcp;
+use crate::sse::Decoder;
 
-/// What a POST accepts: both, exactly (MCP 2025-03-26, transports §Sending Messages 2).
-const ACCEPT_BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
-const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// Never compressed: a compressed answer could grow without bound, and event streams would be held back.
-const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+/// Longest refusal that is read to see what it means, in bytes.
+const LONGEST_REFUSAL: usize = 64 << 10;
+/// The modern era's version, and how its servers turn down what comes without it (UPSTREAMS B.2).
+const MODERN: &str = "2026-07-28";
+const HEADER_MISMATCH: i64 = -32020;
+const UNSUPPORTED_VERSION: i64 = -32022;
+const INVALID_PARAMS: i64 = mcp::code::INVALID_PARAMS;
 
-/// One upstream session, from before its `initialize` to its DELETE.
-#[derive(Debug)]
-pub struct Link {
-    transport: Arc<dyn Transport>,
+/// What the requests of one session name.
+#[derive(Debug, Default)]
+pub(super) struct Names {
     /// Taken from the 2xx answer to `initialize`, and from nowhere else.
-    session_id: Option<HeaderValue>,
+    pub(super) session_id: Option<HeaderValue>,
     /// The negotiated version, where requests have to name it.
     version: Option<HeaderValue>,
 }
 
-impl Link {
-    /// A link on which nothing was sent yet.
-    #[must_use]
-    pub fn new(transport: Arc<dyn Transport>) -> Self {
-        Link { transport, session_id: None, version: None }
-    }
-
-    /// Whether the server holds a session for this link. Servers that do not have no GET stream and nothing to delete.
-    #[must_use]
-    pub fn has_session(&self) -> bool {
-        self.session_id.is_some()
-    }
-
-    /// Takes the session id from the answer to `initialize`.
-    pub fn adopt(&mut self, answer: &Answer) {
-        if answer.status.is_success() {
-            self.session_id = answer.session_id().cloned();
-        }
-    }
-
+impl Names {
     /// Notes the version that `initialize` settled. Requests name it from 2025-06-18 on; before, the header did not
     /// exist and some servers refuse it.
-    pub fn negotiated(&mut self, version: &str) {
+    pub(super) fn negotiated(&mut self, version: &str) {
         self.version = HeaderValue::from_str(version).ok().filter(|_| version >= mcp::VERSION_HEADER_SINCE);
-    }
-
-    /// POSTs a message; `headers` are those of the client's own request. On `initialize` there is neither session nor
-    /// version yet (rmcp and C# refuse a version header there).
-    #[must_use]
-    pub fn post(&self, body: Bytes, headers: &HeaderMap) -> Sending {
-        let mut headers = self.headers(headers);
-        headers.insert(header::ACCEPT, ACCEPT_BOTH);
-        headers.insert(header::CONTENT_TYPE, JSON);
-        self.transport.send(Exchange { method: Method::POST, headers, body })
-    }
-
-    /// Opens the GET stream, after `last_event_id` if it was open before.
-    #[must_use]
-    pub fn listen(&self, headers: &HeaderMap, last_event_id: Option<&HeaderValue>) -> Sending {
-        let mut headers = self.headers(headers);
-        headers.insert(header::ACCEPT, EVENT_STREAM);
-        if let Some(id) = last_event_id {
-            headers.insert(mcp::LAST_EVENT_ID, id.clone());
-        }
-        self.transport.send(Exchange { method: Method::GET, headers, body: Bytes::new() })
-    }
-
-    /// Ends the session (MCP 2025-03-26, transports §Session Management 5); `None` when the server holds none.
-    #[must_use]
-    pub fn delete(&self, headers: &HeaderMap) -> Option<Sending> {
-        self.session_id.as_ref()?;
-        let headers = self.headers(headers);
-        Some(self.transport.send(Exchange { method: Method::DELETE, headers, body: Bytes::new() }))
     }
 
     fn headers(&self, client: &HeaderMap) -> HeaderMap {
@@ -93,5 +47,131 @@ impl Link {
             headers.insert(mcp::PROTOCOL_VERSION, version.clone());
         }
         headers
+    }
+}
+
+/// A message; `client` are the headers of the client's own request.
+pub(super) fn post(names: &Names, client: &HeaderMap, body: Bytes) -> Exchange {
+    let mut headers = names.headers(client);
+    headers.insert(header::ACCEPT, ACCEPT_BOTH);
+    headers.insert(header::CONTENT_TYPE, JSON);
+    Exchange { method: Method::POST, headers, body }
+}
+
+/// The GET stream, after `last_event_id` if it was open before.
+pub(super) fn get(names: &Names, client: &HeaderMap, last_event_id: Option<&HeaderValue>) -> Exchange {
+    let mut headers = names.headers(client);
+    headers.insert(header::ACCEPT, EVENT_STREAM);
+    if let Some(id) = last_event_id {
+        headers.insert(mcp::LAST_EVENT_ID, id.clone());
+    }
+    Exchange { method: Method::GET, headers, body: Bytes::new() }
+}
+
+/// The end of the session (MCP 2025-03-26, transports §Session Management 5); `None` when the server holds none.
+pub(super) fn delete(names: &Names, client: &HeaderMap) -> Option<Exchange> {
+    names.session_id.as_ref()?;
+    Some(Exchange { method: Method::DELETE, headers: names.headers(client), body: Bytes::new() })
+}
+
+/// The answer of a server that knows no such session.
+pub(super) fn lost(why: &'static str) -> Answer {
+    Answer {
+        status: StatusCode::NOT_FOUND,
+        headers: HeaderMap::new(),
+        body: Content::Bytes(stream::iter([Ok(Bytes::from_static(why.as_bytes()))]).boxed()),
+    }
+}
+
+/// An answer of one message.
+pub(super) fn json(status: StatusCode, body: Bytes) -> Answer {
+    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, JSON)]);
+    Answer { status, headers, body: Content::Bytes(stream::iter([Ok(body)]).boxed()) }
+}
+
+/// Reads a 400 to see whether it comes from a server that speaks the modern era only. The answer is given back as it was.
+pub(super) async fn read_refusal(answer: Answer, has_session: bool) -> (Answer, bool) {
+    let Answer { status, headers, body } = answer;
+    let Content::Bytes(mut body) = body else { return (Answer { status, headers, body }, false) };
+    let mut start = BytesMut::new();
+    let mut fault = None;
+    while start.len() <= LONGEST_REFUSAL {
+        match body.next().await {
+            Some(Ok(chunk)) => start.extend_from_slice(&chunk),
+            Some(Err(error)) => {
+                fault = Some(error);
+                break;
+            }
+            None => break,
+        }
+    }
+    let start = start.freeze();
+    let speaks_modern = speaks_modern(&start, has_session);
+    let whole: Body = match fault {
+        Some(fault) => stream::iter([Ok(start), Err(fault)]).boxed(),
+        None => stream::iter([Ok(start)]).chain(body).boxed(),
+    };
+    (Answer { status, headers, body: Content::Bytes(whole) }, speaks_modern)
+}
+
+/// Whether an error is one that only a server of the modern era makes of a request of this era (UPSTREAMS D.1, runtime
+/// flips). Without a session id a missing `_meta` is one too: with one, a server of sessions may mean its own.
+fn speaks_modern(refusal: &[u8], has_session: bool) -> bool {
+    #[derive(Deserialize)]
+    struct Refusal {
+        error: Failure,
+    }
+    #[derive(Deserialize)]
+    struct Failure {
+        code: i64,
+        #[serde(default)]
+        message: String,
+        #[serde(default)]
+        data: serde_json::Value,
+    }
+    let Ok(Refusal { error }) = serde_json::from_slice::<Refusal>(refusal) else { return false };
+    let supported = error.data.get("supported").and_then(serde_json::Value::as_array);
+    match error.code {
+        UNSUPPORTED_VERSION => supported.is_some_and(|versions| versions.iter().any(|version| version == MODERN)),
+        HEADER_MISMATCH => true,
+        INVALID_PARAMS => {
+            !has_session && (error.message.contains("_meta") || error.message.contains("protocolVersion"))
+        }
+        _ => false,
+    }
+}
+
+/// Whether an answer is an event stream that begins as one of HTTP+SSE does (MCP 2024-11-05, transports §HTTP with SSE).
+pub(super) async fn begins_with_endpoint(answer: Answer) -> Option<bool> {
+    if !answer.status.is_success() || !answer.is_event_stream() {
+        return Some(false);
+    }
+    let Content::Bytes(mut body) = answer.body else { return Some(false) };
+    let mut decoder = Decoder::new(LONGEST_REFUSAL);
+    while let Some(Ok(chunk)) = body.next().await {
+        decoder.feed(&chunk);
+        if let Ok(Some(event)) = decoder.next_event() {
+            return Some(event.kind.as_deref() == Some(b"endpoint"));
+        }
+    }
+    Some(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_modern_server_says_of_old_requests_is_evidence() {
+        let says = |text: &str, has_session| speaks_modern(text.as_bytes(), has_session);
+        let named = r#"{"id":1,"error":{"code":-32022,"message":"m","data":{"supported":["2026-07-28"]}}}"#;
+        assert!(says(named, true) && says(named, false));
+        assert!(!says(r#"{"error":{"code":-32022,"message":"m","data":{"supported":["2025-11-25"]}}}"#, false));
+        assert!(!says(r#"{"error":{"code":-32022,"message":"m"}}"#, false));
+        let missing = r#"{"error":{"code":-32602,"message":"request requires protocolVersion in request _meta"}}"#;
+        assert!(says(missing, false) && !says(missing, true));
+        assert!(!says(r#"{"error":{"code":-32602,"message":"limit must be a number"}}"#, false));
+        assert!(says(r#"{"error":{"code":-32020,"message":"no Mcp-Method"}}"#, true));
+        assert!(!says("Bad Request", false));
     }
 }

@@ -136,6 +136,8 @@ async fn status_tells_what_runs() {
         ("upstream", start["upstream.origin"].clone()),
         ("state", json!("serving")),
         ("era", json!("session")),
+        ("era_option", json!("auto")),
+        ("prefer", json!("session")),
         ("phase", json!("observe")),
         ("verdict", json!("unknown")),
         ("sessions", json!({"active": 1, "lingering": 0, "opened": 1})),

@@ -10,7 +10,7 @@ use sse_sunset::mcp;
 use sse_sunset::metrics::Metrics;
 use sse_sunset::session::{Books, Closer, Config, Credential, EventStream, Guest, LISTS, Payload, Sessions, Verdict};
 use sse_sunset::traffic::{AddressForm, Client, Connection, Log, Principal, Pseudonyms, Target};
-use sse_sunset::upstream::{Answer, Content, Exchange, Sending, Transport};
+use sse_sunset::upstream::{Answer, Content, EraOptions, Exchange, Sending, Transport, Upstream};
 
 use crate::support::within;
 
@@ -101,7 +101,8 @@ fn stage() -> Stage {
     let pseudonyms = Arc::new(Pseudonyms::ephemeral(AddressForm::Hmac));
     let books = Books { log, pseudonyms, metrics: Arc::new(Metrics::new(LISTS)) };
     let (tasks, (drain, watch)) = (Tasks::default(), Drain::new());
-    let sessions = Sessions::new(Config::default(), Arc::new(Buggy), books.clone(), tasks.clone(), watch);
+    let upstream = Upstream::new(Arc::new(Buggy), EraOptions::default(), "buggy", tasks.clone());
+    let sessions = Sessions::new(Config::default(), upstream, books.clone(), tasks.clone(), watch);
     Stage { sessions, tasks, books, path, _folder: folder, _drain: drain }
 }
 

@@ -38,7 +38,7 @@ pub(super) struct Http {
 }
 
 /// An answer: its head, and what its body said.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Reply {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,

@@ -108,7 +108,7 @@ async fn redirect_that_the_proxy_follows_is_a_warning_and_any_other_a_failure() 
 }
 
 #[tokio::test]
-async fn modern_server_is_a_failure_whichever_way_it_refuses() {
+async fn modern_server_is_recognised_whichever_way_it_refuses() {
     let modern = |seems_fine: bool| {
         move |asked: Asked| -> BoxFuture<'static, Answer> {
             let id = id(&asked);
@@ -116,7 +116,14 @@ async fn modern_server_is_a_failure_whichever_way_it_refuses() {
             let result = |result| json!({"jsonrpc": "2.0", "id": id, "result": result});
             let answer = match method(&asked).as_str() {
                 "server/discover" if header_of(&asked, "mcp-protocol-version") == "2026-07-28" => {
-                    document(200, &result(json!({"supportedVersions": ["2026-07-28"]})))
+                    let info = json!({"io.modelcontextprotocol/serverInfo": {"name": "new", "version": "3"}});
+                    document(
+                        200,
+                        &result(json!({
+                            "supportedVersions": ["2026-07-28"], "_meta": info,
+                            "capabilities": {"tools": {"listChanged": true}},
+                        })),
+                    )
                 }
                 "initialize" if seems_fine => {
                     document(200, &result(json!({"protocolVersion": "2025-11-25", "capabilities": {}})))
@@ -131,9 +138,12 @@ async fn modern_server_is_a_failure_whichever_way_it_refuses() {
     for seems_fine in [false, true] {
         let server = Server::start(modern(seems_fine)).await;
         let found = checked(&options(Some(&server.url("/mcp")), None)).await;
-        let era = found.is("upstream.era", Failure);
-        assert!(era.seen.starts_with("speaks 2026-07-28 only"), "{era:#?}");
-        assert!(era.meaning.as_deref().expect("a meaning").contains("does not serve it yet"));
+        let era = found.is("upstream.era", Ok);
+        assert!(era.seen.starts_with("modern era: 2026-07-28, which the proxy translates"), "{era:#?}");
+        assert_eq!(found.is("upstream.version", Ok).seen, "2026-07-28, new 3");
+        found.is("upstream.latency", Ok);
+        // It announces changes, and has nothing to listen to.
+        found.is("upstream.get-stream", Warning);
     }
 }
 

@@ -8,6 +8,7 @@ use sse_sunset::drain::{Drain, Phase, Tasks};
 use sse_sunset::metrics::Metrics;
 use sse_sunset::session::{Books, Config, LISTS, Sessions, Verdict};
 use sse_sunset::traffic::{AddressForm, Log, Pseudonyms, Target};
+use sse_sunset::upstream::EraOptions;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::chance::Chance;
@@ -152,7 +153,8 @@ pub(super) async fn run(seed: u64, scene: &Scene, traces: bool) -> Outcome {
     let config = config(&mut chance);
     ledger.note(|| format!("{manner:?} {config:?}"));
     let transport = Arc::new(Upstream(Arc::clone(&server)));
-    let sessions = Sessions::new(config, transport, books, tasks.clone(), watch);
+    let upstream = sse_sunset::upstream::Upstream::new(transport, EraOptions::default(), "simulated", tasks.clone());
+    let sessions = Sessions::new(config, upstream, books, tasks.clone(), watch);
     let stage = Arc::new(Stage { ledger: Arc::clone(&ledger), sessions, closing: AtomicBool::new(false) });
     let crowd = chance.one_in(2);
     let mut world = World { chance, seed, stage, server, clients: Vec::new(), crowd };

@@ -5,10 +5,9 @@
 
 use http::StatusCode;
 use http::header::{self, HeaderValue};
-use serde_json::Value;
 
 use super::super::finding::{Advice, On};
-use super::super::http::{Http, NoAnswer, Reply, header_text, request};
+use super::super::http::{Http, NoAnswer, Reply, header_text};
 use super::version::{self, Session};
 
 /// A name that no server has been told of.
@@ -80,7 +79,7 @@ pub(super) async fn look(on: &mut On<'_, '_>, http: &Http, session: &Session, is
 }
 
 async fn ping(http: &Http, session: &Session) -> Result<Reply, NoAnswer> {
-    http.post(&session.headers, &request("ping", Value::Null)).await
+    http.post(&session.headers, &session.ping_request).await
 }
 
 fn sent_host(http: &Http) -> String {

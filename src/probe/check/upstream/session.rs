@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::finding::{Advice, On};
-use super::super::http::{Head, Http, NoAnswer, Reply, media_type, request};
+use super::super::http::{Head, Http, NoAnswer, Reply, media_type};
 use super::super::text::milliseconds;
 use super::door::Entry;
 use super::names;
@@ -41,6 +41,9 @@ pub(super) async fn look(on: &mut On<'_, '_>, entry: Entry) -> Option<Duration> 
         return None;
     };
     names::look(on, &http, &session, is_renamed).await;
+    if session.is_modern {
+        return modern(on, &http, &session).await;
+    }
     session_id(on, session.has_id);
     media(on, &session);
     on.ok("compression", "none, as asked");
@@ -53,6 +56,51 @@ pub(super) async fn look(on: &mut On<'_, '_>, entry: Entry) -> Option<Duration> 
     // Not before: some servers take a stream that breaks for the end of the session (UPSTREAMS 0.8).
     drop(stream);
     median
+}
+
+/// What there is to see where nothing is held between requests.
+async fn modern(on: &mut On<'_, '_>, http: &Http, session: &Session) -> Option<Duration> {
+    on.ok("session-id", "none in this era, and none needed");
+    media(on, session);
+    on.ok("compression", "none, as asked");
+    let median = latency(on, http, session).await;
+    subscriptions(on, http, session).await;
+    on.skipped(&["notifications", "legacy-version", "stale-session", "delete"], "no such thing in this era");
+    median
+}
+
+/// Whether changes can be heard of that the server says it announces.
+async fn subscriptions(on: &mut On<'_, '_>, http: &Http, session: &Session) {
+    let result = session.opening.result().unwrap_or_default();
+    let says = |list: &str, what: &str| result["capabilities"][list][what] == true;
+    let changes =
+        [("tools", "toolsListChanged"), ("prompts", "promptsListChanged"), ("resources", "resourcesListChanged")];
+    let announced: Vec<&str> =
+        changes.into_iter().filter(|(list, _)| says(list, "listChanged")).map(|(_, filter)| filter).collect();
+    if announced.is_empty() && !says("resources", "subscribe") {
+        return on.ok("get-stream", "the server announces no changes, so nothing is sent but answers");
+    }
+    let Some(first) = announced.first() else {
+        return on.ok("get-stream", "resources can be subscribed to");
+    };
+    let (headers, body) = version::modern_request("subscriptions/listen", json!({"notifications": {*first: true}}));
+    let head = http.head(Method::POST, &headers, &body).await;
+    match head {
+        Ok(head) if head.status == StatusCode::OK && media_type(&head.headers) == "text/event-stream" => {
+            on.ok("get-stream", "subscriptions/listen: changes that the server announces reach clients");
+        }
+        Ok(Head { status, .. }) => {
+            let meaning = "clients are told that lists announce their changes, and hear of none";
+            let remedy = "whoever runs the server: let it serve subscriptions/listen, or announce no changes";
+            let seen = format!("announces changes, and answers subscriptions/listen with HTTP {}", status.as_u16());
+            on.warning("get-stream", seen, Advice::new(meaning, remedy));
+        }
+        Err(error) => {
+            let remedy = "whoever runs the gateway before the server: no response buffering";
+            let advice = Advice::new("changes that the server announces do not reach clients", remedy);
+            on.warning("get-stream", format!("subscriptions/listen: {error}"), advice);
+        }
+    }
 }
 
 fn session_id(on: &mut On<'_, '_>, has_id: bool) {
@@ -108,7 +156,7 @@ fn notifications(on: &mut On<'_, '_>, initialized: &Result<StatusCode, NoAnswer>
 async fn latency(on: &mut On<'_, '_>, http: &Http, session: &Session) -> Option<Duration> {
     let mut times = Vec::new();
     for _ in 0..PINGS {
-        match http.post(&session.headers, &request("ping", Value::Null)).await {
+        match http.post(&session.headers, &session.ping_request).await {
             Ok(reply) if reply.response.is_some() => times.push(reply.took),
             Ok(reply) => {
                 flaky(on, &times, &reply.said());

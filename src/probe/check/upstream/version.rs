@@ -1,7 +1,8 @@
 //! Which era the server is of: found by opening a session as the proxy will.
 //!
 //! The trap: a server of the modern era may answer `initialize` as if nothing were, and refuse everything after it
-//! (UPSTREAMS 0.3). So a ping has to succeed before the era is believed.
+//! (UPSTREAMS 0.3). So a ping has to succeed before the era is believed, and one that gives no session id is asked for the
+//! other era, which the proxy speaks to it then.
 
 use http::HeaderMap;
 use http::header::{self, HeaderValue};
@@ -18,15 +19,19 @@ use crate::mcp;
 const NEWEST: &str = "2025-11-25";
 /// What most legacy clients ask for.
 pub(super) const LEGACY: &str = "2024-11-05";
-/// The era that is not served yet.
+/// The version of the modern era.
 const MODERN: &str = "2026-07-28";
 /// How that era refuses: no such version, a header missing, a parameter missing (UPSTREAMS B.2).
 const MODERN_REFUSALS: [i64; 3] = [-32022, -32020, -32602];
 
-/// A session that was opened.
+/// A session that was opened, or what stands for it in the modern era.
 pub(super) struct Session {
+    /// Whether nothing is held between requests.
+    pub(super) is_modern: bool,
     /// Session id and version, as every later request carries them.
     pub(super) headers: HeaderMap,
+    /// The smallest request that there is.
+    pub(super) ping_request: Value,
     /// Whether the server gave it an id.
     pub(super) has_id: bool,
     /// The answer to `initialize`.
@@ -93,8 +98,8 @@ pub(super) async fn open(on: &mut On<'_, '_>, http: Http, is_renamed: bool) -> O
         return None;
     }
     let Some(version) = negotiated(&opening) else {
-        refused(on, &http, &opening).await;
-        return None;
+        let session = refused(on, &http, opening).await?;
+        return Some((http, session, is_renamed));
     };
     let headers = session_headers(&opening, &version);
     let notification = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
@@ -102,11 +107,10 @@ pub(super) async fn open(on: &mut On<'_, '_>, http: Http, is_renamed: bool) -> O
     let ping = match http.post(&headers, &request("ping", Value::Null)).await {
         Ok(reply) if reply.result().is_some() || reply.error_code() == Some(mcp::code::METHOD_NOT_FOUND) => reply,
         Ok(reply) => {
-            if !is_compressed(on, &reply) {
-                refused_after(on, &http, &reply).await;
-            }
+            let is_compressed = is_compressed(on, &reply);
+            let session = if is_compressed { None } else { refused_after(on, &http, &reply).await };
             end(&http, &opening).await;
-            return None;
+            return session.map(|session| (http, session, is_renamed));
         }
         Err(error) => {
             let remedy = "whoever runs the server: its log should show why";
@@ -117,9 +121,33 @@ pub(super) async fn open(on: &mut On<'_, '_>, http: Http, is_renamed: bool) -> O
         }
     };
     let has_id = opening.headers.contains_key(mcp::SESSION_ID);
+    if !has_id && let Some(discovery) = discovery(&http).await {
+        let how = format!("initialize works too ({version}), but holds no session");
+        let session = modern_session(on, discovery, &how);
+        return Some((http, session, is_renamed));
+    }
     on.ok("era", format!("session era: initialize answered in {}", milliseconds(opening.took)));
     on.ok("version", format!("{version}, {}", server_name(&opening)));
-    Some((http, Session { headers, has_id, opening, initialized, ping }, is_renamed))
+    let ping_request = request("ping", Value::Null);
+    let session = Session { is_modern: false, headers, ping_request, has_id, opening, initialized, ping };
+    Some((http, session, is_renamed))
+}
+
+/// What stands for a session with a server that holds none.
+fn modern_session(on: &mut On<'_, '_>, discovery: Reply, how: &str) -> Session {
+    on.ok("era", format!("modern era: {MODERN}, which the proxy translates ({how})"));
+    on.ok("version", format!("{MODERN}, {}", server_name(&discovery)));
+    let (headers, ping_request) = modern_request("server/discover", json!({}));
+    let ping = discovery.clone();
+    Session {
+        is_modern: true,
+        headers,
+        ping_request,
+        has_id: false,
+        opening: discovery,
+        initialized: Ok(StatusCode::ACCEPTED),
+        ping,
+    }
 }
 
 /// Whether an answer is compressed unasked, which nobody can read who did not ask for it.
@@ -134,22 +162,16 @@ fn is_compressed(on: &mut On<'_, '_>, reply: &Reply) -> bool {
 }
 
 fn server_name(opening: &Reply) -> String {
-    let info = opening.result().and_then(|result| result.get("serverInfo").cloned()).unwrap_or_default();
+    let result = opening.result().unwrap_or_default();
+    let in_meta = || result.get("_meta")?.get("io.modelcontextprotocol/serverInfo");
+    let info = result.get("serverInfo").or_else(in_meta).cloned().unwrap_or_default();
     let part = |name| info.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(quote);
     let name = part("name").unwrap_or_else(|| "a server without a name".to_owned());
     part("version").map_or_else(|| name.clone(), |version| format!("{name} {version}"))
 }
 
-fn not_served_yet() -> Advice {
-    Advice::new(
-        "this version of sse-sunset does not serve it yet: it speaks the revisions 2025-03-26 to 2025-11-25 only",
-        "whoever runs the server: switch its support for sessions or for older clients on (TypeScript: legacy \
-         'stateless'), or wait for a version of sse-sunset that serves it",
-    )
-}
-
 /// `initialize` was turned away: by what kind of server?
-async fn refused(on: &mut On<'_, '_>, http: &Http, reply: &Reply) {
+async fn refused(on: &mut On<'_, '_>, http: &Http, reply: Reply) -> Option<Session> {
     let said = reply.said();
     let status = reply.status;
     // Neither says anything about the era (WIRE, Era).
@@ -157,8 +179,8 @@ async fn refused(on: &mut On<'_, '_>, http: &Http, reply: &Reply) {
         let remedy =
             "whoever runs the server, or the gateway before it: its log should show why; run the check again then";
         on.failure("era", format!("initialize: {said}"), Advice::new("no client can begin", remedy));
-    } else if discovers_modern(http).await {
-        on.failure("era", format!("speaks {MODERN} only (initialize: {said})"), not_served_yet());
+    } else if let Some(discovery) = discovery(http).await {
+        return Some(modern_session(on, discovery, &format!("initialize: {said}")));
     } else if is_legacy_server(http).await {
         let remedy = "set --upstream to the Streamable HTTP endpoint of the upgraded server (often /mcp)";
         let meaning = "there is nothing to translate: legacy clients can use this server as it is";
@@ -170,36 +192,46 @@ async fn refused(on: &mut On<'_, '_>, http: &Http, reply: &Reply) {
         let seen = format!("initialize: {said}{}", if media.is_empty() { media } else { format!(" ({media})") });
         on.failure("era", seen, Advice::new("this is no MCP server of a version that the proxy knows", remedy));
     }
+    None
 }
 
 /// `initialize` worked, and the request after it did not.
-async fn refused_after(on: &mut On<'_, '_>, http: &Http, reply: &Reply) {
+async fn refused_after(on: &mut On<'_, '_>, http: &Http, reply: &Reply) -> Option<Session> {
     let seen = format!("initialize works, the ping after it does not: {}", reply.said());
     let modern = reply.error_code().is_some_and(|code| MODERN_REFUSALS.contains(&code));
-    if modern && discovers_modern(http).await {
-        on.failure("era", format!("speaks {MODERN} only ({seen})"), not_served_yet());
-        return;
+    if modern && let Some(discovery) = discovery(http).await {
+        return Some(modern_session(on, discovery, &seen));
     }
     let meaning = "no client gets beyond its handshake";
     let remedy = "whoever runs the server: with several replicas, their sessions must be shared or requests with one \
                   Mcp-Session-Id go to one replica; else its log should show why";
     on.failure("era", seen, Advice::new(meaning, remedy));
+    None
 }
 
-/// Asks as the modern era does (UPSTREAMS C).
-async fn discovers_modern(http: &Http) -> bool {
+/// A request as the modern era has it (UPSTREAMS C), with the headers that repeat it.
+pub(super) fn modern_request(method: &'static str, mut params: Value) -> (HeaderMap, Value) {
     let headers = [
         (mcp::PROTOCOL_VERSION, HeaderValue::from_static(MODERN)),
-        (http::HeaderName::from_static("mcp-method"), HeaderValue::from_static("server/discover")),
+        (http::HeaderName::from_static("mcp-method"), HeaderValue::from_static(method)),
     ];
-    let meta = json!({
+    params["_meta"] = json!({
         "io.modelcontextprotocol/protocolVersion": MODERN,
         "io.modelcontextprotocol/clientInfo": {"name": "sse-sunset-check", "version": env!("CARGO_PKG_VERSION")},
         "io.modelcontextprotocol/clientCapabilities": {},
     });
-    let asked = http.post(&HeaderMap::from_iter(headers), &request("server/discover", json!({"_meta": meta}))).await;
-    let versions = asked.ok().and_then(|reply| reply.result()?.get("supportedVersions")?.as_array().cloned());
-    versions.is_some_and(|versions| versions.iter().any(|version| version == MODERN))
+    (HeaderMap::from_iter(headers), request(method, params))
+}
+
+/// What the server says of itself, if it speaks the modern era.
+async fn discovery(http: &Http) -> Option<Reply> {
+    let (headers, body) = modern_request("server/discover", json!({}));
+    let reply = http.post(&headers, &body).await.ok()?;
+    let speaks_it = {
+        let versions = reply.result()?;
+        versions.get("supportedVersions")?.as_array()?.iter().any(|version| version == MODERN)
+    };
+    speaks_it.then_some(reply)
 }
 
 /// Whether a GET yields an `endpoint` event.

@@ -11,6 +11,7 @@ use sse_sunset::metrics::Metrics;
 use sse_sunset::net::{self, Limits};
 use sse_sunset::session::{self, Books, Sessions};
 use sse_sunset::traffic::{AddressForm, Log, Pseudonyms, Target};
+use sse_sunset::upstream::{self, EraOptions};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::upstream::Upstream;
@@ -40,7 +41,8 @@ impl Proxy {
         let (tasks, connections) = (Tasks::default(), Tasks::default());
         // The books are shared by runs, the numbers of each are its own.
         let books = Books { metrics: Arc::new(Metrics::new(session::LISTS)), ..BOOKS.clone() };
-        let sessions = Sessions::new(session_config(), Arc::new(Upstream), books.clone(), tasks.clone(), watch.clone());
+        let upstream = upstream::Upstream::new(Arc::new(Upstream), EraOptions::default(), "fuzz", tasks.clone());
+        let sessions = Sessions::new(session_config(), upstream, books.clone(), tasks.clone(), watch.clone());
         let front = Front::new(front_config(), sessions.clone(), books, watch.clone());
         Proxy { listener, front, sessions, tasks, connections, watch, _drain: drain }
     }

@@ -1,0 +1,233 @@
+//! `server/discover`: what a server of 2026-07-28 says of itself, and whether it is one (UPSTREAMS D.1).
+//!
+//! Only what the server says is evidence. A refused credential, a failure and silence leave the question open; any other
+//! refusal means a server that does not know the method, which is one with sessions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::{HeaderMap, HeaderValue, StatusCode};
+use futures_util::StreamExt as _;
+use serde::Deserialize;
+use tokio::time::{Instant, timeout};
+
+use super::headers::VERSION;
+use super::request::{Facts, Request};
+use super::shape;
+use crate::mcp::{Message, MessageKind, Object};
+use crate::upstream::{Answer, Fault, Item, Replies, Upstream, era};
+
+/// How long the server may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Principals whose discoveries are kept.
+const KEPT: usize = 256;
+/// A server cannot have its word kept for longer.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// What a server of this era says of itself.
+#[derive(Debug)]
+pub(in crate::upstream) struct Discovery {
+    /// The result, as it came.
+    pub(super) result: String,
+    pub(super) offers: Offers,
+}
+
+/// What it offers of that which is asked for in another way than before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Offers {
+    pub(super) logging: bool,
+    pub(super) tools_change: bool,
+    pub(super) prompts_change: bool,
+    pub(super) resources_change: bool,
+    pub(super) subscribe: bool,
+}
+
+/// What came of asking.
+#[derive(Debug)]
+pub(in crate::upstream) enum Discovered {
+    /// It speaks 2026-07-28.
+    Modern(Arc<Discovery>),
+    /// It does not.
+    Legacy,
+    /// It wants another credential first.
+    Rejected(Answer),
+    /// It did not say.
+    Unknown(Fault),
+}
+
+/// What was discovered, for as long as the server said that it holds (`ttlMs`), for whom it said that it does
+/// (`cacheScope`).
+#[derive(Debug, Default)]
+pub(in crate::upstream) struct Discoveries {
+    kept: Vec<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    scope: Scope,
+    until: Instant,
+    discovery: Arc<Discovery>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Scope {
+    Everybody,
+    /// Whoever shows this credential.
+    Of(Option<HeaderValue>),
+}
+
+impl Discoveries {
+    fn find(&mut self, credential: Option<&HeaderValue>) -> Option<Arc<Discovery>> {
+        let now = Instant::now();
+        self.kept.retain(|kept| kept.until > now);
+        let fits = |kept: &&Kept| match &kept.scope {
+            Scope::Everybody => true,
+            Scope::Of(theirs) => theirs.as_ref() == credential,
+        };
+        self.kept.iter().find(fits).map(|kept| Arc::clone(&kept.discovery))
+    }
+
+    fn keep(&mut self, discovery: &Arc<Discovery>, credential: Option<&HeaderValue>) {
+        #[derive(Deserialize)]
+        struct Hints<'a> {
+            #[serde(rename = "ttlMs", default)]
+            ttl_ms: f64,
+            #[serde(rename = "cacheScope", default)]
+            cache_scope: Option<&'a str>,
+        }
+        let Ok(hints) = serde_json::from_str::<Hints<'_>>(&discovery.result) else { return };
+        let Ok(ttl) = Duration::try_from_secs_f64(hints.ttl_ms / 1000.0) else { return };
+        if ttl.is_zero() {
+            return;
+        }
+        let scope = match hints.cache_scope {
+            Some("public") => Scope::Everybody,
+            _ => Scope::Of(credential.cloned()),
+        };
+        self.kept.retain(|kept| kept.scope != scope);
+        if self.kept.len() >= KEPT {
+            self.kept.remove(0);
+        }
+        self.kept.push(Kept { scope, until: Instant::now() + ttl.min(LONGEST), discovery: Arc::clone(discovery) });
+    }
+}
+
+impl Offers {
+    fn of(result: &str) -> Self {
+        #[derive(Deserialize, Default)]
+        #[serde(default)]
+        struct Capabilities {
+            logging: Option<serde::de::IgnoredAny>,
+            tools: Option<List>,
+            prompts: Option<List>,
+            resources: Option<List>,
+        }
+        #[derive(Deserialize, Default)]
+        #[serde(default)]
+        struct List {
+            #[serde(rename = "listChanged")]
+            changes: Option<bool>,
+            subscribe: Option<bool>,
+        }
+        let capabilities = Object::of(result).and_then(|result| {
+            result.get("capabilities").and_then(|text| serde_json::from_str::<Capabilities>(text).ok())
+        });
+        let Capabilities { logging, tools, prompts, resources } = capabilities.unwrap_or_default();
+        let changes = |list: &Option<List>| list.as_ref().and_then(|list| list.changes) == Some(true);
+        Offers {
+            logging: logging.is_some(),
+            tools_change: changes(&tools),
+            prompts_change: changes(&prompts),
+            resources_change: changes(&resources),
+            subscribe: resources.as_ref().and_then(|list| list.subscribe) == Some(true),
+        }
+    }
+}
+
+/// What the server says of itself to whoever sends `headers`, lately or now.
+pub(in crate::upstream) async fn discover(upstream: &Upstream, facts: &Facts, headers: &HeaderMap) -> Discovered {
+    let credential = era::credential_of(headers);
+    if let Some(discovery) = upstream.discoveries(|discoveries| discoveries.find(credential)) {
+        return Discovered::Modern(discovery);
+    }
+    ask(upstream, facts, headers).await
+}
+
+/// The same, without what is known.
+pub(in crate::upstream) async fn ask(upstream: &Upstream, facts: &Facts, headers: &HeaderMap) -> Discovered {
+    let Some(request) = Request::of("server/discover", None, facts, None).ok() else {
+        return Discovered::Unknown(Fault::GivenUp);
+    };
+    let asking = async {
+        let answer = match upstream.transport().send(request.exchange(headers, &[])).await {
+            Ok(answer) => answer,
+            Err(fault) => return Discovered::Unknown(fault),
+        };
+        judge(answer).await
+    };
+    let discovered = timeout(PATIENCE, asking).await.unwrap_or(Discovered::Unknown(Fault::Silent(PATIENCE)));
+    if let Discovered::Modern(discovery) = &discovered {
+        let credential = era::credential_of(headers);
+        upstream.discoveries(|discoveries| discoveries.keep(discovery, credential));
+    }
+    discovered
+}
+
+async fn judge(answer: Answer) -> Discovered {
+    if answer.rejects_credential() {
+        return Discovered::Rejected(answer);
+    }
+    let status = answer.status;
+    let mut replies = Replies::of(answer);
+    let mut fault = None;
+    while let Some(item) = replies.next().await {
+        match item {
+            Item::Message(message) if matches!(message.kind(), MessageKind::Response { .. }) => {
+                return judge_message(status, &message);
+            }
+            Item::Message(_) | Item::Garbage(_) | Item::Waiting => {}
+            Item::End(end) => fault = end.fault,
+        }
+    }
+    if is_refusal(status) {
+        return Discovered::Legacy;
+    }
+    Discovered::Unknown(fault.unwrap_or(Fault::Unanswered { status: status.as_u16() }))
+}
+
+fn judge_message(status: StatusCode, message: &Message) -> Discovered {
+    #[derive(Deserialize)]
+    struct Versions<'a> {
+        #[serde(rename = "supportedVersions", borrow, default)]
+        supported: Vec<std::borrow::Cow<'a, str>>,
+    }
+    if let Some((_, text)) = message.error() {
+        // Errors without a status of their own are those of servers that know no `server/discover`.
+        return if status.is_success() || is_refusal(status) {
+            Discovered::Legacy
+        } else {
+            let text = Fault::quote(text.as_bytes());
+            Discovered::Unknown(Fault::NotRpc { status: status.as_u16(), text, retry_after: None })
+        };
+    }
+    let Some(result) = message.result_text() else { return Discovered::Legacy };
+    match serde_json::from_str::<Versions<'_>>(result) {
+        Ok(versions) if versions.supported.iter().any(|version| version == VERSION) => {
+            let offers = Offers::of(result);
+            Discovered::Modern(Arc::new(Discovery { result: result.to_owned(), offers }))
+        }
+        _ => Discovered::Legacy,
+    }
+}
+
+/// Whether a status turns the request down for what it is. Credentials, clocks and overload say nothing of eras.
+pub(in crate::upstream) fn is_refusal(status: StatusCode) -> bool {
+    status.is_client_error() && !matches!(status.as_u16(), 401 | 403 | 407 | 408 | 425 | 429)
+}
+
+impl Discovery {
+    /// What a client that asked for `version` is told in answer to its `initialize`.
+    pub(super) fn initialize_result(&self, version: shape::Version, host: &str) -> String {
+        shape::initialize_result(version, &self.result, host)
+    }
+}
