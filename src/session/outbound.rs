@@ -262,6 +262,9 @@ impl Task {
         }
         call.sent.forget();
         self.evidence.was_answered(&id, is_error);
+        if let Some((code, text)) = message.error() {
+            self.context.upstream.hear_error(code, &text);
+        }
         if is_initialize {
             self.on_initialize_answer(message);
         }

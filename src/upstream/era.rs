@@ -4,7 +4,7 @@
 //! that say so are evidence: a refused credential, a failure or silence is none. `modern` is spoken where nothing is
 //! held upstream, because there a modern request can do all that a legacy one can, and more.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderMap;
@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use super::modern::{Discoveries, Hub, Warned};
 use super::{Link, Transport};
 use crate::drain::Tasks;
+use crate::mcp::code;
 
 /// A way to speak MCP over Streamable HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +88,8 @@ struct Shared {
     discoveries: Mutex<Discoveries>,
     hub: Hub,
     warned: Warned,
+    /// The operator was told of `--prefer`.
+    has_hinted: AtomicBool,
 }
 
 impl Upstream {
@@ -109,6 +112,7 @@ impl Upstream {
                 discoveries: Mutex::default(),
                 hub,
                 warned: Warned::default(),
+                has_hinted: AtomicBool::new(false),
             }),
         }
     }
@@ -179,6 +183,23 @@ impl Upstream {
             Belief::Sessions | Belief::Stateless | Belief::Nothing => {
                 tracing::debug!(?belief, "the upstream speaks a revision with sessions");
             }
+        }
+    }
+
+    /// An error that a call was answered with. Servers that hold sessions and know both eras cannot serve tools that return
+    /// `input_required` in a session (Python 2, rmcp 3), and nothing but their error tells (UPSTREAMS D.1).
+    pub fn hear_error(&self, code: i64, text: &str) {
+        let tells = match code {
+            code::INTERNAL_ERROR => text.contains("Handler returned an invalid result"),
+            code::INVALID_REQUEST => text.contains("InputRequiredResult requires"),
+            _ => false,
+        };
+        let is_old = self.belief() == Belief::Sessions;
+        if tells && is_old && !self.shared.has_hinted.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "a tool of the upstream asks for input in the way of 2026-07-28, which the server cannot serve in a session; \
+                 if its tools do so, start the proxy with --prefer modern"
+            );
         }
     }
 
