@@ -35,7 +35,7 @@ struct Parts<'a> {
     text: &'a str,
     /// Up to and with the opening bracket.
     head: &'a str,
-    parts: Vec<Part<'a>>,
+    between: Vec<Part<'a>>,
     /// From the closing bracket on.
     foot: &'a str,
 }
@@ -73,7 +73,7 @@ impl<'a> Object<'a> {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&'a str> {
         let at = self.names.iter().rposition(|known| known == name)?;
-        self.parts.parts.get(at).map(|part| part.value)
+        self.parts.between.get(at).map(|part| part.value)
     }
 
     /// Names and texts of all members as they came, in order.
@@ -85,7 +85,7 @@ impl<'a> Object<'a> {
     pub fn set(&mut self, name: &str, value: impl Into<String>) {
         let last = self.names.iter().rposition(|known| known == name);
         self.remove(name);
-        match last.and_then(|at| self.parts.parts.get_mut(at)) {
+        match last.and_then(|at| self.parts.between.get_mut(at)) {
             Some(part) => part.change = Change::Replaced(value.into()),
             None => self.appended.push((name.to_owned(), value.into())),
         }
@@ -93,7 +93,7 @@ impl<'a> Object<'a> {
 
     /// Takes out every member of that name.
     pub fn remove(&mut self, name: &str) {
-        let named = self.names.iter().zip(&mut self.parts.parts).filter(|(known, _)| *known == name);
+        let named = self.names.iter().zip(&mut self.parts.between).filter(|(known, _)| *known == name);
         named.for_each(|(_, part)| part.change = Change::Removed);
         self.appended.retain(|(known, _)| known != name);
     }
@@ -139,7 +139,7 @@ impl<'a> Array<'a> {
     }
 
     fn change(&mut self, index: usize, change: Change) {
-        if let Some(part) = self.parts.parts.get_mut(index) {
+        if let Some(part) = self.parts.between.get_mut(index) {
             part.change = change;
         }
     }
@@ -165,26 +165,26 @@ impl<'a> Parts<'a> {
     fn of(text: &'a str, values: impl Iterator<Item = &'a str>) -> Option<Self> {
         let opening = text.find(['{', '['])?;
         let (mut from, mut end) = (opening + 1, None);
-        let mut parts = Vec::new();
+        let mut between = Vec::new();
         for value in values {
             let start = value.as_ptr().addr() - text.as_ptr().addr();
             let value_end = start + value.len();
             let rest = text.get(value_end..)?;
             let separator = value_end + (rest.len() - rest.trim_ascii_start().len());
             let before = text.get(from..start)?;
-            parts.push(Part { before, value, after: text.get(value_end..separator)?, change: Change::Kept });
+            between.push(Part { before, value, after: text.get(value_end..separator)?, change: Change::Kept });
             (from, end) = (separator + 1, Some(separator));
         }
         let end = end.or_else(|| text.rfind(['}', ']']))?;
-        Some(Parts { text, head: text.get(..=opening)?, parts, foot: text.get(end..)? })
+        Some(Parts { text, head: text.get(..=opening)?, between, foot: text.get(end..)? })
     }
 
     fn values(&self) -> impl Iterator<Item = &'a str> {
-        self.parts.iter().map(|part| part.value)
+        self.between.iter().map(|part| part.value)
     }
 
     fn is_changed(&self) -> bool {
-        self.parts.iter().any(|part| part.change != Change::Kept)
+        self.between.iter().any(|part| part.change != Change::Kept)
     }
 
     fn written(self, new: impl Iterator<Item = String>) -> String {
@@ -195,9 +195,9 @@ impl<'a> Parts<'a> {
             if !std::mem::take(&mut is_first) {
                 text.push(',');
             }
-            pieces.into_iter().for_each(|piece| text.push_str(piece));
+            text.extend(pieces);
         };
-        for Part { before, value, after, change } in &self.parts {
+        for Part { before, value, after, change } in &self.between {
             match change {
                 Change::Kept => put([before, value, after]),
                 Change::Replaced(value) => put([before, value, after]),
