@@ -98,6 +98,24 @@ impl<'a> Object<'a> {
         self.appended.retain(|(known, _)| known != name);
     }
 
+    /// Takes out every member that `keeps` does not want. One pass, however many there are.
+    pub fn retain(&mut self, mut keeps: impl FnMut(&str, &'a str) -> bool) {
+        for (name, part) in self.names.iter().zip(&mut self.parts.between) {
+            if !keeps(name, part.value) {
+                part.change = Change::Removed;
+            }
+        }
+    }
+
+    /// Gives members another value, which must be JSON, where `other` has one. One pass, however many there are.
+    pub fn replace(&mut self, mut other: impl FnMut(&str, &'a str) -> Option<String>) {
+        for (name, part) in self.names.iter().zip(&mut self.parts.between) {
+            if let Some(value) = other(name, part.value) {
+                part.change = Change::Replaced(value);
+            }
+        }
+    }
+
     /// Whether [`Object::finish`] would give another text.
     #[must_use]
     pub fn is_changed(&self) -> bool {
@@ -297,6 +315,14 @@ mod tests {
         let mut full = object(r#"{"a":1 }"#);
         full.set("b", "2");
         assert_eq!(full.finish(), r#"{"a":1 ,"b":2}"#);
+    }
+
+    #[test]
+    fn object_is_changed_in_one_pass() {
+        let mut object = object(r#"{"a":1, "b":2,"c":3 }"#);
+        object.retain(|name, value| name != "a" && value != "3");
+        object.replace(|name, _| (name == "b").then(|| "[]".to_owned()));
+        assert_eq!(object.finish(), r#"{ "b":[]}"#);
     }
 
     #[test]

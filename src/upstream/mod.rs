@@ -7,6 +7,7 @@
 mod fault;
 mod forward;
 mod http;
+mod modern;
 mod replies;
 mod resolver;
 mod session_era;
@@ -15,6 +16,7 @@ mod transport;
 pub use fault::{Fault, REASONS};
 pub use forward::{Hop, forwarded_headers, is_looping};
 pub use http::{Config, HttpTransport, HttpVersion, client_builder, install_tls_provider, is_reserved, root_cause};
+pub use modern::shape;
 pub use replies::{End, Item, MAX_MESSAGE, Replies};
 pub use session_era::Link;
 pub use transport::{Answer, Body, Exchange, Sending, Transport};
