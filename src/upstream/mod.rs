@@ -20,5 +20,6 @@ pub use fault::{Fault, REASONS};
 pub use forward::{Hop, forwarded_headers, is_looping};
 pub use http::{Config, HttpTransport, HttpVersion, client_builder, install_tls_provider, is_reserved, root_cause};
 pub use link::Link;
+pub use modern::shape;
 pub use replies::{End, Item, MAX_MESSAGE, Replies};
 pub use transport::{Answer, Body, Content, Exchange, Messages, Sending, Transport};

@@ -12,7 +12,7 @@ mod listen;
 mod params;
 mod request;
 mod rounds;
-mod shape;
+pub mod shape;
 mod subscriptions;
 
 use std::borrow::Cow;
