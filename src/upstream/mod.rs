@@ -7,6 +7,7 @@
 mod fault;
 mod forward;
 mod http;
+mod modern;
 mod replies;
 mod resolver;
 mod session_era;

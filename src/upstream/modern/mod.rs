@@ -1,0 +1,3 @@
+//! The modern era (2026-07-28), as the proxy speaks it for clients of older revisions.
+
+mod headers;
