@@ -28,6 +28,8 @@ pub(super) struct Subscriptions {
 #[derive(Debug, Default)]
 struct Joined {
     member: Option<Arc<Member>>,
+    /// Its credential was turned down: it is there to say what the next one wants.
+    is_out: bool,
     uris: BTreeSet<String>,
 }
 
@@ -39,13 +41,22 @@ pub(super) enum Refused {
 }
 
 impl Joined {
-    /// The membership, under these headers if there is none.
+    /// The membership, under these headers if there is none that holds.
     fn member(&mut self, session: &Shared, headers: &HeaderMap) -> Arc<Member> {
+        let hub = session.upstream.hub();
+        if let Some(member) = &self.member {
+            if !self.is_out {
+                return Arc::clone(member);
+            }
+            let member = Arc::new(hub.rejoin(headers, member));
+            self.is_out = false;
+            self.member = Some(Arc::clone(&member));
+            return member;
+        }
         let offers = session.discovery.offers;
         let kinds =
             Kinds { tools: offers.tools_change, prompts: offers.prompts_change, resources: offers.resources_change };
-        let join = || Arc::new(session.upstream.hub().join(headers, kinds));
-        Arc::clone(self.member.get_or_insert_with(join))
+        Arc::clone(self.member.insert(Arc::new(hub.join(headers, kinds))))
     }
 }
 
@@ -64,29 +75,35 @@ pub(super) async fn change(
     if !session.discovery.offers.subscribe {
         return Err(Refused::Error(unknown(if begins { "resources/subscribe" } else { "resources/unsubscribe" })));
     }
-    let mut joined = session.subscriptions.joined.lock().await;
-    if begins && joined.uris.len() >= MAX_SUBSCRIBED {
-        let text = format!("a session may subscribe to {MAX_SUBSCRIBED} resources");
-        return Err(Refused::Error(RpcError::new(code::INVALID_REQUEST, "too_many_subscriptions", text)));
-    }
-    let member = joined.member(session, headers);
+    let member = {
+        let mut joined = session.subscriptions.joined.lock().await;
+        if !begins {
+            joined.uris.remove(&uri);
+        } else if joined.uris.len() >= MAX_SUBSCRIBED {
+            let text = format!("a session may subscribe to {MAX_SUBSCRIBED} resources");
+            return Err(Refused::Error(RpcError::new(code::INVALID_REQUEST, "too_many_subscriptions", text)));
+        }
+        joined.member(session, headers)
+    };
     if !begins {
-        joined.uris.remove(&uri);
         member.unsubscribe(&uri);
         return Ok(());
     }
-    match member.subscribe(&uri).await {
+    // Not under the lock: subscriptions that come together go together.
+    let subscribed = member.subscribe(&uri).await;
+    let mut joined = session.subscriptions.joined.lock().await;
+    match subscribed {
         Ok(()) => {
             joined.uris.insert(uri);
             Ok(())
         }
-        Err(error) => {
-            if let Opened::Rejected(rejected) = member.opened().await {
-                joined.member = None;
-                return Err(Refused::Rejected(rejection(rejected)));
+        Err(error) => match member.opened().await {
+            Opened::Rejected(rejected) => {
+                joined.is_out = true;
+                Err(Refused::Rejected(rejection(rejected)))
             }
-            Err(Refused::Error(error))
-        }
+            _ => Err(Refused::Error(error)),
+        },
     }
 }
 
@@ -99,19 +116,10 @@ pub(super) async fn listen(session: Arc<Shared>, headers: HeaderMap) -> Result<A
     }
     let member = {
         let mut joined = session.subscriptions.joined.lock().await;
-        let is_new = joined.member.is_none();
         let member = joined.member(&session, &headers);
         if let Opened::Rejected(rejected) = member.opened().await {
-            joined.member = None;
+            joined.is_out = true;
             return Ok(rejection(rejected));
-        }
-        if is_new {
-            // What was subscribed to under a credential that holds no more.
-            for uri in joined.uris.clone() {
-                if member.subscribe(&uri).await.is_err() {
-                    joined.uris.remove(&uri);
-                }
-            }
         }
         member
     };
@@ -124,7 +132,7 @@ pub(super) async fn listen(session: Arc<Shared>, headers: HeaderMap) -> Result<A
     });
     let end = stream::once(async move {
         // The credential holds no more: the session comes again, with another.
-        session.subscriptions.joined.lock().await.member = None;
+        session.subscriptions.joined.lock().await.is_out = true;
         Item::End(End { fault: None, last_id: None, retry: None })
     });
     let messages = Messages { items: changes.chain(end).boxed(), held: Arc::default() };

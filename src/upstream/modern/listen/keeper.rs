@@ -48,7 +48,7 @@ pub(super) struct Keeper {
 
 /// The stream that is read.
 struct Current {
-    replies: Replies,
+    replies: Box<Replies>,
     id: String,
     since: Instant,
 }
@@ -184,7 +184,7 @@ impl Keeper {
         self.share.progress.send_replace(());
     }
 
-    fn acknowledged(&mut self, opening: Opening, replies: Replies, honoured: &BTreeSet<Topic>) {
+    fn acknowledged(&mut self, opening: Opening, replies: Box<Replies>, honoured: &BTreeSet<Topic>) {
         let now = Instant::now();
         self.read_left_over();
         let share = Arc::clone(&self.share);
@@ -201,7 +201,7 @@ impl Keeper {
         // The old one is closed by this, now that the new one is there.
         self.current = state.is_open.then_some(Current { replies, id: opening.id, since: now });
         let missed = std::mem::take(&mut self.missed);
-        state.make_up(&missed.intersection(honoured).cloned().collect());
+        state.make_up(&missed);
         if honoured.len() < opening.asked.len() {
             let (honoured, asked) = (honoured.len(), opening.asked.len());
             tracing::info!(honoured, asked, "the server does not announce all that was asked for");

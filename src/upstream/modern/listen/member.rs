@@ -1,5 +1,6 @@
 //! One session's part in a shared stream.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -48,6 +49,11 @@ pub(crate) enum Change {
 impl Member {
     pub(super) fn new(share: Arc<Share>, id: u64) -> Self {
         Member { share, id }
+    }
+
+    /// What it wants to hear of.
+    pub(super) fn wanted(&self) -> BTreeSet<Topic> {
+        self.share.wanted(self.id)
     }
 
     /// What the session has to be told, until it leaves or [`Change::Rejected`] has come.

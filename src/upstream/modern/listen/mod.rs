@@ -15,7 +15,7 @@ mod share;
 mod tests;
 mod topic;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -80,16 +80,28 @@ impl Hub {
     /// Lets a session in that wants to hear of the changes of these lists. `headers` are the client's forwarded ones.
     #[must_use]
     pub(crate) fn join(&self, headers: &HeaderMap, kinds: Kinds) -> Member {
+        self.enter(headers, kinds.topics().collect(), BTreeSet::new())
+    }
+
+    /// Lets a session in under another credential, with all that it wanted as `old`. What it may have missed between the
+    /// two is made up.
+    #[must_use]
+    pub(crate) fn rejoin(&self, headers: &HeaderMap, old: &Member) -> Member {
+        let wanted = old.wanted();
+        self.enter(headers, wanted.clone(), wanted)
+    }
+
+    fn enter(&self, headers: &HeaderMap, wanted: BTreeSet<Topic>, missed: BTreeSet<Topic>) -> Member {
         let key = Key::of(headers);
         let mut map = self.shares.map.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(share) = map.running.get(&key) {
-            let id = share.join(kinds.topics());
+            let id = share.join(wanted, missed);
             return Member::new(Arc::clone(share), id);
         }
         let state = map.remembered.remove(&key).map(Refusals::recalled).unwrap_or_default();
         let share = Arc::new(Share::new(state));
         map.running.insert(key.clone(), Arc::clone(&share));
-        let id = share.join(kinds.topics());
+        let id = share.join(wanted, missed);
         drop(map);
         let headers = key.headers(headers);
         self.tasks.spawn(Keeper::new(Arc::clone(&self.shares), Arc::clone(&share), key, headers).run());

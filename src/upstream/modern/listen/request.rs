@@ -40,7 +40,7 @@ pub(super) enum Outcome {
     /// The stream is open.
     Acknowledged {
         /// What is still to come.
-        replies: Replies,
+        replies: Box<Replies>,
         /// What of the topics the server honours; none of them, and it ends the stream or keeps it for nothing.
         honoured: BTreeSet<Topic>,
     },
@@ -169,7 +169,8 @@ async fn first(answer: Answer, asked: &BTreeSet<Topic>) -> Outcome {
         match item {
             Item::Message(message) => match message.kind() {
                 MessageKind::Notification { method } if **method == *"notifications/subscriptions/acknowledged" => {
-                    return Outcome::Acknowledged { honoured: honoured(&message, asked), replies };
+                    let honoured = honoured(&message, asked);
+                    return Outcome::Acknowledged { replies: Box::new(replies), honoured };
                 }
                 MessageKind::Response { .. } => return refusal(&message, status),
                 // Nothing may come before the acknowledgement; what does is not for this stream.

@@ -73,7 +73,9 @@ pub(super) struct Seat {
     /// What it has not taken yet.
     pending: BTreeMap<Topic, News>,
     waker: Option<Waker>,
-    /// What had been asked when it came.
+    /// Of what it has missed news before it came here, as long as there is no stream that speaks of it.
+    missed: BTreeSet<Topic>,
+    /// How many requests had been begun when it came.
     since: u64,
     was_told_the_end: bool,
 }
@@ -111,8 +113,8 @@ impl Share {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a session in.
-    pub(super) fn join(&self, topics: impl Iterator<Item = Topic>) -> u64 {
+    /// Lets a session in that wants `topics` and has `missed` news of some before.
+    pub(super) fn join(&self, topics: impl IntoIterator<Item = Topic>, missed: BTreeSet<Topic>) -> u64 {
         let mut state = self.lock();
         let id = state.next_seat;
         state.next_seat += 1;
@@ -120,11 +122,15 @@ impl Share {
             wanted: BTreeSet::new(),
             pending: BTreeMap::new(),
             waker: None,
+            missed,
             since: state.attempts,
             was_told_the_end: false,
         };
         state.seats.insert(id, seat);
-        topics.for_each(|topic| state.want(id, &topic));
+        topics.into_iter().for_each(|topic| state.want(id, &topic));
+        if state.is_open {
+            state.make_up(&BTreeSet::new());
+        }
         drop(state);
         self.changed.notify_one();
         id
@@ -140,6 +146,11 @@ impl Share {
             waker.wake();
         }
         self.changed.notify_one();
+    }
+
+    /// What a session wants.
+    pub(super) fn wanted(&self, id: u64) -> BTreeSet<Topic> {
+        self.lock().seats.get(&id).map(|seat| seat.wanted.clone()).unwrap_or_default()
     }
 
     /// A session wants a resource. Returns how many requests were begun before, and whether it wanted it already.
@@ -164,6 +175,7 @@ impl Share {
         let mut state = self.lock();
         let Some(seat) = state.seats.get_mut(&id) else { return };
         seat.pending.remove(topic);
+        seat.missed.remove(topic);
         if seat.wanted.remove(topic) {
             state.release(topic);
             drop(state);
@@ -247,7 +259,7 @@ impl State {
     /// A share that nobody has joined yet, with what the server refused of late.
     #[must_use]
     pub(super) fn recalled(unsupported: Option<Instant>, settled: BTreeMap<Topic, Settled>) -> Self {
-        State { unsupported, settled, ..State::default() }
+        State { settled, unsupported, ..State::default() }
     }
 
     /// A session wants a topic: what the server refused a while ago may be asked again.
@@ -288,7 +300,7 @@ impl State {
         // Those who wanted the whole hear of its parts.
         let topics: Vec<_> = match &news.subject {
             Subject::List(topic) => vec![topic.clone()],
-            subject => self.wanted.keys().filter(|topic| topic.covers(subject)).cloned().collect(),
+            Subject::Resource(_) => self.wanted.keys().filter(|topic| topic.covers(&news.subject)).cloned().collect(),
         };
         for topic in &topics {
             for seat in self.seats.values_mut() {
@@ -297,12 +309,15 @@ impl State {
         }
     }
 
-    /// Tells all who want them that these may have changed.
-    pub(super) fn make_up(&mut self, topics: &BTreeSet<Topic>) {
-        for topic in topics {
-            let news = topic.news();
-            for seat in self.seats.values_mut() {
-                seat.hear(topic, &news);
+    /// Tells of what may have changed unheard, now that the stream speaks of it: all who want it of `missed`, and each
+    /// of what it missed itself.
+    pub(super) fn make_up(&mut self, missed: &BTreeSet<Topic>) {
+        let honoured = |topic: &&Topic| self.settled.get(*topic) == Some(&Settled::Honoured);
+        for seat in self.seats.values_mut() {
+            let (now, later) = std::mem::take(&mut seat.missed).into_iter().partition(|topic| honoured(&topic));
+            seat.missed = later;
+            for topic in missed.iter().filter(honoured).chain(&now) {
+                seat.hear(topic, &topic.news());
             }
         }
     }

@@ -142,7 +142,9 @@ fn cleaned(text: &str) -> Bytes {
             meta.members().map(|(name, _)| name.to_owned()).partition(|name| name.starts_with(RESERVED));
         let has_params = params.members().any(|(name, _)| name != "_meta");
         if !others.is_empty() {
-            reserved.iter().for_each(|name| meta.remove(name));
+            for name in reserved {
+                meta.remove(&name);
+            }
             params.set("_meta", meta.finish());
             message.set("params", params.finish());
         } else if has_params {
