@@ -14,6 +14,7 @@ mod envelope;
 mod headers;
 mod log_line;
 mod query;
+mod translate;
 
 pub use access::access;
 pub use connection::connection;
@@ -23,3 +24,4 @@ pub use envelope::envelope;
 pub use headers::headers;
 pub use log_line::log_line;
 pub use query::query;
+pub use translate::translate;

@@ -152,3 +152,8 @@ fn access_holds() {
 fn log_line_holds() {
     replay("log_line", sse_sunset_fuzz::log_line);
 }
+
+#[test]
+fn translate_holds() {
+    replay("translate", sse_sunset_fuzz::translate);
+}

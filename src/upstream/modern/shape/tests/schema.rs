@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 pub(super) const MODERN: &str = "2026-07-28";
 
 /// By revision and definition.
-static KNOWN: LazyLock<Mutex<HashMap<(String, String), Arc<Validator>>>> = LazyLock::new(Mutex::default);
+type Known = HashMap<(String, String), Arc<Validator>>;
+
+static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
 
 /// What the result of `method` is called in the schemas.
 pub(super) fn result_of(method: &str) -> &'static str {
