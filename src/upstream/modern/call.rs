@@ -46,7 +46,7 @@ pub(super) struct Call {
 /// What a POST came to.
 pub(super) enum Leg {
     /// An answer that is being read.
-    Begun(Begun),
+    Begun(Box<Begun>),
     /// The credential was turned down.
     Rejected(Answer),
     /// The server is no longer of this era; nothing ran.
@@ -130,7 +130,7 @@ impl Call {
             }
             let status = answer.status;
             let replies = Metered { replies: Replies::of(answer), held: Arc::clone(held) };
-            let mut begun = Begun { status, id, ready: VecDeque::new(), replies };
+            let mut begun = Box::new(Begun { status, id, ready: VecDeque::new(), replies });
             if !discover::is_refusal(status) {
                 return Ok(Leg::Begun(begun));
             }

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 
 use super::headers::VERSION;
+use super::listen::Kinds;
 use super::request::{Facts, Request};
 use super::shape;
 use crate::mcp::{Message, MessageKind, Object};
@@ -36,10 +37,9 @@ pub(in crate::upstream) struct Discovery {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Offers {
     pub(super) logging: bool,
-    pub(super) tools_change: bool,
-    pub(super) prompts_change: bool,
-    pub(super) resources_change: bool,
     pub(super) subscribe: bool,
+    /// The lists that it announces changes of.
+    pub(super) changes: Kinds,
 }
 
 /// What came of asking.
@@ -136,10 +136,8 @@ impl Offers {
         let changes = |list: &Option<List>| list.as_ref().and_then(|list| list.changes) == Some(true);
         Offers {
             logging: logging.is_some(),
-            tools_change: changes(&tools),
-            prompts_change: changes(&prompts),
-            resources_change: changes(&resources),
             subscribe: resources.as_ref().and_then(|list| list.subscribe) == Some(true),
+            changes: Kinds { tools: changes(&tools), prompts: changes(&prompts), resources: changes(&resources) },
         }
     }
 }
@@ -229,5 +227,43 @@ impl Discovery {
     /// What a client that asked for `version` is told in answer to its `initialize`.
     pub(super) fn initialize_result(&self, version: shape::Version, host: &str) -> String {
         shape::initialize_result(version, &self.result, host)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn discovery(hints: &str) -> Arc<Discovery> {
+        Arc::new(Discovery { result: format!("{{{hints}}}"), offers: Offers::default() })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn word_of_the_server_is_kept_for_whom_and_as_long_as_it_says() {
+        let (ann, ben) = (HeaderValue::from_static("Bearer a"), HeaderValue::from_static("Bearer b"));
+        let mut kept = Discoveries::default();
+        kept.keep(&discovery(r#""ttlMs":0,"cacheScope":"public""#), None);
+        kept.keep(&discovery(r#""ttlMs":-5"#), None);
+        kept.keep(&discovery(""), None);
+        assert!(kept.find(None).is_none(), "nothing was promised");
+        kept.keep(&discovery(r#""ttlMs":2000,"cacheScope":"private""#), Some(&ann));
+        assert!(kept.find(Some(&ann)).is_some());
+        assert!(kept.find(Some(&ben)).is_none() && kept.find(None).is_none());
+        kept.keep(&discovery(r#""ttlMs":1000,"cacheScope":"public""#), Some(&ben));
+        assert!(kept.find(None).is_some());
+        tokio::time::advance(Duration::from_millis(1000)).await;
+        assert!(kept.find(None).is_none() && kept.find(Some(&ann)).is_some());
+        tokio::time::advance(Duration::from_millis(1000)).await;
+        assert!(kept.find(Some(&ann)).is_none());
+    }
+
+    #[test]
+    fn offers_are_what_is_declared_and_nothing_else() {
+        let offers = Offers::of(
+            r#"{"capabilities":{"logging":{},"tools":{"listChanged":true},"prompts":{},"resources":{"subscribe":true}}}"#,
+        );
+        let changes = Kinds { tools: true, ..Kinds::default() };
+        assert_eq!(offers, Offers { logging: true, subscribe: true, changes });
+        assert_eq!(Offers::of(r#"{"capabilities":[]}"#), Offers::default());
     }
 }

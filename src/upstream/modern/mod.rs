@@ -131,11 +131,8 @@ impl Session {
 
     /// Takes what the client says.
     pub(super) fn post(&self, body: &Bytes, headers: &HeaderMap) -> BoxFuture<'static, Result<Reply, Fault>> {
-        let message = match mcp::parse(body).map(|mut messages| messages.pop()) {
-            Ok(Some(message)) => message,
-            // Read once already on its way here.
-            Ok(None) | Err(_) => return answer(accepted()),
-        };
+        // It was read once already on its way here.
+        let Ok(Some(message)) = mcp::parse(body).map(|mut messages| messages.pop()) else { return answer(accepted()) };
         match message.kind() {
             MessageKind::Request { id, method } => self.request(id, method, &message, headers),
             MessageKind::Notification { method } => {
@@ -200,16 +197,12 @@ impl Session {
         }
         let level = params.and_then(Object::of).and_then(|params| params.get("level").map(str::to_owned));
         let level = level.and_then(|level| serde_json::from_str::<String>(&level).ok());
-        match level.filter(|level| LEVELS.contains(&level.as_str())) {
-            Some(level) => {
-                *lock(&self.shared.level) = Some(level);
-                result(id, "{}")
-            }
-            None => {
-                let text = format!("params.level must be one of {} (sent by the client)", LEVELS.join(", "));
-                failure(id, &RpcError::new(code::INVALID_PARAMS, "invalid_params", text))
-            }
-        }
+        let Some(level) = level.filter(|level| LEVELS.contains(&level.as_str())) else {
+            let text = format!("params.level must be one of {} (sent by the client)", LEVELS.join(", "));
+            return failure(id, &RpcError::new(code::INVALID_PARAMS, "invalid_params", text));
+        };
+        *lock(&self.shared.level) = Some(level);
+        result(id, "{}")
     }
 
     fn cancel(&self, message: &Message) {
@@ -330,15 +323,15 @@ fn accepted() -> Answer {
 }
 
 fn result(id: &RequestId, result: &str) -> Answer {
-    said(Bytes::from(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#, id.as_json())))
+    said(&Bytes::from(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#, id.as_json())))
 }
 
 fn failure(id: &RequestId, error: &RpcError) -> Answer {
-    said(error_response(id, error))
+    said(&error_response(id, error))
 }
 
-fn said(text: Bytes) -> Answer {
-    let messages = mcp::parse(&text).unwrap_or_default();
+fn said(text: &Bytes) -> Answer {
+    let messages = mcp::parse(text).unwrap_or_default();
     of_items(StatusCode::OK, messages.into_iter().map(Item::Message).collect())
 }
 

@@ -159,11 +159,7 @@ impl Supplement {
 /// The client's own `_meta`, with what the protocol wants in it.
 fn meta(given: Option<&str>, facts: &Facts, level: Option<&str>) -> String {
     let mut meta = given.and_then(Object::of).or_else(|| Object::of("{}")).expect("an empty object is one");
-    let reserved: Vec<String> =
-        meta.members().map(|(name, _)| name.to_owned()).filter(|name| name.starts_with(RESERVED)).collect();
-    for name in reserved {
-        meta.remove(&name);
-    }
+    meta.retain(|name, _| !name.starts_with(RESERVED));
     meta.set("io.modelcontextprotocol/protocolVersion", quoted(VERSION));
     meta.set("io.modelcontextprotocol/clientInfo", facts.info.as_str());
     meta.set("io.modelcontextprotocol/clientCapabilities", facts.profile.capabilities_up());
@@ -175,4 +171,75 @@ fn meta(given: Option<&str>, facts: &Facts, level: Option<&str>) -> String {
 
 fn quoted(text: &str) -> String {
     to_raw_value(text).map(|raw| raw.get().to_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn facts() -> Facts {
+        let text = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18",
+            "capabilities":{"elicitation":{}},"clientInfo":{"name":"c","version":"1","x":1}}}"#;
+        let message = crate::mcp::parse(&Bytes::from_static(text.as_bytes())).expect("a message").remove(0);
+        Facts::of(&message, None)
+    }
+
+    fn body(exchange: &Exchange) -> Value {
+        serde_json::from_slice(&exchange.body).expect("json")
+    }
+
+    #[test]
+    fn request_says_who_asks_and_keeps_the_rest_as_it_came() {
+        let params = r#"{ "name":"t","_meta":{"progressToken": 0,"io.modelcontextprotocol/x":1,"a/b":[]},"task":{},"arguments":{"z": 1.0} }"#;
+        let request = Request::of("tools/call", Some(params), &facts(), Some("info")).expect("a request");
+        let (id, exchange) = request.exchange_with(None, &HeaderMap::new(), &[]);
+        let body = body(&exchange);
+        assert_eq!(body["id"], id.as_json().trim_matches('"'));
+        assert_eq!(
+            body["params"]["_meta"],
+            json!({
+                "progressToken": 0, "a/b": [],
+                "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                "io.modelcontextprotocol/clientInfo": {"name": "c", "version": "1", "x": 1},
+                "io.modelcontextprotocol/clientCapabilities": {"elicitation": {"form": {}}},
+                "io.modelcontextprotocol/logLevel": "info",
+            })
+        );
+        assert_eq!(body["params"].get("task"), None);
+        assert!(String::from_utf8_lossy(&exchange.body).contains(r#""arguments":{"z": 1.0} }"#));
+        assert_eq!(
+            (&exchange.headers["mcp-method"], &exchange.headers["mcp-name"]),
+            (&"tools/call".parse().expect("a header"), &"t".parse().expect("a header"))
+        );
+    }
+
+    #[test]
+    fn request_sent_again_has_another_id_and_the_same_params_with_what_was_asked_for() {
+        let request = Request::of("prompts/get", Some(r#"{"name":"p"}"#), &facts(), None).expect("a request");
+        let (first, before) = request.exchange_with(None, &HeaderMap::new(), &[]);
+        let responses = vec![("a\"b".to_owned(), r#"{"roots":[]}"#.to_owned())];
+        let supplement = Supplement { responses, state: Some(r#""v1\u0041""#.to_owned()) };
+        let (second, after) = request.exchange_with(Some(&supplement), &HeaderMap::new(), &[]);
+        assert_ne!(first, second);
+        assert!(String::from_utf8_lossy(&after.body).contains(r#""requestState":"v1\u0041""#), "byte for byte");
+        let (mut before, mut after) = (body(&before)["params"].take(), body(&after)["params"].take());
+        let added = after.as_object_mut().expect("params");
+        assert_eq!(added.remove("inputResponses"), Some(json!({"a\"b": {"roots": []}})));
+        assert_eq!(added.remove("requestState"), Some(json!("v1A")));
+        assert_eq!(before.take(), after.take());
+    }
+
+    #[test]
+    fn request_that_no_server_could_be_asked_is_refused_in_words() {
+        let refused = |method: &str, params: Option<&str>| {
+            Request::of(method, params, &facts(), None).err().map(|error| (error.code, error.message))
+        };
+        assert_eq!(refused("tools/list", None), None);
+        assert_eq!(refused("tools/list", Some("[]")).expect("refused").0, code::INVALID_PARAMS);
+        let (code, text) = refused("resources/read", Some(r#"{"name":"x"}"#)).expect("refused");
+        assert!(code == code::INVALID_PARAMS && text.contains("params.uri"), "{text}");
+        assert_eq!(refused("naïve", None).expect("refused").0, code::METHOD_NOT_FOUND);
+    }
 }

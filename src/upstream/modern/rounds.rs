@@ -34,7 +34,7 @@ const REMINDER: Duration = Duration::from_secs(30);
 /// A request that is being answered.
 pub(super) struct Telling {
     call: Call,
-    begun: Begun,
+    begun: Box<Begun>,
     /// Said, and not yet taken.
     queue: VecDeque<Item>,
     phase: Phase,
@@ -55,7 +55,7 @@ enum Phase {
 }
 
 impl Telling {
-    pub(super) fn new(call: Call, begun: Begun, held: Arc<AtomicUsize>) -> Self {
+    pub(super) fn new(call: Call, begun: Box<Begun>, held: Arc<AtomicUsize>) -> Self {
         Telling { call, begun, queue: VecDeque::new(), phase: Phase::Reading, rounds: 0, held }
     }
 
@@ -228,7 +228,7 @@ impl Telling {
             () = asking.hear() => {}
             () = read_on(&mut self.begun) => {}
             () = sleep_until(until) => {
-                self.withdraw(asking);
+                self.withdraw(&asking);
                 return self.fail(&format!("input timed out after {} s; please call again", PATIENCE.as_secs()));
             }
             () = sleep(REMINDER) => {
@@ -242,7 +242,7 @@ impl Telling {
                 self.send_again(supplement, credential).await;
             }
             Outcome::Declined { why, error } => {
-                self.withdraw(asking);
+                self.withdraw(&asking);
                 match (&*self.call.method, error) {
                     // Its own words, where the protocol has a place for them.
                     (method, Some(error)) if method != "tools/call" => self.answer_error(&error),
@@ -302,13 +302,13 @@ impl Telling {
     /// Nobody wants the answer any more.
     fn give_up(&mut self, asking: Option<Asking>) {
         if let Some(asking) = asking {
-            self.withdraw(asking);
+            self.withdraw(&asking);
         }
         self.break_off(Fault::GivenUp);
     }
 
     /// Takes back what the client was asked.
-    fn withdraw(&mut self, asking: Asking) {
+    fn withdraw(&mut self, asking: &Asking) {
         for withdrawal in asking.withdrawals() {
             self.say(withdrawal);
         }

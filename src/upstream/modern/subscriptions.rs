@@ -53,10 +53,7 @@ impl Joined {
             self.member = Some(Arc::clone(&member));
             return member;
         }
-        let offers = session.discovery.offers;
-        let kinds =
-            Kinds { tools: offers.tools_change, prompts: offers.prompts_change, resources: offers.resources_change };
-        Arc::clone(self.member.insert(Arc::new(hub.join(headers, kinds))))
+        Arc::clone(self.member.insert(Arc::new(hub.join(headers, session.discovery.offers.changes))))
     }
 }
 
@@ -111,7 +108,7 @@ pub(super) async fn change(
 /// later comes on it.
 pub(super) async fn listen(session: Arc<Shared>, headers: HeaderMap) -> Result<Answer, Fault> {
     let offers = session.discovery.offers;
-    if !(offers.tools_change || offers.prompts_change || offers.resources_change || offers.subscribe) {
+    if offers.changes == Kinds::default() && !offers.subscribe {
         return Ok(of_items(StatusCode::METHOD_NOT_ALLOWED, Vec::new()));
     }
     let member = {

@@ -72,7 +72,10 @@ async fn modern(on: &mut On<'_, '_>, http: &Http, session: &Session) -> Option<D
 /// Whether changes can be heard of that the server says it announces.
 async fn subscriptions(on: &mut On<'_, '_>, http: &Http, session: &Session) {
     let result = session.opening.result().unwrap_or_default();
-    let says = |list: &str, what: &str| result["capabilities"][list][what] == true;
+    let says = |list: &str, what: &str| {
+        let offered = || result.get("capabilities")?.get(list)?.get(what)?.as_bool();
+        offered() == Some(true)
+    };
     let changes =
         [("tools", "toolsListChanged"), ("prompts", "promptsListChanged"), ("resources", "resourcesListChanged")];
     let announced: Vec<&str> =

@@ -215,11 +215,14 @@ pub(super) fn modern_request(method: &'static str, mut params: Value) -> (Header
         (mcp::PROTOCOL_VERSION, HeaderValue::from_static(MODERN)),
         (http::HeaderName::from_static("mcp-method"), HeaderValue::from_static(method)),
     ];
-    params["_meta"] = json!({
+    let meta = json!({
         "io.modelcontextprotocol/protocolVersion": MODERN,
         "io.modelcontextprotocol/clientInfo": {"name": "sse-sunset-check", "version": env!("CARGO_PKG_VERSION")},
         "io.modelcontextprotocol/clientCapabilities": {},
     });
+    if let Value::Object(params) = &mut params {
+        params.insert("_meta".to_owned(), meta);
+    }
     (HeaderMap::from_iter(headers), request(method, params))
 }
 
