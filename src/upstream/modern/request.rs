@@ -15,6 +15,9 @@ use crate::upstream::Exchange;
 /// Start of the names in `_meta` that belong to the protocol; a legacy client has no business with them.
 const RESERVED: &str = "io.modelcontextprotocol/";
 
+/// A client that does not name itself.
+const UNNAMED: &str = r#"{"name":"unknown","version":""}"#;
+
 /// Who a session's client is, as every request says it.
 #[derive(Debug, Clone)]
 pub(in crate::upstream) struct Facts {
@@ -55,8 +58,13 @@ impl Facts {
             None => Profile::of(params),
         };
         let info = Object::of(params).and_then(|params| params.get("clientInfo").map(str::to_owned));
-        let unnamed = || r#"{"name":"unknown","version":""}"#.to_owned();
-        Facts { info: info.filter(|info| Object::of(info).is_some()).unwrap_or_else(unnamed), profile }
+        let info = info.filter(|info| Object::of(info).is_some());
+        Facts { info: info.unwrap_or_else(|| UNNAMED.to_owned()), profile }
+    }
+
+    /// For what is asked in no client's name.
+    pub(in crate::upstream) fn of_nobody() -> Self {
+        Facts { info: UNNAMED.to_owned(), profile: Profile::of("{}") }
     }
 }
 
