@@ -8,15 +8,9 @@ use std::sync::Arc;
 use ::http::{HeaderMap, HeaderValue, Method, header};
 use bytes::Bytes;
 
+use super::transport::{ACCEPT_BOTH, EVENT_STREAM, IDENTITY, JSON};
 use super::{Answer, Exchange, Sending, Transport};
 use crate::mcp;
-
-/// What a POST accepts: both, exactly (MCP 2025-03-26, transports §Sending Messages 2).
-const ACCEPT_BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
-const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// Never compressed: a compressed answer could grow without bound, and event streams would be held back.
-const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
 /// One upstream session, from before its `initialize` to its DELETE.
 #[derive(Debug)]

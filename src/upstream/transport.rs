@@ -14,6 +14,15 @@ use futures_util::future::BoxFuture;
 use super::Fault;
 use crate::mcp;
 
+/// What a POST accepts: both, exactly; TypeScript refuses `*/*` (MCP 2025-03-26, transports §Sending Messages 2).
+pub(super) const ACCEPT_BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
+/// What a GET accepts.
+pub(super) const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
+/// What a POST carries.
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// Never compressed: a compressed answer could grow without bound, and event streams would be held back.
+pub(super) const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+
 /// The bytes of an answer, as they come. Dropping it gives the exchange up.
 pub type Body = Pin<Box<dyn Stream<Item = Result<Bytes, Fault>> + Send>>;
 

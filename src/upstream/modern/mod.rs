@@ -1,3 +1,4 @@
 //! The modern era (2026-07-28), as the proxy speaks it for clients of older revisions.
 
+mod headers;
 pub mod shape;
