@@ -1,4 +1,5 @@
 //! The modern era (2026-07-28), as the proxy speaks it for clients of older revisions.
 
 mod headers;
+mod params;
 pub mod shape;
