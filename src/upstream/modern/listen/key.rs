@@ -1,0 +1,124 @@
+//! Which sessions may share one stream: those that the server would take for one and the same.
+//!
+//! The trap is to share too much: what one credential may hear must not reach another. So a header that is not known to
+//! describe merely the hop or the request counts as a credential (`x-api-key`, and names that nobody has heard of).
+
+use std::fmt;
+
+use ::http::{HeaderMap, HeaderName, HeaderValue, header};
+
+/// Headers that say on which way, when or by which program a request came, and nothing of who sent it.
+static OF_THE_WAY: [HeaderName; 21] = [
+    header::ACCEPT_LANGUAGE,
+    header::ACCEPT_CHARSET,
+    header::DATE,
+    header::DNT,
+    header::FORWARDED,
+    header::MAX_FORWARDS,
+    header::USER_AGENT,
+    header::VIA,
+    HeaderName::from_static("b3"),
+    HeaderName::from_static("baggage"),
+    HeaderName::from_static("idempotency-key"),
+    HeaderName::from_static("request-id"),
+    HeaderName::from_static("sentry-trace"),
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("uber-trace-id"),
+    HeaderName::from_static("x-amzn-trace-id"),
+    HeaderName::from_static("x-cloud-trace-context"),
+    HeaderName::from_static("x-correlation-id"),
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("x-request-start"),
+];
+/// Starts of such names.
+const OF_THE_WAY_PREFIXES: &[&str] = &["x-forwarded-", "x-b3-", "x-datadog-"];
+
+/// Equal for sessions that share a stream.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key(Vec<(HeaderName, HeaderValue)>);
+
+impl fmt::Debug for Key {
+    /// Without what it holds: credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key").field("headers", &self.0.len()).finish()
+    }
+}
+
+impl Key {
+    /// The key of a client's forwarded headers.
+    #[must_use]
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let counts = |name: &HeaderName| {
+            !OF_THE_WAY.contains(name) && !OF_THE_WAY_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
+        };
+        let counted = headers.iter().filter(|(name, _)| counts(name));
+        let mut counted: Vec<_> = counted.map(|(name, value)| (name.clone(), value.clone())).collect();
+        // Stable: the values of one name keep their order, which may matter to a server.
+        counted.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+        Key(counted)
+    }
+
+    /// What goes up for all who share it. `Via` goes with it, so that a loop is noticed.
+    #[must_use]
+    pub(super) fn headers(&self, client: &HeaderMap) -> HeaderMap {
+        let hops = client.get_all(header::VIA).iter().map(|hop| (header::VIA, hop.clone()));
+        let mut headers = HeaderMap::with_capacity(self.0.len() + 1);
+        for (name, value) in self.0.iter().cloned().chain(hops) {
+            headers.append(name, value);
+        }
+        headers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(headers: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    fn key(pairs: &[(&'static str, &'static str)]) -> Key {
+        Key::of(&headers(pairs))
+    }
+
+    #[test]
+    fn key_knows_no_hop_and_no_request() {
+        let first = [("authorization", "Bearer a"), ("x-forwarded-for", "1.1.1.1"), ("traceparent", "1"), ("via", "a")];
+        let second = [("user-agent", "node"), ("accept-language", "de"), ("authorization", "Bearer a"), ("b3", "0")];
+        assert_eq!(key(&first), key(&second));
+    }
+
+    #[test]
+    fn key_counts_everything_else_as_a_credential() {
+        let plain = key(&[("authorization", "Bearer a")]);
+        for other in [
+            &[("authorization", "Bearer b")][..],
+            &[("authorization", "Bearer a"), ("x-api-key", "k")],
+            &[("authorization", "Bearer a"), ("x-tenant", "t")],
+            &[("authorization", "Bearer a"), ("authorization", "Bearer a")],
+            &[],
+        ] {
+            assert_ne!(key(other), plain, "{other:?}");
+        }
+        assert_ne!(key(&[("x-a", "1"), ("x-a", "2")]), key(&[("x-a", "2"), ("x-a", "1")]));
+        assert_eq!(key(&[("x-a", "1"), ("x-b", "2")]), key(&[("x-b", "2"), ("x-a", "1")]));
+    }
+
+    #[test]
+    fn shared_request_has_the_headers_of_the_key_and_the_hops() {
+        let client = headers(&[("authorization", "Bearer a"), ("x-forwarded-for", "1.1.1.1"), ("via", "1.1 us")]);
+        let shared = Key::of(&client).headers(&client);
+        assert_eq!(shared, headers(&[("authorization", "Bearer a"), ("via", "1.1 us")]));
+    }
+
+    #[test]
+    fn key_shows_no_credential() {
+        assert!(!format!("{:?}", key(&[("authorization", "Bearer secret")])).contains("secret"));
+    }
+}
