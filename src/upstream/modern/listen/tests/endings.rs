@@ -98,9 +98,10 @@ async fn server_that_ends_every_stream_at_once_is_not_stormed() {
     let ten_minutes = tokio::time::Instant::now() + Duration::from_secs(600);
     while let Ok(asked) = tokio::time::timeout_at(ten_minutes, stage.asked()).await {
         requests += 1;
+        assert!(requests < 50, "a hot loop");
         drop(asked.honour().await);
     }
-    assert!((20..50).contains(&requests), "{requests} requests, with waits of up to 30 s");
+    assert!(requests >= 20, "{requests} requests, with waits of up to 30 s");
     drop(member);
 }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::mcp::{RpcError, code};
@@ -135,7 +135,8 @@ impl Stage {
     }
 
     async fn asked(&mut self) -> Asked {
-        self.requests.recv().await.expect("the hub lives")
+        let asked = timeout(Duration::from_secs(3600), self.requests.recv()).await;
+        asked.expect("a request within the hour").expect("the hub lives")
     }
 
     /// How many requests wait; they are left unanswered and given up.
