@@ -46,11 +46,10 @@ async fn stream_that_ends_in_any_way_is_opened_again_and_the_gap_made_up() {
     let mut stage = Stage::set();
     let member = stage.join(TOOLS);
     let mut changes = member.changes();
-    let mut stream = stage.asked().await.honour().await;
+    let _narrow = stage.asked().await.honour().await;
     let subscribed = subscribing(&stage, &member, "a:1");
-    let wider = stage.asked().await.honour().await;
+    let mut stream = stage.asked().await.honour().await;
     subscribed.await.expect("no panic").expect("honoured");
-    stream = wider;
     for how in ["end of file", "result", "cancelled", "broken"] {
         let id = stream.id.clone();
         match how {
