@@ -251,9 +251,9 @@ mod tests {
         assert!(kept.find(Some(&ben)).is_none() && kept.find(None).is_none());
         kept.keep(&discovery(r#""ttlMs":1000,"cacheScope":"public""#), Some(&ben));
         assert!(kept.find(None).is_some());
-        tokio::time::advance(Duration::from_millis(1000)).await;
+        tokio::time::advance(Duration::from_secs(1)).await;
         assert!(kept.find(None).is_none() && kept.find(Some(&ann)).is_some());
-        tokio::time::advance(Duration::from_millis(1000)).await;
+        tokio::time::advance(Duration::from_secs(1)).await;
         assert!(kept.find(Some(&ann)).is_none());
     }
 
