@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::stage::{Client, NEWEST, Stage, accepted, everything, gathered, rooted, sampled, text};
-use crate::support::modern::FLOOD;
+use super::stage::{Client, NEWEST, Stage, accepted, everything, gathered, rooted, sampled, start, text};
+use crate::support::modern::{FLOOD, Manner};
 
 #[tokio::test]
 async fn question_that_is_none_ends_the_call() {
@@ -154,5 +154,32 @@ async fn params_that_are_no_object_are_the_clients_fault() {
     assert_eq!(answer["error"]["code"], -32602, "{answer}");
     // Whoever answers these, nothing went up that had to be refused for its headers.
     stage.client.still_works().await;
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn client_that_says_half_of_who_it_is_is_served() {
+    for info in [json!({}), json!({"name": "n"}), json!({"name": 3, "version": null}), json!("n"), json!(null)] {
+        let (upstream, proxy) = start(Manner::default(), &[]).await;
+        let mut client = Client::connect(&proxy, NEWEST).await;
+        let params = json!({"protocolVersion": NEWEST, "capabilities": {"sampling": true, "roots": null, "x": 1},
+            "clientInfo": info});
+        let answer = client.ask("initialize", params).await;
+        assert!(answer["result"].is_object(), "{info}: {answer}");
+        client.notify("notifications/initialized", None).await;
+        client.still_works().await;
+        drop(client);
+        proxy.stop().await;
+        drop(upstream);
+    }
+}
+
+#[tokio::test]
+async fn progress_token_that_is_none_is_left_out() {
+    let mut stage = Stage::open().await;
+    for meta in [json!({"progressToken": null}), json!({"progressToken": {"a": 1}}), json!(null), json!([])] {
+        let params = json!({"name": "echo", "arguments": {"text": "x"}, "_meta": meta});
+        assert_eq!(text(&stage.client.ask("tools/call", params).await), "x", "{meta}");
+    }
     stage.end().await;
 }
