@@ -4,7 +4,10 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::servers::{EVERYTHING, FASTMCP, PYTHON_1, PYTHON_1_STATELESS, PYTHON_2, RMCP, Server, TYPESCRIPT_2};
+use crate::servers::{
+    EVERYTHING, FASTMCP, PYTHON_1, PYTHON_1_STATELESS, PYTHON_2, PYTHON_2_STATELESS, RMCP, RMCP_STATELESS, Server,
+    TYPESCRIPT_2, TYPESCRIPT_2_REJECT,
+};
 
 /// The ids that are a warning with `server`; none may be a failure.
 fn warnings(server: &Server) -> Vec<String> {
@@ -22,9 +25,12 @@ fn warnings(server: &Server) -> Vec<String> {
 #[test]
 fn check_finds_nothing_that_fails_with_servers_that_work() {
     assert_eq!(warnings(&EVERYTHING), ["upstream.stale-session"], "it answers 400");
-    assert_eq!(warnings(&TYPESCRIPT_2), ["upstream.session-id"], "it is stateless");
     assert_eq!(warnings(&PYTHON_1_STATELESS), ["upstream.session-id"]);
     for server in [&PYTHON_1, &PYTHON_2, &FASTMCP, &RMCP] {
+        assert_eq!(warnings(server), [""; 0], "{}", server.profile);
+    }
+    // These keep no session either, and need none in the era that they speak.
+    for server in [&TYPESCRIPT_2_REJECT, &TYPESCRIPT_2, &PYTHON_2_STATELESS, &RMCP_STATELESS] {
         assert_eq!(warnings(server), [""; 0], "{}", server.profile);
     }
 }

@@ -18,12 +18,15 @@ pub(crate) enum Transport {
 /// What runs a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Program {
-    /// `clients/conversation.mjs` with this name of `clients/sdk.mjs`.
+    /// `clients/conversation.mjs` with this name of `clients/sdk.mjs`, and `@VERSION` if it is to ask for another version
+    /// of the protocol than its newest.
     Node(&'static str),
     /// `clients/conversation.py` in the environment of this version.
     Python(&'static str),
     /// The same, told not to ask for `server/discover`.
     PythonWithoutProbe(&'static str),
+    /// The same, told to ask for this version of the protocol.
+    PythonAsking(&'static str, &'static str),
     /// `rmcp_client`, in this process.
     Rmcp,
 }
@@ -52,6 +55,9 @@ pub(crate) struct Client {
     /// Its `client.family` in the traffic log.
     pub(crate) family: &'static str,
 }
+
+/// The client of 2026 that servers of that era are tried with.
+pub(crate) const MODERN: Program = Program::Node("typescript-2.4.0-modern");
 
 /// Every client that takes part.
 pub(crate) static CLIENTS: [Client; 9] = [
@@ -123,6 +129,27 @@ pub(crate) static CLIENTS: [Client; 9] = [
     },
 ];
 
+/// The versions of the protocol that legacy clients speak.
+pub(crate) const VERSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
+
+/// The SDKs of `ASKING`.
+pub(crate) const ASKING_SDKS: [&str; 2] = ["TypeScript SDK 1.32.2", "Python SDK 1.30.0"];
+
+/// The same clients, told to ask for another version of the protocol than their newest.
+pub(crate) static ASKING: [Client; 6] = [
+    asking(0, Program::Node("typescript-1.32.2@2024-11-05")),
+    asking(0, Program::Node("typescript-1.32.2@2025-03-26")),
+    asking(0, Program::Node("typescript-1.32.2@2025-06-18")),
+    asking(1, Program::PythonAsking("1.30.0", "2024-11-05")),
+    asking(1, Program::PythonAsking("1.30.0", "2025-03-26")),
+    asking(1, Program::PythonAsking("1.30.0", "2025-06-18")),
+];
+
+const fn asking(sdk: usize, program: Program) -> Client {
+    let (name, family) = [("interop-ts", "typescript-sdk"), ("interop-py", "python-sdk")][sdk];
+    Client { title: ASKING_SDKS[sdk], program, direct: Direct::Itself, name, family }
+}
+
 impl Client {
     /// The program of its direct conversation.
     pub(crate) fn direct_program(&self) -> Program {
@@ -130,6 +157,19 @@ impl Client {
             Direct::Itself => self.program,
             Direct::WithoutProbe(program) | Direct::Newer(program) => program,
         }
+    }
+
+    /// What speaks the era of 2026 in its place: the newest client of the same language, if there is one.
+    pub(crate) fn modern_program(&self) -> Program {
+        match self.program {
+            Program::Python(_) | Program::PythonWithoutProbe(_) | Program::PythonAsking(..) => Program::Python("2.3.0"),
+            Program::Node(_) | Program::Rmcp => MODERN,
+        }
+    }
+
+    /// Whether `modern_program` tells what it sees in the same words.
+    pub(crate) fn speaks_like_modern_program(&self) -> bool {
+        self.program != Program::Rmcp
     }
 }
 
@@ -161,13 +201,16 @@ impl Drop for Turn {
     }
 }
 
-/// What `clients/profiles.json` says about a server.
-fn profile(server: &str) -> Value {
+/// What `clients/profiles.json` says about a server, for a conversation over `transport`.
+fn profile(server: &str, transport: Transport) -> Value {
     let text = std::fs::read_to_string(fixtures().join("clients/profiles.json")).expect("the profiles");
     let all: Value = serde_json::from_str(&text).expect("profiles in JSON");
     let of_server = &all["servers"][server];
     let mut profile = all["tools"][of_server["tools"].as_str().expect("a known server")].clone();
     profile["lacks"] = of_server["lacks"].clone();
+    if let (Transport::StreamableHttp, Some(more)) = (transport, of_server["lacks_in_the_session_era"].as_object()) {
+        profile["lacks"].as_object_mut().expect("an object").extend(more.clone());
+    }
     profile
 }
 
@@ -179,14 +222,18 @@ pub(crate) fn converse(program: Program, transport: Transport, url: &str, server
         Transport::StreamableHttp => "http",
     };
     let mut command = match program {
-        Program::Rmcp => return rmcp_client::converse(transport, url, &profile(server)),
+        Program::Rmcp => return rmcp_client::converse(transport, url, &profile(server, transport)),
         Program::Node(client) => {
             let mut command = Command::new("node");
             command.arg(fixtures().join("clients/conversation.mjs")).arg(client);
             command
         }
-        Program::Python(version) | Program::PythonWithoutProbe(version) => {
-            let mode = if program == Program::Python(version) { "default" } else { "without-probe" };
+        Program::Python(version) | Program::PythonWithoutProbe(version) | Program::PythonAsking(version, _) => {
+            let mode = match program {
+                Program::PythonWithoutProbe(_) => "without-probe",
+                Program::PythonAsking(_, protocol) => protocol,
+                _ => "default",
+            };
             let mut command = Command::new(python(version));
             command.arg(fixtures().join("clients/conversation.py")).arg(mode);
             command

@@ -4,15 +4,29 @@
 //! of its own, the control is the same client over that, and the lines must be the same bytes. Elsewhere it is the same
 //! client straight over Streamable HTTP: what fails there the server itself cannot do; the lines must be the same
 //! too, unless a newer version of the SDK has to stand in, which words things its own way: then the step must pass.
+//! A server of the era of 2026 no legacy client can speak to: there the newest client of the same language stands in,
+//! and the lines must be the same wherever neither the era nor the SDK words them.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use crate::clients::{CLIENTS, Client, Direct, Extent, Program, Transport, converse};
+use crate::clients::{ASKING, CLIENTS, Client, Direct, Extent, MODERN, Program, Transport, converse};
 use crate::processes::Proxy;
 use crate::servers::{Native, Running, SERVERS, Server};
+
+/// Steps that clients of the era of 2026 tell in words of their own: theirs is another handshake, and errors are worded
+/// by the SDK.
+const OWN_WORDS: [&str; 7] = [
+    "initialize",
+    "cancellation",
+    "error_unknown_tool",
+    "error_invalid_arguments",
+    "error_invalid_params",
+    "error_unknown_resource",
+    "error_unknown_method",
+];
 
 /// What became of a step.
 #[derive(Debug)]
@@ -35,6 +49,8 @@ pub(crate) struct Conversation {
     pub(crate) client: &'static Client,
     /// Steps in their order.
     pub(crate) steps: Vec<(String, Verdict)>,
+    /// The version of the protocol that was agreed on.
+    pub(crate) version: String,
     /// What the proxy wrote about it.
     pub(crate) log: Vec<Value>,
 }
@@ -54,18 +70,108 @@ pub(crate) fn findings(server: &'static Server) -> &'static Findings {
     FOUND[place].get_or_init(|| find_out(server))
 }
 
+/// What versions of the protocol before 2025-06-18 do not know, by step: results and schemas with a structure, and (those who
+/// speak them send none) the context of a completion.
+const LATER: [(&str, &str); 3] =
+    [("tools_list", "sha256"), ("structured_content", "structured"), ("completion", "name")];
+
+/// What a step is held against.
+enum Control {
+    /// It must be this very line.
+    Line(String),
+    /// It must be this line, less what the version of the protocol does not know.
+    Shaped(String),
+    /// It must pass as this one did.
+    Passed(String),
+    /// It must pass; the control has no means to try it.
+    Untried,
+    /// The control failed, or the server cannot.
+    Failed,
+}
+
+impl Control {
+    fn shaped(self) -> Self {
+        match self {
+            Control::Line(line) => Control::Shaped(line),
+            other => other,
+        }
+    }
+}
+
+/// What the steps of a conversation are held against.
+type Controls = BTreeMap<String, Control>;
+
+/// Conversations without the proxy, each held once.
+struct Straight<'a> {
+    server: &'static Server,
+    upgraded: &'a Running,
+    held: BTreeMap<String, Vec<String>>,
+}
+
+impl Straight<'_> {
+    fn lines(&mut self, program: Program) -> &[String] {
+        let hold = || {
+            let (url, profile) = (self.upgraded.mcp_url(), self.server.profile);
+            converse(program, Transport::StreamableHttp, &url, profile, Extent::Whole)
+        };
+        self.held.entry(format!("{program:?}")).or_insert_with(hold)
+    }
+
+    /// What `client` can do in the session era.
+    fn of_its_era(&mut self, client: &Client) -> Controls {
+        let same_words = !matches!(client.direct, Direct::Newer(_));
+        controls(self.lines(client.direct_program()), |_| same_words)
+    }
+
+    /// What can be done in the era of 2026, told in the language of `client`.
+    fn of_2026(&mut self, client: &Client) -> Controls {
+        let same_words = client.speaks_like_modern_program();
+        let lines = self.lines(client.modern_program());
+        let controls = controls(lines, |step| same_words && !OWN_WORDS.contains(&step)).into_iter();
+        let mut controls: Controls = controls.map(|(step, control)| (step, control.shaped())).collect();
+        for line in lines.iter().filter(|line| value(line)["whose"] == "client") {
+            controls.insert(text(line, "step"), Control::Untried);
+        }
+        controls
+    }
+}
+
+fn controls(lines: &[String], same_words: impl Fn(&str) -> bool) -> Controls {
+    let control = |line: &String| {
+        let step = text(line, "step");
+        let control = match (is_ok(line), same_words(&step)) {
+            (true, true) => Control::Line(line.clone()),
+            (true, false) => Control::Passed(line.clone()),
+            (false, _) => Control::Failed,
+        };
+        (step, control)
+    };
+    lines.iter().map(control).collect()
+}
+
+/// The findings about `server`, one of the era of 2026, with the clients that are told which version to ask for.
+pub(crate) fn findings_by_version(server: &'static Server) -> &'static Findings {
+    static FOUND: OnceLock<Findings> = OnceLock::new();
+    FOUND.get_or_init(|| {
+        let upgraded = server.start();
+        let mut straight = Straight { server, upgraded: &upgraded, held: BTreeMap::new() };
+        let hold = |client: &'static Client| {
+            let (through, log) = through_proxy(client.program, server, &upgraded);
+            let steps = compare(&[straight.of_2026(client)], &through);
+            Conversation { client, steps, version: version(&through), log }
+        };
+        Findings { conversations: ASKING.iter().map(hold).collect(), stale: Vec::new() }
+    })
+}
+
 fn find_out(server: &'static Server) -> Findings {
     let upgraded = server.start();
-    let stale = stale(server, &upgraded);
+    let stale = stale(server);
     let native = server.start_native();
-    let mut direct: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut straight = Straight { server, upgraded: &upgraded, held: BTreeMap::new() };
     let mut conversations = Vec::new();
     for client in &CLIENTS {
-        let through_proxy = || {
-            let proxy = Proxy::start(&upgraded.mcp_url());
-            let lines = converse(client.program, Transport::Sse, &proxy.sse_url(), server.profile, Extent::Whole);
-            (lines, proxy.stop())
-        };
+        let through_proxy = || through_proxy(client.program, server, &upgraded);
         let (control, (through, log)) = if let Some(native) = &native {
             let program = match client.direct {
                 Direct::WithoutProbe(program) if server.native == Native::HttpSseOfBothEras => program,
@@ -73,17 +179,32 @@ fn find_out(server: &'static Server) -> Findings {
             };
             let native = || converse(program, Transport::Sse, &native.sse_url(), server.profile, Extent::Whole);
             // Two processes, which know nothing of each other.
-            side_by_side(native, through_proxy)
+            let (native, through) = side_by_side(native, through_proxy);
+            (vec![controls(&native, |_| true)], through)
         } else {
             // One process, which takes one conversation at a time.
-            let program = client.direct_program();
-            let straight =
-                || converse(program, Transport::StreamableHttp, &upgraded.mcp_url(), server.profile, Extent::Whole);
-            (direct.entry(format!("{program:?}")).or_insert_with(straight).clone(), through_proxy())
+            let control = match server.native {
+                Native::Modern => vec![straight.of_2026(client)],
+                Native::BothEras => vec![straight.of_its_era(client), straight.of_2026(client)],
+                _ => vec![straight.of_its_era(client)],
+            };
+            (control, through_proxy())
         };
-        conversations.push(Conversation { client, steps: compare(server, client, &control, &through), log });
+        conversations.push(Conversation {
+            client,
+            steps: compare(&control, &through),
+            version: version(&through),
+            log,
+        });
     }
     Findings { conversations, stale }
+}
+
+/// A client's conversation with a server through a proxy of its own, and the proxy's log.
+fn through_proxy(program: Program, server: &Server, upgraded: &Running) -> (Vec<String>, Vec<Value>) {
+    let proxy = Proxy::start(&upgraded.mcp_url(), server.options);
+    let lines = converse(program, Transport::Sse, &proxy.sse_url(), server.profile, Extent::Whole);
+    (lines, proxy.stop())
 }
 
 fn side_by_side<A: Send, B>(one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B) -> (A, B) {
@@ -94,41 +215,78 @@ fn side_by_side<A: Send, B>(one: impl FnOnce() -> A + Send, other: impl FnOnce()
     })
 }
 
-/// Tries what the profile says that the server lacks, once, without the proxy.
-fn stale(server: &Server, upgraded: &Running) -> Vec<String> {
-    let newest = Program::Node("typescript-1.32.2");
-    let lines = converse(newest, Transport::StreamableHttp, &upgraded.mcp_url(), server.profile, Extent::Lacking);
-    lines.into_iter().filter(|line| is_ok(line)).collect()
+/// Tries what the profile says that the server lacks, once, without the proxy; on a server of its own, as what fails leaves
+/// things behind.
+fn stale(server: &Server) -> Vec<String> {
+    let upgraded = server.start();
+    let session_era = Program::Node("typescript-1.32.2");
+    let programs: &[Program] = match server.native {
+        Native::Modern => &[MODERN],
+        Native::BothEras => &[MODERN, session_era],
+        _ => &[session_era],
+    };
+    let try_it = |program: &Program| {
+        converse(*program, Transport::StreamableHttp, &upgraded.mcp_url(), server.profile, Extent::Lacking)
+    };
+    programs.iter().flat_map(try_it).filter(|line| is_ok(line)).collect()
 }
 
-fn compare(server: &Server, client: &Client, control: &[String], through: &[String]) -> Vec<(String, Verdict)> {
-    let must_be_same_line = server.native != Native::None || !matches!(client.direct, Direct::Newer(_));
-    let control: BTreeMap<String, &String> = control.iter().map(|line| (text(line, "step"), line)).collect();
-    let verdict = |step: &str, line: &String| {
-        if value(line).get("skipped").is_some() {
-            let why = text(line, "skipped");
-            return if text(line, "whose") == "client" { Verdict::ClientLacks(why) } else { Verdict::ServerLacks(why) };
-        }
-        let Some(control) = control.get(step).filter(|control| is_ok(control)) else {
-            return Verdict::ControlFails { works: is_ok(line) };
-        };
-        if *control == line || (!must_be_same_line && is_ok(line)) {
-            return Verdict::Same;
-        }
-        Verdict::Different { control: (*control).clone(), proxy: line.clone() }
-    };
+/// What became of the steps: as in one of the controls, or not.
+fn compare(controls: &[Controls], through: &[String]) -> Vec<(String, Verdict)> {
+    let version = version(through);
     let mut steps: Vec<(String, Verdict)> = Vec::new();
     for line in through {
         let step = text(line, "step");
-        steps.push((step.clone(), verdict(&step, line)));
+        let mut verdicts: Vec<_> = controls.iter().map(|control| verdict(control.get(&step), line, &version)).collect();
+        let rank = |verdict: &Verdict| match verdict {
+            Verdict::ControlFails { .. } => 2,
+            Verdict::Different { .. } => 1,
+            _ => 0,
+        };
+        verdicts.sort_by_key(rank);
+        steps.push((step, verdicts.swap_remove(0)));
     }
     // A conversation through the proxy that ends early must not hide what it did not come to.
-    for (step, control) in control {
-        if is_ok(control) && !steps.iter().any(|(known, _)| *known == step) {
-            steps.push((step, Verdict::Different { control: control.clone(), proxy: "nothing".to_owned() }));
+    for (step, control) in controls.iter().flatten() {
+        let (Control::Line(control) | Control::Shaped(control) | Control::Passed(control)) = control else { continue };
+        if !steps.iter().any(|(known, _)| known == step) {
+            steps.push((step.clone(), Verdict::Different { control: control.clone(), proxy: "nothing".to_owned() }));
         }
     }
     steps
+}
+
+fn verdict(control: Option<&Control>, line: &String, version: &str) -> Verdict {
+    if value(line).get("skipped").is_some() {
+        let why = text(line, "skipped");
+        return if text(line, "whose") == "client" { Verdict::ClientLacks(why) } else { Verdict::ServerLacks(why) };
+    }
+    let (same, control) = match control {
+        None | Some(Control::Failed) => return Verdict::ControlFails { works: is_ok(line) },
+        Some(Control::Line(control)) => (control == line, control.clone()),
+        Some(Control::Shaped(control)) => (shaped(control, version) == shaped(line, version), control.clone()),
+        Some(Control::Passed(control)) => (is_ok(line), control.clone()),
+        Some(Control::Untried) => (is_ok(line), "not tried".to_owned()),
+    };
+    if same { Verdict::Same } else { Verdict::Different { control, proxy: line.clone() } }
+}
+
+/// A line without what `version` does not know.
+fn shaped(line: &str, version: &str) -> Value {
+    let mut line = value(line);
+    for (step, later) in LATER {
+        if version < "2025-06-18" && line["step"] == step {
+            line["detail"].as_object_mut().expect("an object").remove(later);
+        }
+    }
+    line
+}
+
+/// The version of the protocol that a conversation agreed on.
+fn version(lines: &[String]) -> String {
+    let handshake = lines.iter().map(|line| value(line)).find(|line| line["step"] == "initialize");
+    let detail = handshake.map(|line| line["detail"].clone()).unwrap_or_default();
+    detail["protocolVersion"].as_str().unwrap_or("none").to_owned()
 }
 
 fn value(line: &str) -> Value {

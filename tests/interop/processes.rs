@@ -55,11 +55,12 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    pub(crate) fn start(upstream: &str) -> Self {
+    pub(crate) fn start(upstream: &str, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let log = folder.path().join("traffic.log");
         let mut child = Command::new(env!("CARGO_BIN_EXE_sse-sunset"))
             .args(["serve", "--upstream", upstream, "--listen", "127.0.0.1:0", "--drain-delay", "0s"])
+            .args(options)
             .args(["--admin", "off", "--log-format", "json", "--traffic-log"])
             .arg(&log)
             .stderr(Stdio::piped())

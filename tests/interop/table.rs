@@ -1,15 +1,16 @@
-//! What was found, as the table in the README: features by servers, each cell the clients that saw no difference.
+//! What was found, as the tables in the README: features by servers, and by versions of the protocol; each cell the
+//! clients that saw no difference.
 //!
-//! Promise: everything in it comes from the run, in an order that does not change, and what a cell leaves out is named
+//! Promise: everything in them comes from the run, in an order that does not change, and what a cell leaves out is named
 //! below the table.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::clients::CLIENTS;
+use crate::clients::{ASKING_SDKS, CLIENTS, VERSIONS};
 use crate::comparison::{Conversation, Findings, Verdict};
-use crate::servers::{Native, Server};
+use crate::servers::{Native, Server, TYPESCRIPT_2_REJECT};
 
 /// The lines between which the README holds the table.
 const MARKS: [&str; 2] = ["<!-- interop: written by tests/interop -->", "<!-- /interop -->"];
@@ -18,7 +19,7 @@ const MARKS: [&str; 2] = ["<!-- interop: written by tests/interop -->", "<!-- /i
 const LINE: usize = 120;
 
 /// The rows, each with the steps of the conversations that it stands for.
-const FEATURES: [(&str, &[&str]); 20] = [
+const FEATURES: [(&str, &[&str]); 22] = [
     ("handshake, ping", &["initialize", "ping"]),
     ("lists", &["tools_list", "prompts_list", "resources_list", "resource_templates_list"]),
     ("calls, structured content", &["echo", "structured_content", "echo_after"]),
@@ -31,12 +32,14 @@ const FEATURES: [(&str, &[&str]); 20] = [
     ("sampling", &["sampling"]),
     ("elicitation", &["elicitation"]),
     ("roots", &["roots"]),
+    ("questions at once and in rounds", &["questions_in_rounds"]),
     ("subscriptions", &["subscription"]),
     ("resources, prompts, completion", &["resource_read", "prompt_get", "completion"]),
     ("cancellation", &["cancellation"]),
     ("50 calls at once", &["parallel_calls"]),
     ("errors", &["error_unknown_tool", "error_invalid_arguments", "error_invalid_params", "error_unknown_resource"]),
     ("unknown methods", &["error_unknown_method"]),
+    ("argument that is to stand in a header", &["mirrored_argument"]),
     ("credentials", &["headers"]),
     ("`list_changed`", &["tools_list_changed"]),
 ];
@@ -78,35 +81,86 @@ fn said(conversation: &Conversation, steps: &[&str]) -> Said {
     Said::Same
 }
 
-/// What the table leaves out: by feature and reason, for each client (none if the reason is the servers') the servers.
-type Notes = BTreeMap<(usize, String), Vec<(Option<&'static str>, Vec<&'static str>)>>;
+/// What a table leaves out: by feature and reason, for each client (none if the reason is the servers') the columns.
+type Notes<'a> = BTreeMap<(usize, String), Vec<(Option<&'static str>, Vec<&'a str>)>>;
 
-/// The table with all that belongs to it.
-pub(crate) fn render(found: &[(&'static Server, &'static Findings)]) -> String {
-    let mut notes = Notes::new();
-    let mut table = String::from("| |");
-    for (server, _) in found {
-        let _ = write!(table, " {} |", server.title);
-    }
-    let _ = write!(table, "\n|---|{}", "---|".repeat(found.len()));
-    for (row, (feature, steps)) in FEATURES.iter().enumerate() {
-        let _ = write!(table, "\n| {feature} |");
-        for (server, findings) in found {
-            let _ = write!(table, " {} |", cell(row, steps, server, findings, &mut notes));
-        }
-    }
-    format!("{}\n\n{}\n{}\n{}", legend(), table, left_out(&notes, found.len()), about(found))
+/// A column of a table: what it is about, and the conversations that its cells count.
+struct Column<'a> {
+    title: &'a str,
+    conversations: Vec<&'a Conversation>,
+    /// Of whose conversations it is noted what the cells leave out; of others, another column notes it.
+    notes: &'a Findings,
 }
 
-fn cell(row: usize, steps: &[&str], server: &'static Server, findings: &Findings, notes: &mut Notes) -> String {
+/// The tables with all that belongs to them.
+pub(crate) fn render(found: &[(&'static Server, &'static Findings)], asking: &Findings) -> String {
+    let of_era = |modern: bool| found.iter().filter(move |(server, _)| server.native.is_modern() == modern);
+    let of_server = |(server, findings): &(&'static Server, &'static Findings)| Column {
+        title: server.title,
+        conversations: all(findings),
+        notes: findings,
+    };
+    let (first, spoken) = of_era(true).next().expect("a server");
+    let of_version = |version: &'static str| Column {
+        title: version,
+        conversations: all(spoken).into_iter().chain(all(asking)).filter(|one| one.version == version).collect(),
+        notes: asking,
+    };
+    assert_eq!(first.profile, TYPESCRIPT_2_REJECT.profile, "`asking` was held with the first server of 2026");
+    let (session, modern): (Vec<_>, Vec<_>) =
+        (of_era(false).map(of_server).collect(), of_era(true).map(of_server).collect());
+    let versions = VERSIONS.map(of_version);
+    let modern_and_versions: Vec<&Column<'_>> = modern.iter().chain(&versions).collect();
+    let legends = [
+        "With servers of the session era, clients that saw no difference / clients that could be compared",
+        "With servers of the era of 2026, clients that can do it and see what a client of 2026 sees / clients that know it",
+    ];
+    let [of_session, of_modern] =
+        legends.map(|legend| wrapped(&format!("{legend}, of {}; – where it cannot be done:", CLIENTS.len()), ""));
+    let by_version = format!(
+        "The last columns are by the version of the protocol that the client speaks, with the first of these servers; {} \
+         were told to ask for versions that they do not ask for by themselves.",
+        ASKING_SDKS.join(" and ")
+    );
+    let session = table(&session.iter().collect::<Vec<_>>(), session.len());
+    let modern = table(&modern_and_versions, modern.len());
+    [of_session, session, of_modern, modern, wrapped(&by_version, ""), about(found)].join("\n")
+}
+
+fn all(findings: &Findings) -> Vec<&Conversation> {
+    findings.conversations.iter().collect()
+}
+
+/// The first `servers` columns are servers.
+fn table(columns: &[&Column<'_>], servers: usize) -> String {
+    let mut notes = Notes::new();
+    let mut table = String::from("| |");
+    for column in columns {
+        let _ = write!(table, " {} |", column.title);
+    }
+    let _ = write!(table, "\n|---|{}", "---|".repeat(columns.len()));
+    for (row, (feature, steps)) in FEATURES.iter().enumerate() {
+        let _ = write!(table, "\n| {feature} |");
+        for column in columns {
+            let _ = write!(table, " {} |", cell(row, steps, column, &mut notes));
+        }
+    }
+    format!("{table}\n{}", left_out(&notes, servers))
+}
+
+fn cell<'a>(row: usize, steps: &[&str], column: &Column<'a>, notes: &mut Notes<'a>) -> String {
     let (mut same, mut compared) = (0, 0);
-    for conversation in &findings.conversations {
+    for conversation in &column.conversations {
+        let is_noted = column.notes.conversations.iter().any(|noted| std::ptr::eq(noted, *conversation));
         let mut note = |why: String, client: Option<&'static str>| {
+            if !is_noted {
+                return;
+            }
             let lines = notes.entry((row, why)).or_default();
             match lines.iter_mut().find(|(known, _)| *known == client) {
-                Some((_, servers)) if servers.contains(&server.title) => {}
-                Some((_, servers)) => servers.push(server.title),
-                None => lines.push((client, vec![server.title])),
+                Some((_, columns)) if columns.contains(&column.title) => {}
+                Some((_, columns)) => columns.push(column.title),
+                None => lines.push((client, vec![column.title])),
             }
         };
         match said(conversation, steps) {
@@ -119,29 +173,22 @@ fn cell(row: usize, steps: &[&str], server: &'static Server, findings: &Findings
     if compared == 0 { "–".to_owned() } else { format!("{same}/{compared}") }
 }
 
-fn legend() -> String {
-    format!(
-        "Clients that saw no difference / clients that could be compared, of {}; – where the server cannot do it:",
-        CLIENTS.len()
-    )
-}
-
 /// What the cells do not count; what is the same for several features or clients is told once.
-fn left_out(notes: &Notes, all_servers: usize) -> String {
+fn left_out(notes: &Notes<'_>, all_servers: usize) -> String {
     let mut lines: Vec<(String, Vec<&str>)> = Vec::new();
     for ((row, why), noted) in notes {
-        let mut by_servers: Vec<(&[&str], Vec<&str>)> = Vec::new();
-        for (client, servers) in noted {
-            match by_servers.iter_mut().find(|(known, _)| known == servers) {
+        let mut by_columns: Vec<(&[&str], Vec<&str>)> = Vec::new();
+        for (client, columns) in noted {
+            match by_columns.iter_mut().find(|(known, _)| known == columns) {
                 Some((_, clients)) => clients.extend(client),
-                None => by_servers.push((servers, client.iter().copied().collect())),
+                None => by_columns.push((columns, client.iter().copied().collect())),
             }
         }
-        for (servers, clients) in by_servers {
-            let whom = match (clients.is_empty(), servers.len() == all_servers) {
-                (true, _) => servers.join(", "),
+        for (columns, clients) in by_columns {
+            let whom = match (clients.is_empty(), columns.len() == all_servers) {
+                (true, _) => columns.join(", "),
                 (false, true) => clients.join(", "),
-                (false, false) => format!("{} with {}", clients.join(", "), servers.join(", ")),
+                (false, false) => format!("{} with {}", clients.join(", "), columns.join(", ")),
             };
             let said = format!("{whom}: {why}");
             let feature = FEATURES[*row].0;
@@ -151,6 +198,9 @@ fn left_out(notes: &Notes, all_servers: usize) -> String {
             }
         }
     }
+    if lines.is_empty() {
+        return String::new();
+    }
     let mut text = String::from("\nNot compared:\n\n");
     for (said, features) in lines {
         text.push_str(&wrapped(&format!("- **{}**: {said}.", features.join(", ")), "  "));
@@ -159,15 +209,24 @@ fn left_out(notes: &Notes, all_servers: usize) -> String {
 }
 
 fn about(found: &[(&'static Server, &'static Findings)]) -> String {
-    let list = |native: bool| {
-        let servers = found.iter().map(|(server, _)| server).filter(|server| (server.native != Native::None) == native);
+    let list = |natives: &[Native]| {
+        let servers = found.iter().map(|(server, _)| server).filter(|server| natives.contains(&server.native));
         servers.map(|server| format!("{} ({})", server.title, server.about)).collect::<Vec<_>>().join(", ")
     };
     let clients: Vec<_> = CLIENTS.iter().map(|client| client.title).collect();
     let paragraphs = [
         format!("Clients: {}.", clients.join(", ")),
-        format!("Servers with HTTP+SSE of their own, over which the same client saw the same bytes: {}.", list(true)),
-        format!("Servers compared with the client straight over Streamable HTTP: {}.", list(false)),
+        format!(
+            "Servers with HTTP+SSE of their own, over which the same client saw the same bytes: {}.",
+            list(&[Native::HttpSse, Native::HttpSseOfBothEras])
+        ),
+        format!("Servers compared with the client straight over Streamable HTTP: {}.", list(&[Native::None])),
+        format!(
+            "Servers of the era of 2026, compared with the TypeScript client 2.4.0 and the Python SDK 2.3.0, which speak it \
+             straight: {}; and, where that can do the step, with the legacy client straight over Streamable HTTP: {}.",
+            list(&[Native::Modern]),
+            list(&[Native::BothEras])
+        ),
     ];
     paragraphs.map(|paragraph| wrapped(&paragraph, "")).join("\n")
 }

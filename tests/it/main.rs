@@ -17,6 +17,7 @@ mod cors;
 mod drain;
 mod front;
 mod layers;
+mod modern;
 mod report;
 mod rude_client;
 mod rude_upstream;

@@ -20,6 +20,8 @@ use crate::upstream::{Answer, Fault, Item, Replies, Upstream, era};
 
 /// How long the server may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Headers that do not fit, a capability that is missing (MCP 2026-07-28, basic §Error Codes).
+const OF_THIS_ERA: [i64; 2] = [-32020, -32021];
 /// Principals whose discoveries are kept.
 const KEPT: usize = 256;
 /// A server cannot have its word kept for longer.
@@ -199,9 +201,10 @@ fn judge_message(status: StatusCode, message: &Message) -> Discovered {
         #[serde(rename = "supportedVersions", borrow, default)]
         supported: Vec<std::borrow::Cow<'a, str>>,
     }
-    if let Some((_, text)) = message.error() {
-        // Errors without a status of their own are those of servers that know no `server/discover`.
-        return if status.is_success() || is_refusal(status) {
+    if let Some((code, text)) = message.error() {
+        // Errors without a status of their own are those of servers that know no `server/discover`. What only a server of
+        // this era complains of is none of them.
+        return if !OF_THIS_ERA.contains(&code) && (status.is_success() || is_refusal(status)) {
             Discovered::Legacy
         } else {
             let text = Fault::quote(text.as_bytes());
@@ -251,10 +254,25 @@ mod tests {
         assert!(kept.find(Some(&ben)).is_none() && kept.find(None).is_none());
         kept.keep(&discovery(r#""ttlMs":1000,"cacheScope":"public""#), Some(&ben));
         assert!(kept.find(None).is_some());
-        tokio::time::advance(Duration::from_millis(1000)).await;
+        tokio::time::advance(Duration::from_secs(1)).await;
         assert!(kept.find(None).is_none() && kept.find(Some(&ann)).is_some());
-        tokio::time::advance(Duration::from_millis(1000)).await;
+        tokio::time::advance(Duration::from_secs(1)).await;
         assert!(kept.find(Some(&ann)).is_none());
+    }
+
+    #[test]
+    fn only_refusals_that_no_modern_server_makes_are_those_of_an_older_one() {
+        let judged = |status: u16, code: i64| {
+            let text = format!(r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":{code},"message":"no"}}}}"#);
+            let message = crate::mcp::parse(&text.into()).expect("a message").remove(0);
+            judge_message(StatusCode::from_u16(status).expect("a status"), &message)
+        };
+        for (status, code) in [(400, -32000), (400, -32600), (404, -32601), (200, -32601), (400, -32022)] {
+            assert!(matches!(judged(status, code), Discovered::Legacy), "{status} {code}");
+        }
+        for (status, code) in [(400, -32020), (400, -32021), (500, -32603), (429, -32000), (403, -32000)] {
+            assert!(matches!(judged(status, code), Discovered::Unknown(_)), "{status} {code}");
+        }
     }
 
     #[test]

@@ -9,14 +9,11 @@ use serde_json::value::to_raw_value;
 
 use super::headers::{self, VERSION};
 use super::shape::{Profile, Version};
-use crate::mcp::{Message, Object, RequestId, RpcError, code};
+use crate::mcp::{Array, Message, Object, RequestId, RpcError, code};
 use crate::upstream::Exchange;
 
 /// Start of the names in `_meta` that belong to the protocol; a legacy client has no business with them.
 const RESERVED: &str = "io.modelcontextprotocol/";
-
-/// A client that does not name itself.
-const UNNAMED: &str = r#"{"name":"unknown","version":""}"#;
 
 /// Who a session's client is, as every request says it.
 #[derive(Debug, Clone)]
@@ -58,13 +55,12 @@ impl Facts {
             None => Profile::of(params),
         };
         let info = Object::of(params).and_then(|params| params.get("clientInfo").map(str::to_owned));
-        let info = info.filter(|info| Object::of(info).is_some());
-        Facts { info: info.unwrap_or_else(|| UNNAMED.to_owned()), profile }
+        Facts { info: introduction(info.as_deref()), profile }
     }
 
     /// For what is asked in no client's name.
     pub(in crate::upstream) fn of_nobody() -> Self {
-        Facts { info: UNNAMED.to_owned(), profile: Profile::of("{}") }
+        Facts { info: introduction(None), profile: Profile::of("{}") }
     }
 }
 
@@ -164,10 +160,36 @@ impl Supplement {
     }
 }
 
+/// Who the client says it is, as 2026-07-28 takes it (schema, Implementation).
+///
+/// Nothing of it is needed, and servers of before took little notice; a server of 2026-07-28 refuses a request for it, the
+/// question which era it is of included.
+fn introduction(given: Option<&str>) -> String {
+    let mut info = given.and_then(Object::of).or_else(|| Object::of("{}")).expect("an empty object is one");
+    let is_text = |json: &str| json.starts_with('"');
+    let has_source = |icon: &str| Object::of(icon).and_then(|icon| icon.get("src").map(is_text)) == Some(true);
+    info.retain(|name, value| match name {
+        "name" | "version" | "title" | "description" | "websiteUrl" => is_text(value),
+        "icons" => Array::of(value).is_some_and(|icons| icons.items().all(has_source)),
+        _ => true,
+    });
+    for (name, otherwise) in [("name", "unknown"), ("version", "")] {
+        if !info.get(name).is_some_and(is_text) {
+            info.set(name, quoted(otherwise));
+        }
+    }
+    info.finish().into_owned()
+}
+
+/// Whether it may name a request that reports progress: a text or a whole number. Some clients say `null` for none.
+fn is_token(json: &str) -> bool {
+    json.starts_with('"') || json.parse::<f64>().is_ok_and(|number| number.fract() == 0.0)
+}
+
 /// The client's own `_meta`, with what the protocol wants in it.
 fn meta(given: Option<&str>, facts: &Facts, level: Option<&str>) -> String {
     let mut meta = given.and_then(Object::of).or_else(|| Object::of("{}")).expect("an empty object is one");
-    meta.retain(|name, _| !name.starts_with(RESERVED));
+    meta.retain(|name, value| !name.starts_with(RESERVED) && (name != "progressToken" || is_token(value)));
     meta.set("io.modelcontextprotocol/protocolVersion", quoted(VERSION));
     meta.set("io.modelcontextprotocol/clientInfo", facts.info.as_str());
     meta.set("io.modelcontextprotocol/clientCapabilities", facts.profile.capabilities_up());
@@ -221,6 +243,30 @@ mod tests {
             (&exchange.headers["mcp-method"], &exchange.headers["mcp-name"]),
             (&"tools/call".parse().expect("a header"), &"t".parse().expect("a header"))
         );
+    }
+
+    #[test]
+    fn client_that_says_half_of_who_it_is_is_introduced_all_the_same() {
+        let introduced = |info: &str| serde_json::from_str::<Value>(&introduction(Some(info))).expect("json");
+        let unknown = json!({"name": "unknown", "version": ""});
+        assert_eq!(serde_json::from_str::<Value>(&introduction(None)).expect("json"), unknown);
+        for nothing in ["{}", "null", "[]", r#""c""#, r#"{"name":1,"version":null,"title":{},"icons":[{}]}"#] {
+            assert_eq!(introduced(nothing), unknown, "{nothing}");
+        }
+        let whole = r#"{"name":"c","version":"1","title":"C","icons":[{"src":"a:b"}],"x":1}"#;
+        assert_eq!(introduction(Some(whole)), whole, "byte for byte");
+    }
+
+    #[test]
+    fn progress_token_is_a_text_or_a_whole_number() {
+        for (token, is_one) in
+            [(r#""t""#, true), ("0", true), ("-7", true), ("1e2", true), ("1.5", false), ("null", false), ("[]", false)]
+        {
+            let params = format!(r#"{{"_meta":{{"progressToken":{token}}}}}"#);
+            let request = Request::of("tools/list", Some(&params), &facts(), None).expect("a request");
+            let body = body(&request.exchange(&HeaderMap::new(), &[]));
+            assert_eq!(body["params"]["_meta"].get("progressToken").is_some(), is_one, "{token}");
+        }
     }
 
     #[test]

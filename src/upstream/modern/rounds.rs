@@ -204,6 +204,10 @@ impl Telling {
             return self.fail(&format!("the server asked for input more than {MAX_ROUNDS} times"));
         }
         let shape::InputRequired { requests, state } = required;
+        if requests.is_empty() && state.is_none() {
+            // The same request again would be the same call again, from its beginning.
+            return self.fail("the server asked for input and said neither which nor how to go on");
+        }
         if requests.is_empty() {
             let supplement = Supplement { responses: Vec::new(), state };
             self.phase = Phase::Pausing(supplement, Instant::now() + PACE);

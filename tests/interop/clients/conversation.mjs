@@ -2,7 +2,7 @@
 //
 //     node conversation.mjs CLIENT sse|http URL SERVER [lacking]
 //
-// CLIENT is a name of sdk.mjs, SERVER one of profiles.json, which tells what the servers do differently; `http` is
+// CLIENT is a name of sdk.mjs, with `@VERSION` if it is to ask for another version of the protocol, SERVER one of profiles.json, which tells what the servers do differently; `http` is
 // Streamable HTTP, for a control without the proxy. Promises: one JSON object a step on stdout,
 // `{"step", "ok", "detail"}`, with details so plain that a native legacy server and the proxy before the same server's
 // Streamable HTTP flavour give the same bytes: no times, ids or ports. A step that throws is `ok: false` with the
@@ -36,14 +36,17 @@ if (!servers[server]) {
     console.error('usage: node conversation.mjs CLIENT sse|http URL SERVER [lacking]');
     process.exit(2);
 }
-const profile = { ...tools[servers[server].tools], lacks: servers[server].lacks };
+const straight = transport === 'http' && !kind.endsWith('-modern');
+const profile = {
+    ...tools[servers[server].tools],
+    lacks: { ...servers[server].lacks, ...(straight && servers[server].lacks_in_the_session_era) }
+};
 const session = await open(kind, transport, url);
 const { call, client, echo } = session;
 
 async function initialize() {
     await session.connect();
-    const { result } = received.find(message => message.result?.protocolVersion);
-    const { protocolVersion, capabilities, serverInfo, instructions } = result;
+    const { protocolVersion, capabilities, serverInfo, instructions } = session.handshake();
     return { protocolVersion, capabilities, serverInfo, instructions: instructions && brief(instructions) };
 }
 
@@ -150,14 +153,34 @@ async function roots() {
     return { before, reached: !before.isError, after: answer(await call('get-roots-list')) };
 }
 
+/** Two questions at once, one of them about roots, and then one that follows from an answer. */
+async function questionsInRounds() {
+    const from = asked.sampling.length;
+    const result = answer(await call('ask-in-rounds'));
+    return { asked: asked.sampling.slice(from), reached: asked.sampling.length === from + 2, ...result };
+}
+
+/** What is touched while nobody is subscribed must not be told; the echo gives it the time to come. */
 async function subscription() {
     const from = received.length;
-    await client.subscribeResource({ uri: profile.watched });
-    const first = answer(await call(profile.watch_tool));
-    const updated = await arrival(message => message.method === 'notifications/resources/updated', from);
-    await client.unsubscribeResource({ uri: profile.watched });
-    const second = answer(await call(profile.watch_tool));
-    return { updated: updated.params.uri, first, second };
+    const updates = () => received.slice(from).filter(message => message.method === 'notifications/resources/updated');
+    const subscribe = () => client.subscribeResource({ uri: profile.watched });
+    const unsubscribe = () => client.unsubscribeResource({ uri: profile.watched });
+    const touch = async () => answer(await call(profile.watch_tool));
+    await subscribe();
+    const first = await touch();
+    await arrival(() => updates().length === 1);
+    await unsubscribe();
+    const second = await touch();
+    const told = { updated: updates()[0].params.uri, first, second };
+    if (profile.watch_tool !== 'touch-resource') return told;
+    await echo('is it quiet?');
+    const quiet = updates().length === 1;
+    await subscribe();
+    const third = await touch();
+    await arrival(() => updates().length > 1);
+    await unsubscribe();
+    return { ...told, quiet, third };
 }
 
 async function resourceRead() {
@@ -196,7 +219,7 @@ async function cancellation() {
     const outcome = await call(profile.cancel_call.name, profile.cancel_call.arguments, options).then(answer, failure);
     const proof = answer(await call(profile.cancel_proof.name, profile.cancel_proof.arguments));
     const after = await echo('still here');
-    const rejected = 'error' in outcome && cancelled.size === 1;
+    const rejected = 'error' in outcome && cancelled.size === (session.cancelsByClosing ? 0 : 1);
     const reached = proof.text !== 'not cancelled';
     return { outcome, rejected, proof, reached, noLateResult: noLateResult(), after };
 }
@@ -260,6 +283,7 @@ const steps = [
     ['sampling', sampling],
     ['elicitation', elicitation],
     ['roots', roots],
+    ['questions_in_rounds', questionsInRounds, 'ask-in-rounds'],
     ['subscription', subscription],
     ['resource_read', resourceRead],
     ['prompt_get', promptGet],
@@ -271,6 +295,7 @@ const steps = [
     ['error_invalid_params', refused(() => client.getPrompt({ name: 'args-prompt', arguments: {} }))],
     ['error_unknown_resource', refused(() => client.readResource({ uri: profile.unknown_resource }))],
     ['error_unknown_method', refused(session.unknownMethod)],
+    ['mirrored_argument', async () => answer(await call('where', { region: 'Z\u00fcrich' })), 'where'],
     ['headers', async () => answer(await call('headers')), 'headers'],
     ['tools_list_changed', toolsListChanged, 'add-tool'],
     ['echo_after', echoed('goodbye')],

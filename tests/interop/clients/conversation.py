@@ -1,8 +1,9 @@
 """One whole conversation of a legacy client, as an official Python client holds it:
 
-    python conversation.py default|without-probe sse|http URL SERVER
+    python conversation.py default|without-probe|VERSION sse|http URL SERVER
 
-The client is whatever SDK is installed; 2.x probes for the era of 2026 unless told otherwise. Promises: what
+The client is whatever SDK is installed; 2.x probes for the era of 2026 unless told otherwise, and 1.x asks for its newest
+version of the protocol unless told another. Promises: what
 conversation.mjs promises, step by step, in the same words. The exit code is 1 if there was no session, so that no step
 could be tried.
 
@@ -25,10 +26,16 @@ from steps import Conversation  # noqa: E402
 
 STEPS = """initialize ping tools_list prompts_list resources_list resource_templates_list echo unicode one_mebibyte
     three_mebibyte_request ten_mebibyte_result structured_content progress logging sampling elicitation roots
-    subscription resource_read prompt_get completion cancellation parallel_calls error_unknown_tool
-    error_invalid_arguments error_invalid_params error_unknown_resource error_unknown_method headers tools_list_changed
-    echo_after""".split()
-NEEDS = {"headers": "headers", "tools_list_changed": "add-tool", "ten_mebibyte_result": "long-text"}
+    questions_in_rounds subscription resource_read prompt_get completion cancellation parallel_calls error_unknown_tool
+    error_invalid_arguments error_invalid_params error_unknown_resource error_unknown_method mirrored_argument headers
+    tools_list_changed echo_after""".split()
+NEEDS = {
+    "headers": "headers",
+    "mirrored_argument": "where",
+    "questions_in_rounds": "ask-in-rounds",
+    "tools_list_changed": "add-tool",
+    "ten_mebibyte_result": "long-text",
+}
 """Steps that take a feature of the profile."""
 
 
@@ -80,6 +87,8 @@ async def converse(mode: str, kind: str, url: str, profile: dict[str, Any]) -> i
                 whole.deadline = math.inf
                 talk = Conversation(session, inbox, answers, profile)
                 client_lacks = session.lacks(profile["features"])
+                if not session.modern:
+                    profile["lacks"] |= profile["lacks_straight"]
                 for step in STEPS:
                     if skip(step, profile, client_lacks):
                         continue
@@ -101,10 +110,11 @@ async def converse(mode: str, kind: str, url: str, profile: dict[str, Any]) -> i
 def main() -> None:
     profiles = json.loads(Path(__file__).with_name("profiles.json").read_text())
     if len(sys.argv) != 5 or sys.argv[4] not in profiles["servers"]:
-        sys.exit("usage: python conversation.py default|without-probe sse|http URL SERVER")
+        sys.exit("usage: python conversation.py default|without-probe|VERSION sse|http URL SERVER")
     _, mode, kind, url, name = sys.argv
     server = profiles["servers"][name]
     profile = {**profiles["tools"][server["tools"]], "lacks": server["lacks"]}
+    profile["lacks_straight"] = server.get("lacks_in_the_session_era", {}) if kind == "http" else {}
     sys.exit(anyio.run(converse, mode, kind, url, profile))
 
 

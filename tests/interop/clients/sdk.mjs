@@ -74,6 +74,47 @@ function second(name, versionNegotiation) {
     };
 }
 
+/**
+ * The same in the era of 2026, which is no legacy client: it is what a server of that era is tried with. Steps that this
+ * era has other means for are taken by these.
+ */
+function modern(name) {
+    const sdk = require('@modelcontextprotocol/client');
+    const face = second(name, { mode: { pin: '2026-07-28' } });
+    const { client } = face;
+    const connect = client.connect.bind(client);
+    let level;
+    let subscription;
+    Object.assign(client, {
+        async connect(transport, options) {
+            await connect(transport, options);
+            await client.listen({ toolsListChanged: true });
+        },
+        setLoggingLevel: async wanted => (level = wanted),
+        subscribeResource: async ({ uri }) => (subscription = await client.listen({ resourceSubscriptions: [uri] })),
+        unsubscribeResource: () => subscription.close(),
+        // Roots are asked for whenever they are needed.
+        sendRootsListChanged: async () => {}
+    });
+    return {
+        ...face,
+        lacks: {
+            ping: 'this era has none',
+            error_unknown_method: 'this client takes the 404 for a failure of the transport'
+        },
+        cancelsByClosing: true,
+        // It sends `cancelled` too, without the headers that rmcp wants to see on it.
+        forgives: /missing required Mcp-Method header/,
+        callTool: (params, options) =>
+            client.callTool({ ...params, ...(level && { _meta: { [sdk.LOG_LEVEL_META_KEY]: level } }) }, options),
+        handshake: () => {
+            const { capabilities, instructions, _meta } = client.getDiscoverResult();
+            const serverInfo = _meta[sdk.SERVER_INFO_META_KEY];
+            return { protocolVersion: client.getNegotiatedProtocolVersion(), capabilities, serverInfo, instructions };
+        }
+    };
+}
+
 /** mcp-remote in its default mode: it tries Streamable HTTP first and falls back when told 404 or 405. */
 async function remote(name) {
     const sdk = await first('sdk-1.32.2', name);
@@ -102,5 +143,6 @@ export const clients = {
     'typescript-1.32.2': name => first('sdk-1.32.2', name),
     'typescript-2.4.0': name => second(name),
     'typescript-2.4.0-auto': name => second(name, { mode: 'auto' }),
+    'typescript-2.4.0-modern': modern,
     'mcp-remote-0.15.1': remote
 };

@@ -1,5 +1,7 @@
 """The official Python clients behind one face: the SDK 1.x (`ClientSession`) and 2.x (`Client`, which probes
-`server/discover` before it says `initialize`). Which of them is found out from what is installed.
+`server/discover` before it says `initialize`). Which of them is found out from what is installed. Where the probe finds
+the era of 2026, 2.x is no legacy client: it is what a server of that era is tried with, and steps that this era has other
+means for are taken by these.
 
 Promises: `connect` gives a `Session` whose results are plain JSON as on the wire. What a version cannot do stands in
 `lacks`, found by looking at the SDK, not at its number.
@@ -12,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import anyio
 from mcp import ClientSession, types
 from mcp.client.sse import sse_client
 from pydantic import AnyUrl, BaseModel
@@ -21,6 +24,8 @@ try:
     from mcp import Client
 except ImportError:
     Client = None  # 1.x
+
+MODERN = "2026-07-28"
 
 HEADERS = {"Authorization": "Bearer interop-token", "X-Interop": "yes"}
 HOMEMADE = {408, types.CONNECTION_CLOSED} if hasattr(types, "CONNECTION_CLOSED") else {408}
@@ -38,21 +43,33 @@ class UnknownRequest(BaseModel):
 class Session:
     """A `ClientSession` of 1.x, not yet initialized, or a `Client` of 2.x, which is."""
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: Any, tasks: Any = None) -> None:
         self.inner = inner
         self.second = Client is not None
         """Whether this is the SDK 2.x."""
+        self.modern = self.second and inner.protocol_version == MODERN
+        """Whether it speaks the era of 2026."""
+        self.tasks = tasks
+        """The task group that holds what this session listens to."""
+        self.level: str | None = None
+        """Least severe level of the log messages that it wants."""
+        self.unsubscribed = anyio.Event()
+        """Ends the subscription when it is set."""
 
     def lacks(self, features: list[str]) -> dict[str, str]:
         """Steps that this version cannot take, and why."""
         lacks = {}
         if not hasattr(types, "ElicitResult"):
             lacks["elicitation"] = "this SDK knows no elicitation"
+        elif types.LATEST_PROTOCOL_VERSION < "2025-06-18":
+            lacks["elicitation"] = "this version knows no elicitation"
         if self.second:
             steps = ["one_mebibyte", "ten_mebibyte_result"]
             # Without `digest` only an echo of that length can tell what arrived.
             steps += [] if "digest" in features else ["three_mebibyte_request"]
             lacks |= {step: "this SDK takes 1 MiB an event at most" for step in steps}
+        if self.modern:
+            lacks["ping"] = "this era has none"
         return lacks
 
     def is_servers_error(self, error: Exception) -> bool:
@@ -63,6 +80,11 @@ class Session:
         return told.message not in NO_ANSWER_2X if self.second else told.code not in HOMEMADE
 
     async def initialize(self) -> dict[str, Any]:
+        if self.modern:
+            await self.listen(anyio.Event(), tools_list_changed=True)
+            told = {"capabilities": self.inner.server_capabilities, "serverInfo": self.inner.server_info}
+            instructions = self.inner.instructions
+            return {"protocolVersion": MODERN, "instructions": instructions} | {k: dump(v) for k, v in told.items()}
         return dump(self.inner.session.initialize_result if self.second else await self.inner.initialize())
 
     async def ping(self) -> dict[str, Any]:
@@ -74,16 +96,37 @@ class Session:
         return listed[{"resource_templates": "resourceTemplates"}.get(what, what)]
 
     async def call(self, name: str, arguments: dict[str, Any], on_progress: Any = None) -> dict[str, Any]:
-        return dump(await self.inner.call_tool(name, arguments, progress_callback=on_progress))
+        meta = {"meta": {types.LOG_LEVEL_META_KEY: self.level}} if self.level else {}
+        return dump(await self.inner.call_tool(name, arguments, progress_callback=on_progress, **meta))
 
     async def set_level(self, level: str) -> None:
-        await self.inner.set_logging_level(level)
+        if self.modern:
+            self.level = level
+        else:
+            await self.inner.set_logging_level(level)
 
     async def subscribe(self, uri: str) -> None:
-        await self.inner.subscribe_resource(self._uri(uri))
+        if self.modern:
+            self.unsubscribed = anyio.Event()
+            await self.listen(self.unsubscribed, resource_subscriptions=[uri])
+        else:
+            await self.inner.subscribe_resource(self._uri(uri))
 
     async def unsubscribe(self, uri: str) -> None:
-        await self.inner.unsubscribe_resource(self._uri(uri))
+        if self.modern:
+            self.unsubscribed.set()
+        else:
+            await self.inner.unsubscribe_resource(self._uri(uri))
+
+    async def listen(self, until: anyio.Event, **what: Any) -> None:
+        """Listens in a task of its own, as what it enters may not be left in another step."""
+
+        async def hold(*, task_status: Any) -> None:
+            async with self.inner.listen(**what):
+                task_status.started()
+                await until.wait()
+
+        await self.tasks.start(hold)
 
     async def read(self, uri: str) -> dict[str, Any]:
         return dump(await self.inner.read_resource(self._uri(uri)))["contents"][0]
@@ -101,6 +144,8 @@ class Session:
         return dump(await self.inner.complete(reference, argument, *more))["completion"]["values"]
 
     async def roots_changed(self) -> None:
+        if self.modern:
+            return  # roots are asked for whenever they are needed
         await self.inner.send_roots_list_changed()
 
     async def cancelled(self, request_id: Any, reason: str) -> None:
@@ -146,8 +191,10 @@ async def transport_to(kind: str, url: str, inbox: Inbox) -> AsyncIterator[tuple
 async def connect(mode: str, kind: str, url: str, inbox: Inbox, answers: Answers) -> AsyncIterator[Session]:
     """A session over `kind` (`sse` or `http`) to `url`; all that the SDK can do is declared.
 
-    In the mode `without-probe` 2.x does not ask for `server/discover`.
+    In the mode `without-probe` 2.x does not ask for `server/discover`; a mode that is a version makes 1.x ask for that.
     """
+    if mode not in ("default", "without-probe"):
+        types.LATEST_PROTOCOL_VERSION = mode
     callbacks: dict[str, Callable[..., Awaitable[Any]]] = {
         "sampling_callback": answers.sample,
         "list_roots_callback": answers.list_roots,
@@ -159,8 +206,12 @@ async def connect(mode: str, kind: str, url: str, inbox: Inbox, answers: Answers
     transport = transport_to(kind, url, inbox)
     if Client is not None:
         modes = {"without-probe": {"mode": "legacy"}, "default": {}}
-        async with Client(transport, client_info=info, **modes[mode], **callbacks) as client:
-            yield Session(client)
+        async with (
+            Client(transport, client_info=info, **modes[mode], **callbacks) as client,
+            anyio.create_task_group() as tasks,
+        ):
+            yield Session(client, tasks)
+            tasks.cancel_scope.cancel()
         return
     async with (
         transport as (read, write),

@@ -72,33 +72,42 @@ function elicit({ params }) {
 
 // ---- The session
 
-/** The session of the client `kind`, over `transport` (`sse` or `http`) to `url`; not yet connected. */
+/**
+ * The session of the client `kind`, over `transport` (`sse` or `http`) to `url`; not yet connected. With
+ * `CLIENT@VERSION`, the client is made to ask for that version of the protocol and not for its newest.
+ */
 export async function open(kind, transportKind, url) {
-    const sdk = await clients[kind](NAME);
+    const [name, version] = kind.split('@');
+    const sdk = await clients[name](NAME);
     sdk.answerTo('sampling/createMessage', sample);
     sdk.answerTo('elicitation/create', elicit);
     sdk.answerTo('roots/list', () => ({ roots: answers.roots }));
     sdk.client.onerror = error => {
         // Natively, progress and Python's "Request cancelled" do arrive for cancelled calls: no trouble.
-        if (!/unknown (token|message ID)/.test(error.message)) troubles.push(plain(error.message));
+        if (/unknown (token|message ID)/.test(error.message) || sdk.forgives?.test(error.message)) return;
+        troubles.push(plain(error.message));
     };
-    const transport = noted(await sdk.transport(transportKind, url));
+    const transport = noted(await sdk.transport(transportKind, url), version);
     /** A tool call; the deadline of the step ends it, not one of the SDK. */
     const call = (name, args = {}, options = {}) =>
         sdk.callTool({ name, arguments: args }, { timeout: 2 * DEADLINE_MS, ...options });
     return {
         client: sdk.client,
-        lacks: sdk.lacks,
+        lacks: { ...sdk.lacks, ...(version < '2025-06-18' && { elicitation: 'this version knows no elicitation' }) },
         isServersError: sdk.isServersError,
         unknownMethod: sdk.unknownMethod,
+        /** Whether a call is cancelled by closing its stream, and not by a notification. */
+        cancelsByClosing: sdk.cancelsByClosing ?? false,
+        /** What the server told of itself. */
+        handshake: sdk.handshake ?? (() => received.find(message => message.result?.protocolVersion).result),
         connect: () => sdk.client.connect(transport, { timeout: 2 * DEADLINE_MS }),
         call,
         echo: async message => (await call('echo', { message })).content[0].text
     };
 }
 
-/** The transport, with a copy of everything that it carries from the first message on. */
-function noted(transport) {
+/** The transport, with a copy of everything that it carries from the first message on, asking for `version` if given. */
+function noted(transport, version) {
     let handler;
     const seen = new WeakSet();
     // An accessor, because the SDK 1.8 overwrites the callback that it finds, while later ones take it into their own
@@ -116,7 +125,8 @@ function noted(transport) {
     const send = transport.send.bind(transport);
     transport.send = (message, options) => {
         if (message.params?.reason === CANCEL_REASON) cancelled.add(message.params.requestId);
-        return send(message, options);
+        const asks = version && message.method === 'initialize';
+        return send(asks ? { ...message, params: { ...message.params, protocolVersion: version } } : message, options);
     };
     return transport;
 }

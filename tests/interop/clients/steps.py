@@ -172,14 +172,36 @@ class Conversation:
         reached = not before.get("isError", False)
         return {"before": before, "reached": reached, "after": await self.call("get-roots-list")}
 
+    async def questions_in_rounds(self) -> Any:
+        """Two questions at once, one of them about roots, and then one that follows from an answer."""
+        start = len(self.answers.asked_sampling)
+        result = await self.call("ask-in-rounds")
+        asked = self.answers.asked_sampling[start:]
+        return {"asked": asked, "reached": len(asked) == 2, **result}
+
     async def subscription(self) -> Any:
+        """What is touched while nobody is subscribed must not be told; the echo gives it the time to come."""
         start = len(self.inbox.messages)
-        await self.session.subscribe(self.profile["watched"])
-        first = await self.call(self.profile["watch_tool"])
-        updated = await self.inbox.arrival(is_notification("resources/updated"), start)
-        await self.session.unsubscribe(self.profile["watched"])
-        second = await self.call(self.profile["watch_tool"])
-        return {"updated": updated["params"]["uri"], "first": first, "second": second}
+        uri, touch = self.profile["watched"], self.profile["watch_tool"]
+
+        def updates() -> list[Any]:
+            return [m["params"] for m in self.inbox.messages[start:] if is_notification("resources/updated")(m)]
+
+        await self.session.subscribe(uri)
+        first = await self.call(touch)
+        await self.inbox.arrival(lambda _: len(updates()) == 1)
+        await self.session.unsubscribe(uri)
+        second = await self.call(touch)
+        told = {"updated": updates()[0]["uri"], "first": first, "second": second}
+        if touch != "touch-resource":
+            return told
+        await self.say("is it quiet?")
+        quiet = len(updates()) == 1
+        await self.session.subscribe(uri)
+        third = await self.call(touch)
+        await self.inbox.arrival(lambda _: len(updates()) > 1)
+        await self.session.unsubscribe(uri)
+        return {**told, "quiet": quiet, "third": third}
 
     async def resource_read(self) -> Any:
         seen = []
@@ -271,6 +293,9 @@ class Conversation:
 
     async def error_unknown_method(self) -> Any:
         return await self.refused(self.session.unknown_method())
+
+    async def mirrored_argument(self) -> Any:
+        return await self.call("where", region="Z\u00fcrich")
 
     async def headers(self) -> Any:
         return await self.call("headers")

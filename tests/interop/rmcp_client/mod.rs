@@ -20,7 +20,7 @@ use self::session::{Answers, Inbox, Noted};
 use crate::clients::Transport as Over;
 
 const DEADLINE: Duration = Duration::from_secs(20);
-const STEPS: [&str; 32] = [
+const STEPS: [&str; 34] = [
     "initialize",
     "ping",
     "tools_list",
@@ -38,6 +38,7 @@ const STEPS: [&str; 32] = [
     "sampling",
     "elicitation",
     "roots",
+    "questions_in_rounds",
     "subscription",
     "resource_read",
     "prompt_get",
@@ -49,6 +50,7 @@ const STEPS: [&str; 32] = [
     "error_invalid_params",
     "error_unknown_resource",
     "error_unknown_method",
+    "mirrored_argument",
     "headers",
     "tools_list_changed",
     "echo_after",
@@ -56,8 +58,13 @@ const STEPS: [&str; 32] = [
 ];
 
 /// Steps that take a feature of the profile.
-const NEEDS: [(&str, &str); 3] =
-    [("headers", "headers"), ("tools_list_changed", "add-tool"), ("ten_mebibyte_result", "long-text")];
+const NEEDS: [(&str, &str); 5] = [
+    ("mirrored_argument", "where"),
+    ("headers", "headers"),
+    ("questions_in_rounds", "ask-in-rounds"),
+    ("tools_list_changed", "add-tool"),
+    ("ten_mebibyte_result", "long-text"),
+];
 
 /// Steps that this client cannot take, and why.
 const LACKS: [(&str, &str); 2] = [

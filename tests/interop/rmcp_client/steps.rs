@@ -122,6 +122,7 @@ impl Conversation {
             }
             "elicitation" => self.elicitation().await,
             "roots" => self.roots().await,
+            "questions_in_rounds" => self.questions_in_rounds().await,
             "subscription" => self.subscription().await,
             "resource_read" => self.resource_read().await,
             "prompt_get" => self.prompt_get().await,
@@ -138,6 +139,7 @@ impl Conversation {
                 let read = self.peer.read_resource(params(json!({ "uri": self.known("unknown_resource") }))).await;
                 refused(read.map(|result| json!(result)).map_err(Failure::from))
             }
+            "mirrored_argument" => self.told("where", json!({ "region": "Z\u{fc}rich" })).await,
             "tools_list_changed" => self.tools_list_changed().await,
             "close" => {
                 let ended = self.service.take().expect("one close").cancel().await;
@@ -224,15 +226,35 @@ impl Conversation {
         Ok(json!({ "reached": before["isError"] != true, "before": before["text"], "after": after["text"] }))
     }
 
+    /// Two questions at once, one of them about roots, and then one that follows from an answer.
+    async fn questions_in_rounds(&self) -> Detail {
+        let start = self.answers.asked("sampling").len();
+        let result = self.told("ask-in-rounds", json!({})).await?;
+        let asked = self.answers.asked("sampling").split_off(start);
+        Ok(json!({ "reached": asked.len() == 2, "asked": asked, "result": result }))
+    }
+
+    /// What is touched while nobody is subscribed must not be told; the echo gives it the time to come.
     async fn subscription(&self) -> Detail {
         let start = self.inbox.len();
         let watched = json!({ "uri": self.known("watched") });
         self.peer.subscribe(params(watched.clone())).await?;
         let first = self.told(self.known("watch_tool"), json!({})).await?;
         let updated = self.inbox.arrival(start, "resources/updated", |_| true).await;
-        self.peer.unsubscribe(params(watched)).await?;
+        self.peer.unsubscribe(params(watched.clone())).await?;
         let second = self.told(self.known("watch_tool"), json!({})).await?;
-        Ok(json!({ "updated": updated["uri"], "first": first["text"], "second": second["text"] }))
+        let mut told = json!({ "updated": updated["uri"], "first": first["text"], "second": second["text"] });
+        if self.known("watch_tool") == "touch-resource" {
+            self.echo("is it quiet?").await?;
+            let seen = self.inbox.since(start);
+            told["quiet"] = json!(seen.iter().filter(|message| is(message, "resources/updated")).count() == 1);
+            let again = self.inbox.len();
+            self.peer.subscribe(params(watched.clone())).await?;
+            told["third"] = self.told(self.known("watch_tool"), json!({})).await?["text"].clone();
+            self.inbox.arrival(again, "resources/updated", |_| true).await;
+            self.peer.unsubscribe(params(watched)).await?;
+        }
+        Ok(told)
     }
 
     async fn resource_read(&self) -> Detail {

@@ -1,13 +1,16 @@
-//! A server of the Rust SDK (rmcp 3.9) with its Streamable HTTP service as it is by default, in this process.
+//! A server of the Rust SDK (rmcp 3.9) with its Streamable HTTP service, in this process: as it is by default, or without
+//! sessions and strict, which leaves the era of 2026 only (`modern.rs`).
 //!
 //! Promises: tools, prompts and answers named and worded as in `servers/python_server.py`, so that one conversation
 //! fits both; a port that the kernel chose; everything ends when this is dropped. Every session has a handler of its
-//! own, and what it remembers goes with it.
+//! own, and what it remembers goes with it; without sessions, one handler serves all.
 //!
-//! The trap: rmcp sends every notification but progress on the GET stream, so that they may come after the answer.
+//! The trap: rmcp sends every notification but progress on the GET stream, so that they may come after the answer; and the
+//! strict server does answer `initialize`, and then refuses all that follows from it.
 
 #![allow(deprecated, reason = "what the conversations are about is what the era of 2026 deprecates")]
 
+mod modern;
 mod tools;
 
 use std::convert::Infallible;
@@ -23,9 +26,10 @@ use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult, GetPromptRequestParams,
     GetPromptResponse, GetPromptResult, Implementation, ListPromptsResult, ListResourceTemplatesResult,
     ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse,
-    ReadResourceResult, ServerConfig, SetLevelRequestParams, SubscribeRequestParams, UnsubscribeRequestParams,
+    ReadResourceResult, ServerConfig, SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter,
+    UnsubscribeRequestParams,
 };
-use rmcp::service::RequestContext;
+use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
@@ -34,9 +38,18 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use self::tools::{Arguments, Handler, LEVELS, WATCHED, model, tool, tools};
+use self::tools::{Arguments, Handler, LEVELS, WATCHED, result, tool, tools};
 
 const GREETING: &str = "interop://greeting/";
+
+/// How it keeps its clients apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// By sessions, as by default.
+    Sessions,
+    /// Not at all: every request is to say what 2026-07-28 demands.
+    Stateless,
+}
 
 /// A running server on threads of its own.
 pub(crate) struct RmcpServer {
@@ -46,11 +59,11 @@ pub(crate) struct RmcpServer {
 }
 
 impl RmcpServer {
-    pub(crate) fn start() -> Self {
+    pub(crate) fn start(mode: Mode) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
         let address = listener.local_addr().expect("an address");
-        runtime.spawn(serve(listener));
+        runtime.spawn(serve(listener, mode));
         RmcpServer { address, _runtime: runtime }
     }
 
@@ -59,10 +72,17 @@ impl RmcpServer {
     }
 }
 
-async fn serve(listener: TcpListener) {
-    let config = StreamableHttpServerConfig::default();
+async fn serve(listener: TcpListener, mode: Mode) {
+    let mut config = StreamableHttpServerConfig::default();
+    config.legacy_session_mode = mode == Mode::Sessions;
+    config.stateless_protocol_metadata_required = mode == Mode::Stateless;
     let sessions = Arc::new(LocalSessionManager::default());
-    let mcp = StreamableHttpService::new(|| Ok(Handler::default()), sessions, config);
+    let shared = Arc::new(Handler::default());
+    let handler = move || match mode {
+        Mode::Sessions => Ok(Arc::new(Handler::default())),
+        Mode::Stateless => Ok(Arc::clone(&shared)),
+    };
+    let mcp = StreamableHttpService::new(handler, sessions, config);
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         let _ = stream.set_nodelay(true);
@@ -97,7 +117,7 @@ impl ServerHandler for Handler {
         tools.extend(
             self.session(|session| session.added.iter().map(|name| tool(name, &json!({}))).collect::<Vec<_>>()),
         );
-        model(json!({ "tools": tools }))
+        result(json!({ "tools": tools }))
     }
 
     async fn call_tool(
@@ -105,8 +125,22 @@ impl ServerHandler for Handler {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let arguments = Arguments(Value::Object(request.arguments.unwrap_or_default()));
+        let arguments = Arguments(Value::Object(request.arguments.clone().unwrap_or_default()));
+        if context.meta.protocol_version().is_some()
+            && let Some(response) = self.call_modern(&request, &arguments, &context)?
+        {
+            return Ok(response);
+        }
         Ok(self.call(&request.name, &arguments, &context).await?.into())
+    }
+
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        self.join();
+        Some(requested.clone())
+    }
+
+    async fn listen(&self, subscription: SubscriptionContext) -> Result<(), ErrorData> {
+        self.tell_changes(&subscription).await
     }
 
     async fn list_resources(
@@ -116,7 +150,7 @@ impl ServerHandler for Handler {
     ) -> Result<ListResourcesResult, ErrorData> {
         let names = ["text", "blob", "watched"];
         let resources = names.map(|name| json!({ "uri": format!("interop://{name}"), "name": name }));
-        model(json!({ "resources": resources }))
+        result(json!({ "resources": resources }))
     }
 
     async fn list_resource_templates(
@@ -124,7 +158,7 @@ impl ServerHandler for Handler {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        model(json!({ "resourceTemplates": [{ "uriTemplate": format!("{GREETING}{{name}}"), "name": "greeting" }] }))
+        result(json!({ "resourceTemplates": [{ "uriTemplate": format!("{GREETING}{{name}}"), "name": "greeting" }] }))
     }
 
     async fn read_resource(
@@ -144,8 +178,8 @@ impl ServerHandler for Handler {
             },
         };
         contents["uri"] = json!(uri);
-        let result: ReadResourceResult = model(json!({ "contents": [contents] }))?;
-        Ok(result.into())
+        let read: ReadResourceResult = result(json!({ "contents": [contents] }))?;
+        Ok(read.into())
     }
 
     async fn list_prompts(
@@ -155,7 +189,7 @@ impl ServerHandler for Handler {
     ) -> Result<ListPromptsResult, ErrorData> {
         let place = json!([{ "name": "city", "required": true }, { "name": "state" }]);
         let person = json!([{ "name": "department", "required": true }, { "name": "name", "required": true }]);
-        model(json!({ "prompts": [
+        result(json!({ "prompts": [
             { "name": "args-prompt", "arguments": place },
             { "name": "completable-prompt", "arguments": person },
         ] }))
@@ -175,8 +209,8 @@ impl ServerHandler for Handler {
             format!("Please promote {name} to the head of the {department} team.")
         };
         let message = json!({ "role": "user", "content": { "type": "text", "text": said } });
-        let result: GetPromptResult = model(json!({ "messages": [message] }))?;
-        Ok(result.into())
+        let prompt: GetPromptResult = result(json!({ "messages": [message] }))?;
+        Ok(prompt.into())
     }
 
     async fn complete(
@@ -193,7 +227,7 @@ impl ServerHandler for Handler {
             };
         let start = request["argument"]["value"].as_str().unwrap_or_default();
         let values: Vec<_> = candidates.iter().filter(|value| value.starts_with(start)).collect();
-        model(json!({ "completion": { "values": values, "total": values.len(), "hasMore": false } }))
+        result(json!({ "completion": { "values": values, "total": values.len(), "hasMore": false } }))
     }
 
     async fn set_level(&self, request: SetLevelRequestParams, _: RequestContext<RoleServer>) -> Result<(), ErrorData> {

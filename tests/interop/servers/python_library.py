@@ -29,9 +29,12 @@ class Sdk:
 
     Context = SdkContext
     """What a tool annotates an argument with to be given the request."""
+    modern: bool
+    """Whether the tools are to be those for clients of the era of 2026, which keeps no session."""
 
     def __init__(self, name: str, instructions: str, json_response: bool, stateless: bool) -> None:
         modes = {"json_response": json_response, "stateless_http": stateless}
+        self.modern = SECOND and stateless
         # 1.x takes the modes with the server, 2.x with the app.
         self.app_modes = modes if SECOND else {}
         server_modes = {} if SECOND else modes
@@ -98,6 +101,7 @@ class FastMcp(Sdk):
         import fastmcp
 
         self.Context = fastmcp.Context
+        self.modern = False
         self.app_modes = {"json_response": json_response, "stateless_http": stateless}
         self.server = fastmcp.FastMCP(name, instructions=instructions)
         self.low_level = self.server._mcp_server

@@ -1,6 +1,6 @@
 """A server of one of the Python libraries, with all that the conversations in ../clients ask for:
 
-    python python_server.py --library mcp|fastmcp --transport sse|streamableHttp [--stateless] [--json]
+    python python_server.py --library mcp|fastmcp --transport sse|streamableHttp [--stateless|--questions-by-result] [--json]
 
 Promises: exactly one line on stdout, ``LISTENING http://127.0.0.1:PORT``, once connections are accepted (SSE at /sse
 and /messages/, Streamable HTTP at /mcp), on a port that the kernel chose; the same server behind either transport;
@@ -8,7 +8,8 @@ and an end when stdin reaches EOF, so that a test which drops the pipe, or dies,
 therefore be a pipe that is held open: /dev/null ends it at once.
 
 Tools, prompts and answers are named and worded as in server-everything wherever it has the like, so that one
-conversation fits both. The trap: tools that were added live in the process, not in the session, so run one
+conversation fits both. Without sessions, and with them if it is told to ask by results, `mcp` 2.x gets the tools of
+python_modern.py, which speak to clients as the era of 2026 wants it. The trap: tools that were added live in the process, not in the session, so run one
 conversation at a time against a process (each removes what it added).
 """
 
@@ -18,7 +19,7 @@ import os
 import socket
 import sys
 import threading
-from typing import Any
+from typing import Annotated, Any
 from weakref import WeakKeyDictionary
 
 import anyio
@@ -64,7 +65,7 @@ class SessionState:
         """Set when `wait-until-cancelled` was cancelled."""
 
 
-def build(library: str, json_response: bool, stateless: bool) -> Any:
+def build(library: str, json_response: bool, stateless: bool, by_result: bool) -> Any:
     """The server, not yet bound to a transport."""
     lib = LIBRARIES[library]("interop-python", "A server for interop tests.", json_response, stateless)
     sessions: WeakKeyDictionary[Any, SessionState] = WeakKeyDictionary()
@@ -73,10 +74,16 @@ def build(library: str, json_response: bool, stateless: bool) -> Any:
         return sessions.setdefault(remembered(session), SessionState())
 
     add_plain_tools(lib)
-    add_session_tools(lib, state)
-    add_tools_that_ask_the_client(lib)
     add_resources_and_prompts(lib)
-    add_session_handlers(lib, state)
+    if by_result or lib.modern:
+        # Only this library has what it imports.
+        import python_modern
+
+        python_modern.add_tools(lib, WATCHED, LEVELS, Form)
+    else:
+        add_session_tools(lib, state)
+        add_tools_that_ask_the_client(lib)
+        add_session_handlers(lib, state)
     return lib
 
 
@@ -107,6 +114,11 @@ def add_plain_tools(lib: Any) -> None:
         """The two headers of this request that the clients set."""
         seen = ctx.request_context.request.headers
         return f"authorization: {seen.get('authorization')}, x-interop: {seen.get('x-interop')}"
+
+    @lib.tool()
+    def where(region: Annotated[str, Field(json_schema_extra={"x-mcp-header": "Region"})]) -> str:
+        """In the era of 2026 the request must bear this argument in a header too, and is refused if it does not."""
+        return f"In {region}"
 
     @lib.tool("trigger-long-running-operation")
     async def long_running(ctx: lib.Context, duration: float = 10, steps: int = 5) -> str:
@@ -169,16 +181,33 @@ def add_session_tools(lib: Any, state: Any) -> None:
 def add_tools_that_ask_the_client(lib: Any) -> None:
     """Requests from the server: tied to the call that caused them, except roots/list, which the SDK never ties."""
 
-    @lib.tool("trigger-sampling-request")
-    async def sample(prompt: str, ctx: lib.Context, maxTokens: int = 100) -> str:
+    async def ask(prompt: str, max_tokens: int, ctx: lib.Context) -> types.CreateMessageResult:
         content = types.TextContent(type="text", text=f"Resource sample context: {prompt}")
-        result = await ctx.session.create_message(
+        return await ctx.session.create_message(
             [types.SamplingMessage(role="user", content=content)],
-            max_tokens=maxTokens,
+            max_tokens=max_tokens,
             system_prompt="You are a helpful test server.",
             related_request_id=ctx.request_id,
         )
+
+    @lib.tool("trigger-sampling-request")
+    async def sample(prompt: str, ctx: lib.Context, maxTokens: int = 100) -> str:
+        result = await ask(prompt, maxTokens, ctx)
         return f"LLM sampling result: {result.model_dump_json(by_alias=True, exclude_none=True)}"
+
+    @lib.tool("ask-in-rounds")
+    async def ask_in_rounds(ctx: lib.Context) -> str:
+        """Two questions at once, and then one that follows from an answer."""
+        known: list[str] = []
+
+        async def ask_for_roots() -> None:
+            known.extend(str(root.uri) for root in (await ctx.session.list_roots()).roots)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask_for_roots)
+            one = await ask("one", 10, ctx)
+        two = await ask(f"two, after {one.content.text}", 10, ctx)
+        return f"{two.content.text}; roots: {' '.join(known)}"
 
     @lib.tool("trigger-elicitation-request")
     async def elicit(ctx: lib.Context) -> str:
@@ -268,9 +297,10 @@ def main() -> None:
     parser.add_argument("--transport", choices=["sse", "streamableHttp"], required=True)
     parser.add_argument("--stateless", action="store_true", help="no sessions (Streamable HTTP only)")
     parser.add_argument("--json", action="store_true", help="answer with JSON, not SSE (Streamable HTTP only)")
+    parser.add_argument("--questions-by-result", action="store_true", help="tools for clients of 2026 (2.x only)")
     args = parser.parse_args()
 
-    app = build(args.library, args.json, args.stateless).app(args.transport)
+    app = build(args.library, args.json, args.stateless, args.questions_by_result).app(args.transport)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     threading.Thread(target=exit_with_stdin, daemon=True).start()

@@ -2,7 +2,9 @@
 
 mod client;
 mod http;
+pub(crate) mod modern;
 mod proxy;
+pub(crate) mod schema;
 pub(crate) mod script;
 pub(crate) mod tls;
 mod upstream;

@@ -44,7 +44,7 @@ pub(super) async fn look(options: &Options, url: &Url, findings: &mut Findings<'
         }
     };
     match door::knock(&mut on, http, options).await {
-        Door::Open(entry) => session::look(&mut on, *entry).await,
+        Door::Open(entry) => Box::pin(session::look(&mut on, *entry)).await,
         Door::Shut(why) => {
             on.skipped(session::NAMES, why);
             None

@@ -194,6 +194,11 @@ impl Keeper {
         let share = Arc::clone(&self.share);
         let mut state = share.lock();
         state.unsupported = None;
+        if self.current.is_some() && state.wants_back(&opening.asked) {
+            // Whoever wants it back was told that it is heard: the old one stays until there is one that has it all.
+            self.not_before = now;
+            return;
+        }
         state.settled.retain(|_, said| *said != Settled::Honoured);
         for topic in opening.asked.iter() {
             let said = if honoured.contains(topic) { Settled::Honoured } else { Settled::Refused { at: now } };
@@ -214,7 +219,7 @@ impl Keeper {
 
     /// What the old stream had brought before the new one was there.
     fn read_left_over(&mut self) {
-        let Some(mut current) = self.current.take() else { return };
+        let Some(current) = &mut self.current else { return };
         for _ in 0..MOST_LEFT_OVER {
             match current.replies.next().now_or_never() {
                 Some(Some(Item::Message(message))) => {
@@ -224,7 +229,10 @@ impl Keeper {
                 }
                 Some(Some(Item::Garbage(_) | Item::Waiting)) => {}
                 // It was over already, nobody knows for how long.
-                Some(Some(Item::End(_)) | None) => return self.miss_what_was_honoured(&self.share.clone().lock()),
+                Some(Some(Item::End(_)) | None) => {
+                    self.current = None;
+                    return self.miss_what_was_honoured(&self.share.clone().lock());
+                }
                 None => return,
             }
         }
@@ -332,6 +340,12 @@ impl State {
         };
         let less = |(topic, said)| has_stream && is_honoured(Some(said)) && !self.wanted.contains_key(topic);
         self.wanted.keys().any(more) || self.settled.iter().any(less)
+    }
+
+    /// Whether something that the open stream speaks of, and that was given up for a while, is wanted again after a
+    /// request was made without it.
+    fn wants_back(&self, asked: &BTreeSet<Topic>) -> bool {
+        self.wanted.keys().any(|topic| self.is_heard(topic) && !asked.contains(topic))
     }
 
     /// Whether the stream that is open speaks of it.

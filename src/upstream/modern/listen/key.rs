@@ -33,6 +33,8 @@ static OF_THE_WAY: [HeaderName; 21] = [
 ];
 /// Starts of such names.
 const OF_THE_WAY_PREFIXES: &[&str] = &["x-forwarded-", "x-b3-", "x-datadog-"];
+/// The program that asks for all who share a stream.
+const OURS: HeaderValue = HeaderValue::from_static(concat!("sse-sunset/", env!("CARGO_PKG_VERSION")));
 
 /// Equal for sessions that share a stream.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -67,6 +69,8 @@ impl Key {
         for (name, value) in self.0.iter().cloned().chain(hops) {
             headers.append(name, value);
         }
+        // That of one client would be wrong for the others, and some gateways turn away requests without any.
+        headers.insert(header::USER_AGENT, OURS);
         headers
     }
 }
@@ -114,7 +118,14 @@ mod tests {
     fn shared_request_has_the_headers_of_the_key_and_the_hops() {
         let client = headers(&[("authorization", "Bearer a"), ("x-forwarded-for", "1.1.1.1"), ("via", "1.1 us")]);
         let shared = Key::of(&client).headers(&client);
-        assert_eq!(shared, headers(&[("authorization", "Bearer a"), ("via", "1.1 us")]));
+        assert_eq!(
+            shared,
+            headers(&[
+                ("authorization", "Bearer a"),
+                ("via", "1.1 us"),
+                ("user-agent", concat!("sse-sunset/", env!("CARGO_PKG_VERSION")))
+            ])
+        );
     }
 
     #[test]

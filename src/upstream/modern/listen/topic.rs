@@ -1,17 +1,16 @@
 //! What a stream may speak of, and the notifications that say it.
 //!
-//! What reaches a client is the server's own text, less what belongs to the subscription (`_meta` under the reserved
-//! prefix). Where a change may have been missed, the same notification is made up here.
+//! What reaches a client is the server's own text, less the mark of the subscription. Where a change may have been
+//! missed, the same notification is made up here.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::mcp::{Message, Object};
+use super::super::shape;
+use crate::mcp::Message;
 
-/// Names in `_meta` that belong to the protocol and not to the message (MCP 2026-07-28, basic §_meta).
-const RESERVED: &str = "io.modelcontextprotocol/";
 /// Longest notification that is kept for a client as the server wrote it, beside its URI; a longer one is made up anew,
 /// so that what waits for a slow client is bounded by what it subscribed to.
 const LONGEST_TEXT: usize = 4096;
@@ -117,8 +116,8 @@ impl News {
             "notifications/resources/updated" => Subject::Resource(message.params::<Updated>()?.uri.into()),
             _ => return None,
         };
-        let text = cleaned(std::str::from_utf8(message.bytes()).ok()?);
-        let text = if text.len() > LONGEST_TEXT { subject.topic().made_up() } else { text };
+        let text = shape::notification(std::str::from_utf8(message.bytes()).ok()?);
+        let text = if text.len() > LONGEST_TEXT { subject.topic().made_up() } else { text.into_owned().into() };
         Some(News { subject, text })
     }
 }
@@ -130,32 +129,6 @@ impl Subject {
             Subject::Resource(uri) => Topic::Resource(Arc::clone(uri)),
         }
     }
-}
-
-/// A notification without what belongs to the subscription.
-fn cleaned(text: &str) -> Bytes {
-    let clean = || {
-        let mut message = Object::of(text)?;
-        let mut params = Object::of(message.get("params")?)?;
-        let mut meta = Object::of(params.get("_meta")?)?;
-        let (reserved, others): (Vec<_>, Vec<_>) =
-            meta.members().map(|(name, _)| name.to_owned()).partition(|name| name.starts_with(RESERVED));
-        let has_params = params.members().any(|(name, _)| name != "_meta");
-        if !others.is_empty() {
-            for name in reserved {
-                meta.remove(&name);
-            }
-            params.set("_meta", meta.finish());
-            message.set("params", params.finish());
-        } else if has_params {
-            params.remove("_meta");
-            message.set("params", params.finish());
-        } else {
-            message.remove("params");
-        }
-        Some(message.finish().into_owned())
-    };
-    clean().map_or_else(|| Bytes::copy_from_slice(text.as_bytes()), Bytes::from)
 }
 
 #[cfg(test)]
@@ -177,14 +150,14 @@ mod tests {
         for (sent, told) in [
             (
                 r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":"L1"}}}"#,
-                r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#,
+                r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{}}"#,
             ),
             (
                 r#"{"jsonrpc":"2.0","params":{"uri":"a:\u0062", "_meta":{"io.modelcontextprotocol/subscriptionId":1}},"method":"notifications/resources/updated"}"#,
                 r#"{"jsonrpc":"2.0","params":{"uri":"a:\u0062"},"method":"notifications/resources/updated"}"#,
             ),
             (
-                r#"{"jsonrpc":"2.0","method":"notifications/prompts/list_changed","params":{"_meta":{"a":1.0,"io.modelcontextprotocol/x":1}}}"#,
+                r#"{"jsonrpc":"2.0","method":"notifications/prompts/list_changed","params":{"_meta":{"a":1.0,"io.modelcontextprotocol/subscriptionId":1}}}"#,
                 r#"{"jsonrpc":"2.0","method":"notifications/prompts/list_changed","params":{"_meta":{"a":1.0}}}"#,
             ),
             (

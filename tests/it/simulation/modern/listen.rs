@@ -146,6 +146,12 @@ impl Server {
         }
     }
 
+    /// Whether whoever listens hears of all changes.
+    pub(in super::super) fn tells_of_changes(&self) -> bool {
+        let manner = self.modern.manner;
+        self.modern.reigns() && manner.listen == Way::All && manner.lists_change && manner.subscribes
+    }
+
     /// Something changes, and who listens hears of it.
     pub(in super::super) fn change_modern(&self, change: &Change) {
         let mut state = self.modern.state();

@@ -46,11 +46,10 @@ async fn stream_that_ends_in_any_way_is_opened_again_and_the_gap_made_up() {
     let mut stage = Stage::set();
     let member = stage.join(TOOLS);
     let mut changes = member.changes();
-    let mut stream = stage.asked().await.honour().await;
+    let _narrow = stage.asked().await.honour().await;
     let subscribed = subscribing(&stage, &member, "a:1");
-    let wider = stage.asked().await.honour().await;
+    let mut stream = stage.asked().await.honour().await;
     subscribed.await.expect("no panic").expect("honoured");
-    stream = wider;
     for how in ["end of file", "result", "cancelled", "broken"] {
         let id = stream.id.clone();
         match how {
@@ -98,9 +97,10 @@ async fn server_that_ends_every_stream_at_once_is_not_stormed() {
     let ten_minutes = tokio::time::Instant::now() + Duration::from_secs(600);
     while let Ok(asked) = tokio::time::timeout_at(ten_minutes, stage.asked()).await {
         requests += 1;
+        assert!(requests < 50, "a hot loop");
         drop(asked.honour().await);
     }
-    assert!((20..50).contains(&requests), "{requests} requests, with waits of up to 30 s");
+    assert!(requests >= 20, "{requests} requests, with waits of up to 30 s");
     drop(member);
 }
 

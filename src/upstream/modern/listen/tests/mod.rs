@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::member::Changes;
 use super::*;
@@ -136,7 +136,8 @@ impl Stage {
     }
 
     async fn asked(&mut self) -> Asked {
-        self.requests.recv().await.expect("the hub lives")
+        let asked = timeout(Duration::from_secs(3600), self.requests.recv()).await;
+        asked.expect("a request within the hour").expect("the hub lives")
     }
 
     /// How many requests wait; they are left unanswered and given up.
@@ -162,7 +163,10 @@ async fn heard(changes: &mut Changes) -> Vec<String> {
     let mut heard = Vec::new();
     while let Some(Some(change)) = changes.next().now_or_never() {
         match change {
-            Change::Notification(text) => heard.push(String::from_utf8(text.to_vec()).expect("UTF-8")),
+            // What the server wrote and what is made up differ in this alone.
+            Change::Notification(text) => {
+                heard.push(String::from_utf8(text.to_vec()).expect("UTF-8").replace(r#","params":{}"#, ""));
+            }
             Change::Rejected(rejection) => panic!("{rejection:?}"),
         }
     }

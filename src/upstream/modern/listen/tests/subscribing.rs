@@ -26,6 +26,28 @@ async fn subscription_opens_the_new_stream_before_the_old_is_closed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn resource_that_is_wanted_back_while_a_stream_without_it_opens_is_heard_all_the_time() {
+    let mut stage = Stage::set();
+    let member = stage.join(TOOLS);
+    let mut changes = member.changes();
+    let _first = stage.asked().await.honour().await;
+    let subscribed = subscribing(&stage, &member, "a:1");
+    let old = stage.asked().await.honour().await;
+    subscribed.await.expect("no panic").expect("honoured");
+
+    member.unsubscribe("a:1");
+    let without = stage.asked().await;
+    assert_eq!(without.filter(), json!({ "toolsListChanged": true }));
+    member.subscribe("a:1").await.expect("the old stream speaks of it");
+    let without = without.honour().await;
+    quiet().await;
+    assert!(!old.is_closed() && without.is_closed());
+    old.updated("a:1").await;
+    assert_eq!(heard(&mut changes).await, [updated("a:1")]);
+    assert_eq!(stage.asked_again().await, 0, "the old stream has it all");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_the_old_stream_brought_before_the_new_one_is_not_lost() {
     let mut stage = Stage::set();
     let member = stage.join(TOOLS);
