@@ -27,9 +27,8 @@ pub(super) struct Subscriptions {
 
 #[derive(Debug, Default)]
 struct Joined {
+    /// One whose credential was turned down is there to say what the next one wants.
     member: Option<Arc<Member>>,
-    /// Its credential was turned down: it is there to say what the next one wants.
-    is_out: bool,
     uris: BTreeSet<String>,
 }
 
@@ -45,11 +44,10 @@ impl Joined {
     fn member(&mut self, session: &Shared, headers: &HeaderMap) -> Arc<Member> {
         let hub = session.upstream.hub();
         if let Some(member) = &self.member {
-            if !self.is_out {
+            if !member.is_over() {
                 return Arc::clone(member);
             }
             let member = Arc::new(hub.rejoin(headers, member));
-            self.is_out = false;
             self.member = Some(Arc::clone(&member));
             return member;
         }
@@ -76,29 +74,27 @@ pub(super) async fn change(
         let mut joined = session.subscriptions.joined.lock().await;
         if !begins {
             joined.uris.remove(&uri);
-        } else if joined.uris.len() >= MAX_SUBSCRIBED {
+            // No reason to join, or to come back under a credential that was turned down.
+            if let Some(member) = &joined.member {
+                member.unsubscribe(&uri);
+            }
+            return Ok(());
+        }
+        if joined.uris.len() >= MAX_SUBSCRIBED {
             let text = format!("a session may subscribe to {MAX_SUBSCRIBED} resources");
             return Err(Refused::Error(RpcError::new(code::INVALID_REQUEST, "too_many_subscriptions", text)));
         }
         joined.member(session, headers)
     };
-    if !begins {
-        member.unsubscribe(&uri);
-        return Ok(());
-    }
     // Not under the lock: subscriptions that come together go together.
     let subscribed = member.subscribe(&uri).await;
-    let mut joined = session.subscriptions.joined.lock().await;
     match subscribed {
         Ok(()) => {
-            joined.uris.insert(uri);
+            session.subscriptions.joined.lock().await.uris.insert(uri);
             Ok(())
         }
         Err(error) => match member.opened().await {
-            Opened::Rejected(rejected) => {
-                joined.is_out = true;
-                Err(Refused::Rejected(rejection(rejected)))
-            }
+            Opened::Rejected(rejected) => Err(Refused::Rejected(rejection(rejected))),
             _ => Err(Refused::Error(error)),
         },
     }
@@ -111,15 +107,10 @@ pub(super) async fn listen(session: Arc<Shared>, headers: HeaderMap) -> Result<A
     if offers.changes == Kinds::default() && !offers.subscribe {
         return Ok(of_items(StatusCode::METHOD_NOT_ALLOWED, Vec::new()));
     }
-    let member = {
-        let mut joined = session.subscriptions.joined.lock().await;
-        let member = joined.member(&session, &headers);
-        if let Opened::Rejected(rejected) = member.opened().await {
-            joined.is_out = true;
-            return Ok(rejection(rejected));
-        }
-        member
-    };
+    let member = session.subscriptions.joined.lock().await.member(&session, &headers);
+    if let Opened::Rejected(rejected) = member.opened().await {
+        return Ok(rejection(rejected));
+    }
     let changes = member.changes().flat_map(|change| {
         let messages = match change {
             Change::Notification(text) => mcp::parse(&text).unwrap_or_default(),
@@ -128,8 +119,8 @@ pub(super) async fn listen(session: Arc<Shared>, headers: HeaderMap) -> Result<A
         stream::iter(messages.into_iter().map(Item::Message))
     });
     let end = stream::once(async move {
-        // The credential holds no more: the session comes again, with another.
-        session.subscriptions.joined.lock().await.is_out = true;
+        // The credential holds no more: the session comes again, with another. Until then it is a member.
+        drop(session);
         Item::End(End { fault: None, last_id: None, retry: None })
     });
     let messages = Messages { items: changes.chain(end).boxed(), held: Arc::default() };

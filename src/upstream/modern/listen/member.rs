@@ -56,6 +56,12 @@ impl Member {
         self.share.wanted(self.id)
     }
 
+    /// Whether nothing more is to be heard: its credential was turned down.
+    #[must_use]
+    pub(crate) fn is_over(&self) -> bool {
+        self.share.lock().ended.is_some()
+    }
+
     /// What the session has to be told, until it leaves or [`Change::Rejected`] has come.
     #[must_use]
     pub(crate) fn changes(&self) -> Changes {
