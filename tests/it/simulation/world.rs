@@ -454,7 +454,7 @@ impl World {
                 let (name, habit) = (client.name, client.habit);
                 self.violation(format!("c{name} ({habit:?}) has questions of calls that are over: {left:?}"));
             }
-            if !client.is_ready() || client.waits() || !client.has_line() {
+            if !client.is_ready() || client.waits() || !client.has_line() || self.server.strands() {
                 continue;
             }
             if self.is_served(client, "tools/list").await == Some(true) && self.server.tells_of_changes() {

@@ -87,7 +87,9 @@ impl Client {
         let number = of.rsplit('/').next().and_then(|number| number.parse::<usize>().ok());
         let ask = number.and_then(|number| state.asks.get(number));
         let is_over = ask.is_none_or(|ask| ask.answers > 0 || ask.cancelled_surely);
-        let is_new = state.questions.insert(id.to_string(), Open { line: line.number, of }).is_none();
+        // Another session may ask under the same ids, on another line.
+        let before = state.questions.insert(id.to_string(), Open { line: line.number, of });
+        let is_new = before.is_none_or(|before| before.line != line.number);
         drop(state);
         if !is_declared {
             self.violation(&format!("{method}, which it cannot answer"));

@@ -84,6 +84,12 @@ impl Refusal {
 }
 
 impl Server {
+    /// Whether sessions may not have noticed that their server is another: one that serves both eras, and takes no notice
+    /// of session ids, answers whom the one before knew, and tells nobody that there is no stream for him any more.
+    pub(in super::super) fn strands(&self) -> bool {
+        self.modern.manner.door == Door::Serves && self.modern.state().counts.replaced > 0
+    }
+
     /// Whether it is of the era that it has always been, and says so to all.
     pub(in super::super) fn is_as_it_was(&self) -> bool {
         self.modern.state().counts.replaced == 0 && !matches!(self.modern.manner.door, Door::Greets | Door::Serves)

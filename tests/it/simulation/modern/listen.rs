@@ -12,7 +12,7 @@ use super::super::ledger::Name;
 use super::super::thread::{Cut, Fate, Thread};
 use super::super::upstream::{Server, document, stream, whose_token};
 use super::streams::in_pieces;
-use super::{Door, Manner, error};
+use super::{Manner, error};
 
 /// What the server makes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,10 +148,8 @@ impl Server {
 
     /// Whether whoever listens hears of all changes.
     pub(in super::super) fn tells_of_changes(&self) -> bool {
-        let Manner { door, listen, lists_change, subscribes, .. } = self.modern.manner;
-        // Who had a session with the server of before is served as if it had it still, and hears no more.
-        let are_kept = door == Door::Serves && self.modern.state().counts.replaced > 0;
-        self.modern.reigns() && listen == Way::All && lists_change && subscribes && !are_kept
+        let Manner { listen, lists_change, subscribes, .. } = self.modern.manner;
+        self.modern.reigns() && listen == Way::All && lists_change && subscribes
     }
 
     /// Something changes, and who listens hears of it.
