@@ -190,6 +190,15 @@ impl Calls {
         Some((*serial, call.thread.last_id.clone()?))
     }
 
+    /// Gives up the exchanges of which nothing is owed any more.
+    pub(super) fn leave_trailing(&mut self) {
+        let trailing = self.by_serial.iter().filter(|(_, call)| call.state != CallState::Owed);
+        let trailing: Vec<_> = trailing.map(|(serial, _)| *serial).collect();
+        for serial in trailing {
+            self.remove(serial);
+        }
+    }
+
     /// Calls whose answer waits for a ping.
     pub(super) fn held(&self) -> Vec<Serial> {
         self.by_serial.iter().filter(|(_, call)| call.held.is_some()).map(|(serial, _)| *serial).collect()
@@ -263,9 +272,9 @@ impl ServerRequests {
         Some(ours(self.last))
     }
 
-    /// None of them is open any more: the session they were asked in is lost.
-    pub(super) fn forget(&mut self) {
-        self.open.clear();
+    /// None of them is open any more: the session they were asked in is over. Gives our ids for them.
+    pub(super) fn forget(&mut self) -> impl Iterator<Item = RequestId> + use<> {
+        std::mem::take(&mut self.open).into_keys().map(ours)
     }
 
     /// The server's id and method for a request that the client answers.

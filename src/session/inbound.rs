@@ -358,6 +358,9 @@ impl Task {
 
     /// A new handshake gets a new upstream session; the old one, if any, is deleted.
     pub(super) fn renew_link(&mut self) {
+        // What was cancelled runs on in the old one, and asks, where nobody can be told that it is not wanted.
+        self.calls.leave_trailing();
+        self.withdraw_questions();
         let old = std::mem::replace(&mut self.link, self.context.upstream.link());
         self.generation += 1;
         self.has_listened = false;

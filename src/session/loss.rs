@@ -19,7 +19,7 @@ use super::inbound::{accept, reject};
 use super::recovery::Standing;
 use super::revival;
 use super::task::{Handshake, Task};
-use crate::mcp::{Message, RpcError, code};
+use crate::mcp::{Message, RequestId, RpcError, code};
 use crate::upstream::Fault;
 
 /// How long the upstream may take over a ping.
@@ -237,6 +237,16 @@ impl Task {
         }
     }
 
+    /// What was asked in the session that is over: the client's answers would be taken for answers to other questions.
+    pub(super) fn withdraw_questions(&mut self) {
+        let is_ours = self.link.asks_by_itself();
+        for id in self.server_requests.forget() {
+            if is_ours {
+                self.outbox.push(&withdrawal(&id));
+            }
+        }
+    }
+
     /// The session is lost: those whose answers were held back for looking like it are sent again, unless a tool may have
     /// meant something else.
     fn settle_held(&mut self) {
@@ -273,8 +283,7 @@ impl Task {
         for serial in self.calls.being_answered() {
             self.fail_call(serial, &error);
         }
-        // The client's answers to these would be taken for answers to other questions.
-        self.server_requests.forget();
+        self.withdraw_questions();
         for outgoing in std::mem::take(&mut self.waiting) {
             match outgoing.kind {
                 OutgoingKind::Answer | OutgoingKind::Loose => accept(outgoing.verdict),
@@ -303,6 +312,13 @@ fn pinged(loss: Loss, text: String) -> Pinged {
 fn names_session(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     text.contains("session") || text.contains("not initialized")
+}
+
+fn withdrawal(id: &RequestId) -> Bytes {
+    let id = id.as_json();
+    Bytes::from(format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},"reason":"the call is over"}}}}"#
+    ))
 }
 
 fn ping(number: u64) -> Bytes {

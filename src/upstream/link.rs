@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::era::{Belief, Era};
 use super::modern::{self, ClientFacts, Discovered, Reply, is_refusal};
-use super::session_era::{self, Names};
+use super::session_era::{self, Evidence, Names};
 use super::{Answer, Fault, Sending, Upstream};
 use crate::mcp::{self, MessageKind, RequestId, RpcError, code, error_response};
 
@@ -83,6 +83,13 @@ impl Link {
         state.names.session_id.is_some() || matches!(state.way, Way::Modern(_))
     }
 
+    /// Whether what the client is asked are the proxy's own requests, made of what a stateless server wants to know: nobody
+    /// else takes them back.
+    #[must_use]
+    pub fn asks_by_itself(&self) -> bool {
+        matches!(self.lock().way, Way::Modern(_))
+    }
+
     /// Notes the version that `initialize` settled.
     pub fn negotiated(&mut self, version: &str) {
         let mut state = self.lock();
@@ -140,13 +147,18 @@ impl Link {
         if self.upstream.options().era.is_some() {
             return sending;
         }
-        let link = self.again();
+        let (link, headers) = (self.again(), headers.clone());
         async move {
             let answer = sending.await?;
             if answer.status != StatusCode::BAD_REQUEST {
                 return Ok(answer);
             }
-            let (answer, speaks_modern) = session_era::read_refusal(answer, has_session).await;
+            let (answer, evidence) = session_era::read_refusal(answer, has_session).await;
+            let speaks_modern = match evidence {
+                Evidence::None => false,
+                Evidence::Weak => link.says_modern(&headers).await,
+                Evidence::Certain => true,
+            };
             if speaks_modern {
                 link.upstream.believe(Belief::Modern);
                 return Ok(link.outdated());
@@ -154,6 +166,13 @@ impl Link {
             Ok(answer)
         }
         .boxed()
+    }
+
+    /// Whether the server says that it speaks the modern era, asked now.
+    async fn says_modern(&self, headers: &HeaderMap) -> bool {
+        let nobody = ClientFacts::of_nobody();
+        let asking = modern::ask(&self.upstream, &nobody, headers);
+        matches!(timeout(PROBE, asking).await, Ok(Discovered::Modern(_)))
     }
 
     fn post_modern(&self, session: &modern::Session, body: &Bytes, headers: &HeaderMap) -> Sending {

@@ -21,6 +21,15 @@ const HEADER_MISMATCH: i64 = -32020;
 const UNSUPPORTED_VERSION: i64 = -32022;
 const INVALID_PARAMS: i64 = mcp::code::INVALID_PARAMS;
 
+/// Whether a refusal comes from a server that speaks the modern era only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Evidence {
+    None,
+    /// A server of sessions may have meant its own: the server is to be asked.
+    Weak,
+    Certain,
+}
+
 /// What the requests of one session name.
 #[derive(Debug, Default)]
 pub(super) struct Names {
@@ -90,9 +99,9 @@ pub(super) fn json(status: StatusCode, body: Bytes) -> Answer {
 }
 
 /// Reads a 400 to see whether it comes from a server that speaks the modern era only. The answer is given back as it was.
-pub(super) async fn read_refusal(answer: Answer, has_session: bool) -> (Answer, bool) {
+pub(super) async fn read_refusal(answer: Answer, has_session: bool) -> (Answer, Evidence) {
     let Answer { status, headers, body } = answer;
-    let Content::Bytes(mut body) = body else { return (Answer { status, headers, body }, false) };
+    let Content::Bytes(mut body) = body else { return (Answer { status, headers, body }, Evidence::None) };
     let mut start = BytesMut::new();
     let mut fault = None;
     while start.len() <= LONGEST_REFUSAL {
@@ -106,17 +115,18 @@ pub(super) async fn read_refusal(answer: Answer, has_session: bool) -> (Answer, 
         }
     }
     let start = start.freeze();
-    let speaks_modern = speaks_modern(&start, has_session);
+    let evidence = evidence(&start, has_session);
     let whole: Body = match fault {
         Some(fault) => stream::iter([Ok(start), Err(fault)]).boxed(),
         None => stream::iter([Ok(start)]).chain(body).boxed(),
     };
-    (Answer { status, headers, body: Content::Bytes(whole) }, speaks_modern)
+    (Answer { status, headers, body: Content::Bytes(whole) }, evidence)
 }
 
 /// Whether an error is one that only a server of the modern era makes of a request of this era (UPSTREAMS D.1, runtime
-/// flips). Without a session id a missing `_meta` is one too: with one, a server of sessions may mean its own.
-fn speaks_modern(refusal: &[u8], has_session: bool) -> bool {
+/// flips). So is one that misses what every request of that era has in `_meta`, which all such servers have to make (MCP
+/// 2026-07-28, basic §_meta); with a session id, a server of sessions may mean its own.
+fn evidence(refusal: &[u8], has_session: bool) -> Evidence {
     #[derive(Deserialize)]
     struct Refusal {
         error: Failure,
@@ -129,15 +139,16 @@ fn speaks_modern(refusal: &[u8], has_session: bool) -> bool {
         #[serde(default)]
         data: serde_json::Value,
     }
-    let Ok(Refusal { error }) = serde_json::from_slice::<Refusal>(refusal) else { return false };
+    let Ok(Refusal { error }) = serde_json::from_slice::<Refusal>(refusal) else { return Evidence::None };
     let supported = error.data.get("supported").and_then(serde_json::Value::as_array);
+    let names_modern = || supported.is_some_and(|versions| versions.iter().any(|version| version == MODERN));
+    let misses_meta = || error.message.contains("_meta") || error.message.contains("protocolVersion");
     match error.code {
-        UNSUPPORTED_VERSION => supported.is_some_and(|versions| versions.iter().any(|version| version == MODERN)),
-        HEADER_MISMATCH => true,
-        INVALID_PARAMS => {
-            !has_session && (error.message.contains("_meta") || error.message.contains("protocolVersion"))
-        }
-        _ => false,
+        UNSUPPORTED_VERSION if names_modern() => Evidence::Certain,
+        HEADER_MISMATCH => Evidence::Certain,
+        INVALID_PARAMS if misses_meta() && has_session => Evidence::Weak,
+        INVALID_PARAMS if misses_meta() => Evidence::Certain,
+        _ => Evidence::None,
     }
 }
 
@@ -163,15 +174,17 @@ mod tests {
 
     #[test]
     fn only_what_a_modern_server_says_of_old_requests_is_evidence() {
-        let says = |text: &str, has_session| speaks_modern(text.as_bytes(), has_session);
+        let certain = |text: &str, has_session| evidence(text.as_bytes(), has_session) == Evidence::Certain;
+        let none = |text: &str| evidence(text.as_bytes(), false) == Evidence::None;
         let named = r#"{"id":1,"error":{"code":-32022,"message":"m","data":{"supported":["2026-07-28"]}}}"#;
-        assert!(says(named, true) && says(named, false));
-        assert!(!says(r#"{"error":{"code":-32022,"message":"m","data":{"supported":["2025-11-25"]}}}"#, false));
-        assert!(!says(r#"{"error":{"code":-32022,"message":"m"}}"#, false));
+        assert!(certain(named, true) && certain(named, false));
+        assert!(none(r#"{"error":{"code":-32022,"message":"m","data":{"supported":["2025-11-25"]}}}"#));
+        assert!(none(r#"{"error":{"code":-32022,"message":"m"}}"#));
         let missing = r#"{"error":{"code":-32602,"message":"request requires protocolVersion in request _meta"}}"#;
-        assert!(says(missing, false) && !says(missing, true));
-        assert!(!says(r#"{"error":{"code":-32602,"message":"limit must be a number"}}"#, false));
-        assert!(says(r#"{"error":{"code":-32020,"message":"no Mcp-Method"}}"#, true));
-        assert!(!says("Bad Request", false));
+        assert!(certain(missing, false));
+        assert_eq!(evidence(missing.as_bytes(), true), Evidence::Weak);
+        assert!(none(r#"{"error":{"code":-32602,"message":"limit must be a number"}}"#));
+        assert!(certain(r#"{"error":{"code":-32020,"message":"no Mcp-Method"}}"#, true));
+        assert!(none("Bad Request"));
     }
 }

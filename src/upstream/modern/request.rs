@@ -57,6 +57,11 @@ impl Facts {
         let info = Object::of(params).and_then(|params| params.get("clientInfo").map(str::to_owned));
         Facts { info: introduction(info.as_deref()), profile }
     }
+
+    /// For what is asked in no client's name.
+    pub(in crate::upstream) fn of_nobody() -> Self {
+        Facts { info: introduction(None), profile: Profile::of("{}") }
+    }
 }
 
 impl Request {

@@ -9,17 +9,13 @@ pub(crate) struct Chance(u64);
 impl Chance {
     /// The chance of actor `who` in the run `seed`.
     pub(crate) fn new(seed: u64, who: u64) -> Self {
-        let mut chance = Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ who.wrapping_mul(0xD1B5_4A32_D192_ED03));
-        chance.next();
-        chance
+        // Mixed twice: multiples of the step below would be one and the same row of numbers, begun a little later each.
+        Chance(mixed(mixed(seed).wrapping_add(who)))
     }
 
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
+        mixed(self.0)
     }
 
     /// A number below `bound`, which is not 0.
@@ -46,4 +42,23 @@ impl Chance {
     pub(crate) fn ms(&mut self, least: u64, most: u64) -> Duration {
         Duration::from_millis(least + self.below(most - least + 1))
     }
+}
+
+fn mixed(number: u64) -> u64 {
+    let mut mixed = number;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
+}
+
+#[test]
+fn runs_of_neighbouring_seeds_have_nothing_in_common() {
+    let row = |seed, who| -> Vec<u64> {
+        let mut chance = Chance::new(seed, who);
+        (0..100).map(|_| chance.next()).collect()
+    };
+    let mut all: Vec<u64> = (0..20).flat_map(|seed| (0..5).flat_map(move |who| row(seed, who))).collect();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 20 * 5 * 100);
 }

@@ -1,5 +1,7 @@
 //! Simulated legacy clients: what they post, what they make of events, and how they come back.
 
+mod questions;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +19,7 @@ use tokio::time::sleep;
 use super::chance::Chance;
 use super::ledger::{Name, named, token};
 use super::line::{self, Flow, Line};
+use super::modern;
 use super::world::Stage;
 
 /// How a client behaves when its stream ends.
@@ -101,6 +104,13 @@ struct State {
     fences: Vec<usize>,
     /// The session that its stream belongs to.
     named: Option<String>,
+    /// The version it asks for, and what it says it can do.
+    asks_for: &'static str,
+    capabilities: Value,
+    /// By our id.
+    questions: BTreeMap<String, questions::Open>,
+    /// The server said that it announces changes of lists.
+    hears_of_lists: bool,
 }
 
 /// A request of a client.
@@ -115,10 +125,25 @@ pub(super) struct Ask {
     cancelled_surely: bool,
     /// Its answer was on a connection that was cut.
     pub(super) lost: bool,
+    /// It was answered with a result.
+    pub(super) succeeded: bool,
 }
 
 impl Client {
-    pub(super) fn new(name: Name, habit: Habit, identity: Identity, stage: &Arc<Stage>, chance: Chance) -> Arc<Self> {
+    pub(super) fn new(
+        name: Name,
+        habit: Habit,
+        identity: Identity,
+        stage: &Arc<Stage>,
+        mut chance: Chance,
+    ) -> Arc<Self> {
+        let (mut asks_for, mut capabilities) = ("2025-06-18", json!({}));
+        if stage.has_eras {
+            asks_for = chance.pick(&["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"]);
+            capabilities = questions::draw_capabilities(&mut chance);
+        }
+        let person = modern::Person { token: identity.token, capabilities: capabilities.clone() };
+        stage.server.modern.meet(name, person);
         let state = State {
             chance,
             endpoint: None,
@@ -141,6 +166,10 @@ impl Client {
             renewed: 0,
             fences: Vec::new(),
             named: None,
+            asks_for,
+            capabilities,
+            questions: BTreeMap::new(),
+            hears_of_lists: false,
         };
         let (stage, writer) = (Arc::clone(stage), tokio::sync::Mutex::default());
         Arc::new(Client { name, habit, identity, stage, state: Mutex::new(state), writer })
@@ -344,6 +373,11 @@ impl Client {
         self.state().line.is_some()
     }
 
+    /// Whether an answer is owed to it.
+    pub(super) fn waits(&self) -> bool {
+        !self.state().in_flight.is_empty()
+    }
+
     pub(super) fn is_undisturbed(&self) -> bool {
         self.state().is_undisturbed
     }
@@ -371,16 +405,18 @@ impl Client {
         state.next_id = (id + 1) % 12;
         state.in_flight.insert(id, number);
         let (verdict, answers, cancelled, cancelled_surely, lost) = (None, 0, false, false, false);
-        state.asks.push(Ask { method, id, verdict, answers, cancelled, cancelled_surely, lost });
+        let succeeded = false;
+        state.asks.push(Ask { method, id, verdict, answers, cancelled, cancelled_surely, lost, succeeded });
+        let (asks_for, capabilities) = (state.asks_for, state.capabilities.clone());
         drop(state);
         let token = token(self.name, number);
         let meta = json!({"token": token, "progressToken": token});
         let params = match method {
-            "initialize" => json!({"_meta": meta, "protocolVersion": "2025-06-18", "capabilities": {},
+            "initialize" => json!({"_meta": meta, "protocolVersion": asks_for, "capabilities": capabilities,
                 "clientInfo": {"name": format!("c{}", self.name), "version": "1"}}),
-            "tools/call" => json!({"_meta": meta, "name": "work", "arguments": {"token": token}}),
+            "tools/call" => json!({"_meta": meta, "name": modern::TOOL, "arguments": {"token": token}}),
             "logging/setLevel" => json!({"_meta": meta, "level": "info"}),
-            "resources/subscribe" => json!({"_meta": meta, "uri": format!("sim://c{}", self.name)}),
+            "resources/subscribe" | "resources/unsubscribe" => json!({"_meta": meta, "uri": modern::uri(self.name)}),
             _ => json!({"_meta": meta}),
         };
         self.post(json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}), Some(number), None);
@@ -403,6 +439,23 @@ impl Client {
         let token = token(self.name, ask);
         let params = json!({"_meta": {"token": token}, "requestId": id, "reason": "no more"});
         self.post(json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}), None, Some(ask));
+        if self.stage.has_eras {
+            self.check_cancelled(ask);
+        }
+    }
+
+    /// What was cancelled is closed at the server, unless something keeps the proxy from hearing of it.
+    fn check_cancelled(self: &Arc<Self>, ask: usize) {
+        let (client, before) = (Arc::clone(self), self.stage.server.disturbances());
+        tokio::spawn(async move {
+            sleep(Duration::from_secs(20)).await;
+            let token = token(client.name, ask);
+            let server = &client.stage.server;
+            let is_surely = client.state().asks[ask].cancelled_surely;
+            if is_surely && server.disturbances() == before && server.is_open(&token) {
+                client.violation(&format!("nothing more of {token}, which is not closed at the server"));
+            }
+        });
     }
 
     /// Says something that wants no answer.
@@ -490,7 +543,7 @@ impl Client {
         match (message["method"].as_str(), &message["id"]) {
             (None, id) => self.on_answer(id, &message),
             (Some(method), Value::Null) => self.on_notification(method, &message["params"]),
-            (Some(_), id) => self.on_question(id, &message["params"]),
+            (Some(method), id) => self.on_question(line, method, id, &message["params"]),
         }
     }
 
@@ -525,19 +578,22 @@ impl Client {
         let (method, answers) = (state.asks[ask].method, state.asks[ask].answers);
         let surely_cancelled = state.asks[ask].cancelled_surely;
         drop(state);
+        self.state().asks[ask].succeeded |= message["result"].is_object();
         if answers > 1 || surely_cancelled {
             self.violation(&format!("answer number {answers} to what may be cancelled: {message}"));
         }
         let expected = token(self.name, ask);
         let result = &message["result"];
         let named = result["token"].as_str().or(message["error"]["data"]["token"].as_str());
-        if named.is_some_and(|named| named != expected) || (named.is_none() && result.is_object() && method != "ping") {
+        let may_be_ours = method == "ping" || self.is_made_here(method, result);
+        if named.is_some_and(|named| named != expected) || (named.is_none() && result.is_object() && !may_be_ours) {
             self.violation(&format!("{expected} was answered by {message}"));
         }
         self.touch(&result["session"], "an answer");
         let (error, runs) = (&message["error"], self.stage.ledger.runs(&expected));
         let text = error["message"].as_str().unwrap_or_default();
-        if error["data"]["reason"].is_string() && runs > 0 && !text.contains("may have run") {
+        let waits = self.stage.server.waits_for_input(&expected);
+        if error["data"]["reason"].is_string() && runs > 0 && !waits && !text.contains("may have run") {
             self.violation(&format!("an error that does not say that {expected} ran: {message}"));
         }
         if method == "initialize" {
@@ -551,6 +607,7 @@ impl Client {
             let mut state = self.state();
             state.version = Some(version.to_owned());
             state.is_initialized = true;
+            state.hears_of_lists |= result["capabilities"]["tools"]["listChanged"] == true;
         }
         self.notify("notifications/initialized");
     }
@@ -572,7 +629,38 @@ impl Client {
         });
     }
 
+    /// With a server of 2026-07-28 the proxy answers some requests itself, and says what the server cannot be told.
+    fn is_made_here(&self, method: &str, result: &Value) -> bool {
+        for name in ["resultType", "ttlMs", "cacheScope", "inputRequests", "requestState", "_meta"] {
+            if result.get(name).is_some() {
+                self.violation(&format!("{name} in {result}"));
+            }
+        }
+        let is_answered_here =
+            matches!(method, "initialize" | "logging/setLevel" | "resources/subscribe" | "resources/unsubscribe");
+        self.stage.has_eras && (is_answered_here || method == "tools/call" && result["isError"] == true)
+    }
+
     fn on_notification(&self, method: &str, params: &Value) {
+        match method {
+            "notifications/cancelled" => self.on_withdrawal(params),
+            "notifications/resources/updated" if params["uri"] != modern::uri(self.name) => {
+                self.violation(&format!("news of {params}"));
+            }
+            "notifications/tools/list_changed" => {
+                let state = self.state();
+                // What a server promises in one era it may not in the other.
+                let is_wanted = state.hears_of_lists || state.came_back || !self.stage.server.is_as_it_was();
+                drop(state);
+                if !is_wanted {
+                    self.violation("news of lists that were not announced");
+                }
+            }
+            _ => {}
+        }
+        if let Some(of) = params["token"].as_str() {
+            self.check_token(of, method);
+        }
         self.touch(&params["session"], method);
         if let Some(of) = params["progressToken"].as_str() {
             self.check_token(of, method);
@@ -588,27 +676,6 @@ impl Client {
                 self.violation(&format!("notification {number} of session {sid} after {before}"));
             }
         }
-    }
-
-    fn on_question(self: &Arc<Self>, id: &Value, params: &Value) {
-        self.touch(&params["session"], "a question");
-        if let Some(of) = params["token"].as_str() {
-            self.check_token(of, "a question");
-        }
-        let (answers, late) = {
-            let mut state = self.state();
-            (!state.chance.one_in(6), state.chance.ms(0, 3_000))
-        };
-        if !answers {
-            return;
-        }
-        let result = json!({"token": token(self.name, 0), "about": params["about"]});
-        let message = json!({"jsonrpc": "2.0", "id": id, "result": result});
-        let client = Arc::clone(self);
-        tokio::spawn(async move {
-            sleep(late).await;
-            client.post(message, None, None);
-        });
     }
 
     /// An event was on a connection that was cut.

@@ -18,6 +18,7 @@ mod client;
 mod ledger;
 mod line;
 mod log;
+mod modern;
 mod steps;
 mod strangers;
 mod thread;
@@ -36,9 +37,11 @@ use world::{Counts, Outcome, Role, Scene};
 
 /// The runs that are played unless others are asked for.
 const SEEDS: Range<u64> = 0..2_000;
+/// The same of those with servers of 2026-07-28.
+const SEEDS_OF_ERAS: Range<u64> = 0..150;
 
-fn seeds() -> Range<u64> {
-    let Ok(text) = std::env::var("SIMULATION_SEEDS") else { return SEEDS };
+fn seeds(usual: Range<u64>) -> Range<u64> {
+    let Ok(text) = std::env::var("SIMULATION_SEEDS") else { return usual };
     let (start, end) = text.split_once("..").expect("SIMULATION_SEEDS is START..END");
     start.parse().expect("a number")..end.parse().expect("a number")
 }
@@ -58,11 +61,11 @@ fn check(seed: u64, scene: &Scene) -> Result<Counts, String> {
     Err(format!("seed {seed}: {:#?}\n{trace}", outcome.violations))
 }
 
-#[test]
-fn simulation_holds_for_thousands_of_seeds() {
+/// The runs of the kind of `scene`, and what happened in all of them together.
+fn play_all(seeds: Range<u64>, scene: &Scene) -> Counts {
     let (mut counts, mut failures) = (Counts::default(), Vec::new());
-    for seed in seeds() {
-        match check(seed, &Scene::Chance) {
+    for seed in seeds.clone() {
+        match check(seed, scene) {
             Ok(more) => counts.add(&more),
             Err(failure) => failures.push((seed, failure)),
         }
@@ -74,9 +77,26 @@ fn simulation_holds_for_thousands_of_seeds() {
     if let Some((_, failure)) = failures.first() {
         panic!("the runs {failed:?} fail; the first:\n{failure}");
     }
-    eprintln!("{} runs: {counts:#?}", seeds().count());
-    if seeds().count() >= 500 {
+    eprintln!("{} runs: {counts:#?}", seeds.count());
+    counts
+}
+
+#[test]
+fn simulation_holds_for_thousands_of_seeds() {
+    let seeds = seeds(SEEDS);
+    let mut counts = play_all(seeds.clone(), &Scene::Chance);
+    if seeds.count() >= 500 {
         let never = counts.never_happened();
+        assert!(never.is_empty(), "in all these runs this never happened: {never:?}");
+    }
+}
+
+#[test]
+fn simulation_holds_for_servers_of_both_eras() {
+    let seeds = seeds(SEEDS_OF_ERAS);
+    let mut counts = play_all(seeds.clone(), &Scene::Eras);
+    if seeds.count() >= 100 {
+        let never = counts.modern.never_happened();
         assert!(never.is_empty(), "in all these runs this never happened: {never:?}");
     }
 }

@@ -39,6 +39,10 @@ pub(super) enum Step {
     Weather(Weather),
     /// Its token is not good any more.
     Expire,
+    /// The server is one of the other era from now on.
+    Replace(Fate),
+    /// Something changes on a server of 2026-07-28.
+    Change,
 }
 
 impl Step {
@@ -67,6 +71,16 @@ impl Step {
             }),
             37 => Step::Expire,
             _ => Step::Weather(Weather::Fine),
+        }
+    }
+
+    /// The same, with servers of 2026-07-28.
+    pub(super) fn draw_of_eras(chance: &mut Chance) -> Self {
+        match chance.below(60) {
+            0 | 1 => Step::Replace(if chance.one_in(3) { Fate::Hanging } else { Fate::Broken }),
+            2..8 => Step::Change,
+            8..12 => Step::Cancel,
+            _ => Step::draw(chance),
         }
     }
 

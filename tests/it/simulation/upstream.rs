@@ -1,7 +1,7 @@
 //! A model of a server of the session era, on the simulated side of the seam.
 //!
 //! It keeps sessions, forgets them, disguises that, breaks off, hangs, and writes down who said what in which session.
-//! `work` does what its tools do.
+//! `work` does what its tools do. `modern` is the server that may take its place.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -19,6 +19,7 @@ use tokio::time::sleep;
 
 use super::chance::Chance;
 use super::ledger::{Ledger, Sid, named};
+use super::modern::{self, Modern};
 use super::thread::{Cut, Fate, Thread};
 use super::work;
 
@@ -84,6 +85,7 @@ enum Trouble {
 pub(super) struct Server {
     pub(super) ledger: Arc<Ledger>,
     pub(super) manner: Manner,
+    pub(super) modern: Modern,
     state: Mutex<State>,
 }
 
@@ -93,6 +95,9 @@ pub(super) struct State {
     pub(super) weather: Weather,
     pub(super) sessions: BTreeMap<Sid, Session>,
     pub(super) last: Sid,
+    /// Exchanges so far, and changes of weather.
+    pub(super) taken: u64,
+    pub(super) changes: u64,
     /// How often each token has to have been renewed to be good.
     pub(super) expired: BTreeMap<u32, u32>,
 }
@@ -141,10 +146,10 @@ impl Transport for Upstream {
 }
 
 impl Server {
-    pub(super) fn new(ledger: Arc<Ledger>, manner: Manner, chance: Chance) -> Self {
-        let state =
-            State { chance, weather: Weather::Fine, sessions: BTreeMap::new(), last: 0, expired: BTreeMap::new() };
-        Server { ledger, manner, state: Mutex::new(state) }
+    pub(super) fn new(ledger: Arc<Ledger>, manner: Manner, modern: modern::Manner, chance: Chance) -> Self {
+        let (sessions, expired) = (BTreeMap::new(), BTreeMap::new());
+        let state = State { chance, weather: Weather::Fine, sessions, last: 0, taken: 0, changes: 0, expired };
+        Server { ledger, manner, modern: Modern::new(modern), state: Mutex::new(state) }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -160,6 +165,7 @@ impl Server {
 
     async fn take(self: Arc<Self>, exchange: Exchange) -> Result<Answer, Fault> {
         let (way, trouble) = self.state().draw();
+        self.state().taken += 1;
         let sid = sid(&exchange.headers);
         if !matches!(trouble, Trouble::None) {
             self.ledger.note(|| format!("up: {trouble:?} for {} {sid:?} {:?}", exchange.method, exchange.body));
@@ -186,6 +192,8 @@ impl Server {
                 self.ledger.note(|| format!("up: 401 for {sid:?} {:.80}", String::from_utf8_lossy(&exchange.body)));
                 text(401, "Unauthorized", &[("www-authenticate", "Bearer error=\"invalid_token\"")])
             }
+            _ if self.modern.reigns() => self.take_modern(&exchange).await?,
+            _ if modern::is_modern(&exchange.headers) => self.refuse_modern(&exchange),
             Method::POST => self.post(&exchange, sid, trouble).await?,
             Method::GET => self.get(&exchange, sid),
             _ => self.delete(sid),
@@ -198,6 +206,13 @@ impl Server {
         }
         self.change(answer.session_id().and_then(number), |session| session.announced = true);
         Ok(answer)
+    }
+
+    /// What it makes of a request of 2026-07-28.
+    fn refuse_modern(&self, exchange: &Exchange) -> Answer {
+        let message: Value = serde_json::from_slice(&exchange.body).unwrap_or_default();
+        self.ledger.note(|| format!("up: refuses {:.160}", message.to_string()));
+        self.modern.manner.refusal.of(&message["id"])
     }
 
     async fn post(self: &Arc<Self>, exchange: &Exchange, sid: Option<Sid>, trouble: Trouble) -> Result<Answer, Fault> {
@@ -531,6 +546,11 @@ fn whose(auth: Option<&String>) -> Option<u32> {
     Some(read_token(auth?)?.0)
 }
 
+/// Whose token an exchange comes with.
+pub(super) fn whose_token(headers: &HeaderMap) -> Option<u32> {
+    whose(auth(headers).as_ref())
+}
+
 /// `{session}-{thread}-{events}`
 fn read_event_id(id: &str) -> Option<(Sid, u64, usize)> {
     let mut parts = id.split('-');
@@ -538,7 +558,7 @@ fn read_event_id(id: &str) -> Option<(Sid, u64, usize)> {
 }
 
 /// The token of whoever sent a message.
-fn token_of(message: &Value) -> Option<String> {
+pub(super) fn token_of(message: &Value) -> Option<String> {
     let params = &message["params"];
     let places = [&params["_meta"]["token"], &params["arguments"]["token"], &message["result"]["token"]];
     places.into_iter().find_map(|place| place.as_str().map(str::to_owned))

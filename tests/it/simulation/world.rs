@@ -8,14 +8,16 @@ use sse_sunset::drain::{Drain, Phase, Tasks};
 use sse_sunset::metrics::Metrics;
 use sse_sunset::session::{Books, Config, LISTS, Sessions, Verdict};
 use sse_sunset::traffic::{AddressForm, Log, Pseudonyms, Target};
-use sse_sunset::upstream::EraOptions;
+use sse_sunset::upstream::{Era, EraOptions};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::chance::Chance;
-use super::client::{Client, HABITS, Habit, Identity};
+use super::client::{Ask, Client, HABITS, Habit, Identity};
 use super::ledger::{Ledger, token};
 use super::log;
+use super::modern::{self, Change};
 use super::steps::Step;
+use super::thread::Fate;
 use super::upstream::{Disguise, Manner, Server, Session, Standing, Upstream, Weather};
 
 /// What the clients of a run have in common.
@@ -24,6 +26,9 @@ pub(super) struct Stage {
     pub(super) ledger: Arc<Ledger>,
     pub(super) sessions: Sessions,
     closing: AtomicBool,
+    pub(super) server: Arc<Server>,
+    /// Servers of 2026-07-28 come in.
+    pub(super) has_eras: bool,
 }
 
 impl Stage {
@@ -38,6 +43,8 @@ impl Stage {
 pub(super) enum Scene {
     /// Whatever chance brings.
     Chance,
+    /// The same, with servers of both eras.
+    Eras,
     /// These clients, and then this.
     Given { cast: Vec<Role>, steps: Vec<Step> },
 }
@@ -85,6 +92,7 @@ pub(super) struct Counts {
     pub(super) pings: u64,
     pub(super) undelivered: u64,
     pub(super) slow: u64,
+    pub(super) modern: modern::Counts,
 }
 
 impl Counts {
@@ -118,6 +126,9 @@ impl Counts {
         for ((_, count), (_, more)) in self.each().into_iter().zip(other.each()) {
             *count += *more;
         }
+        for ((_, count), (_, more)) in self.modern.each().into_iter().zip(other.modern.each()) {
+            *count += *more;
+        }
     }
 
     /// What a test that means to try everything has not tried.
@@ -135,6 +146,8 @@ struct World {
     clients: Vec<Arc<Client>>,
     /// Whether clients have to do with each other's identities.
     crowd: bool,
+    /// The operator said which era it is, so it is that.
+    is_forced: bool,
 }
 
 /// Plays the run `seed` to its end.
@@ -142,7 +155,10 @@ pub(super) async fn run(seed: u64, scene: &Scene, traces: bool) -> Outcome {
     let mut chance = Chance::new(seed, 0);
     let ledger = Arc::new(Ledger::new(traces));
     let manner = manner(&mut chance);
-    let server = Arc::new(Server::new(Arc::clone(&ledger), manner, Chance::new(seed, 1)));
+    let has_eras = matches!(scene, Scene::Eras);
+    let modern = modern::Manner::draw(&mut Chance::new(seed, 2));
+    let server = Arc::new(Server::new(Arc::clone(&ledger), manner, modern, Chance::new(seed, 1)));
+    let eras = if has_eras { eras(&mut chance, &server) } else { EraOptions::default() };
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("traffic.log");
     let log = Log::open(Target::File(path.clone()), "simulation".into(), None).expect("a log");
@@ -151,13 +167,15 @@ pub(super) async fn run(seed: u64, scene: &Scene, traces: bool) -> Outcome {
     let books = Books { log: log.clone(), pseudonyms, metrics: Arc::clone(&metrics) };
     let (tasks, (drain, watch)) = (Tasks::default(), Drain::new());
     let config = config(&mut chance);
-    ledger.note(|| format!("{manner:?} {config:?}"));
+    ledger.note(|| format!("{manner:?} {modern:?} {eras:?} {config:?}"));
     let transport = Arc::new(Upstream(Arc::clone(&server)));
-    let upstream = sse_sunset::upstream::Upstream::new(transport, EraOptions::default(), "simulated", tasks.clone());
+    let upstream = sse_sunset::upstream::Upstream::new(transport, eras, "simulated", tasks.clone());
     let sessions = Sessions::new(config, upstream, books, tasks.clone(), watch);
-    let stage = Arc::new(Stage { ledger: Arc::clone(&ledger), sessions, closing: AtomicBool::new(false) });
+    let (stage_server, closing) = (Arc::clone(&server), AtomicBool::new(false));
+    let stage = Stage { ledger: Arc::clone(&ledger), sessions, closing, server: stage_server, has_eras };
+    let stage = Arc::new(stage);
     let crowd = chance.one_in(2);
-    let mut world = World { chance, seed, stage, server, clients: Vec::new(), crowd };
+    let mut world = World { chance, seed, stage, server, clients: Vec::new(), crowd, is_forced: eras.era.is_some() };
     world.play(scene).await;
     world.end(&drain, &tasks).await;
     let lines = log::read(&log, &path).await;
@@ -188,6 +206,16 @@ fn manner(chance: &mut Chance) -> Manner {
     }
 }
 
+/// What the operator says of eras, and which one it is.
+fn eras(chance: &mut Chance, server: &Server) -> EraOptions {
+    let era = chance.one_in(8).then_some(Era::Modern);
+    if era.is_some() || !chance.one_in(3) {
+        server.replace(Fate::Broken);
+        server.modern.state().counts = modern::Counts::default();
+    }
+    EraOptions { era, prefer: if chance.one_in(4) { Era::Modern } else { Era::Session } }
+}
+
 fn config(chance: &mut Chance) -> Config {
     Config {
         max_in_flight: chance.pick(&[2, 64]),
@@ -210,12 +238,15 @@ fn config(chance: &mut Chance) -> Config {
 impl World {
     async fn play(&mut self, scene: &Scene) {
         match scene {
-            Scene::Chance => {
+            Scene::Chance | Scene::Eras => {
                 for _ in 0..=self.chance.below(4) {
                     self.arrive(None).await;
                 }
                 for _ in 0..40 + self.chance.below(50) {
-                    let step = Step::draw(&mut self.chance);
+                    let step = match scene {
+                        Scene::Eras => Step::draw_of_eras(&mut self.chance),
+                        _ => Step::draw(&mut self.chance),
+                    };
                     self.step(step).await;
                     let pause = Step::pause(&mut self.chance);
                     self.step(pause).await;
@@ -306,6 +337,19 @@ impl World {
                 }
             }
             Step::Weather(weather) => self.set_weather(weather),
+            Step::Replace(fate) => {
+                if !self.is_forced {
+                    self.server.replace(fate);
+                }
+            }
+            Step::Change => {
+                let change = match self.chance.below(5) {
+                    0 => Change::Ends,
+                    1 => Change::Tools,
+                    _ => Change::Resource(client.name),
+                };
+                self.server.change_modern(&change);
+            }
             Step::Expire => {
                 if let Some(token) = client.identity.token {
                     self.server.expire(token);
@@ -327,6 +371,7 @@ impl World {
                 "ping",
                 "logging/setLevel",
                 "resources/subscribe",
+                "resources/unsubscribe",
             ];
             client.ask(self.chance.pick(&methods));
         }
@@ -343,7 +388,9 @@ impl World {
 
     fn set_weather(&self, weather: Weather) {
         self.stage.ledger.note(|| format!("the weather is {weather:?}"));
-        self.server.state().weather = weather;
+        let mut state = self.server.state();
+        state.weather = weather;
+        state.changes += 1;
     }
 
     /// Lets everything come to rest, or not, and ends the sessions.
@@ -351,6 +398,9 @@ impl World {
         if !self.chance.one_in(4) {
             self.set_weather(Weather::Fine);
             sleep(REST).await;
+            if self.stage.has_eras {
+                self.check_service().await;
+            }
             self.check_rest();
         }
         self.stage.ledger.note(|| "the proxy drains".to_owned());
@@ -385,6 +435,43 @@ impl World {
         for client in &self.clients {
             if client.has_line() == client.is_over() {
                 self.violation(format!("c{} ({:?}) has no stream though it would", client.name, client.habit));
+            }
+        }
+    }
+
+    /// Nothing goes on by itself, and whoever asks is served.
+    async fn check_service(&self) {
+        let before = self.server.state().taken;
+        sleep(Duration::from_secs(60)).await;
+        let taken = self.server.state().taken - before;
+        let most = 10 + 12 * self.clients.len() as u64;
+        if taken > most {
+            self.violation(format!("{taken} exchanges in a minute in which nobody did anything"));
+        }
+        for client in &self.clients {
+            let left = client.left_over_questions();
+            if !left.is_empty() {
+                self.violation(format!(
+                    "c{} ({:?}) has questions of calls that are over: {left:?}",
+                    client.name, client.habit
+                ));
+            }
+            if !client.is_ready() || client.waits() || !client.has_line() {
+                continue;
+            }
+            let mut asked = Vec::new();
+            for _ in 0..3 {
+                asked.push(client.ask("tools/list"));
+                sleep(Duration::from_secs(20)).await;
+                let asks = client.asks();
+                let is_good = |ask: &Ask| ask.succeeded || ask.verdict == Some(Verdict::Gone);
+                if asked.iter().any(|ask| is_good(&asks[*ask])) || client.is_over() {
+                    asked.clear();
+                    break;
+                }
+            }
+            if !asked.is_empty() {
+                self.violation(format!("c{} ({:?}) is not served any more: {asked:?}", client.name, client.habit));
             }
         }
     }
@@ -428,7 +515,7 @@ impl World {
 
     fn counts(&self, metrics: &Metrics, lines: &[serde_json::Value]) -> Counts {
         let asks: Vec<_> = self.clients.iter().flat_map(|client| client.asks()).collect();
-        let count = |is: &dyn Fn(&super::client::Ask) -> bool| asks.iter().filter(|ask| is(ask)).count() as u64;
+        let count = |is: &dyn Fn(&Ask) -> bool| asks.iter().filter(|ask| is(ask)).count() as u64;
         let ran = self.clients.iter().flat_map(|client| (0..client.asks().len()).map(|ask| token(client.name, ask)));
         let merged = lines.iter().filter(|line| line["session.end.reason"] == "merged").count() as u64;
         let slow = lines.iter().filter(|line| line["session.end.reason"] == "slow_consumer").count() as u64;
@@ -453,6 +540,7 @@ impl World {
             pings: metrics.upstream_pings.get(),
             undelivered: metrics.undelivered.get(),
             slow,
+            modern: self.server.modern.state().counts,
         }
     }
 }

@@ -42,6 +42,8 @@ pub(super) struct Keeper {
     not_before: Instant,
     /// How often in a row it went wrong.
     failures: u32,
+    /// The number of its last request, which is no other stream's.
+    number: u64,
     /// Of what news may have been missed.
     missed: BTreeSet<Topic>,
 }
@@ -82,6 +84,7 @@ impl Keeper {
             opening: None,
             not_before: Instant::now(),
             failures: 0,
+            number: 0,
             missed: BTreeSet::new(),
         }
     }
@@ -157,7 +160,8 @@ impl Keeper {
     fn open(&mut self, state: &mut State) {
         state.attempts += 1;
         let asked: Arc<BTreeSet<Topic>> = Arc::new(state.wanted.keys().cloned().collect());
-        let id = self.shares.next_id();
+        self.number = self.shares.number();
+        let id = format!("listen-{}", self.number);
         let transport = Arc::clone(&self.shares.transport);
         let outcome = request::open(transport, Arc::clone(&self.headers), id.clone(), Arc::clone(&asked)).boxed();
         self.opening = Some(Opening { outcome, id, attempt: state.attempts, asked });
@@ -295,7 +299,7 @@ impl Keeper {
 
     fn wait_longer(&mut self) {
         self.failures = self.failures.saturating_add(1);
-        self.not_before = Instant::now() + wait(self.failures, getrandom::u32().unwrap_or(0));
+        self.not_before = Instant::now() + wait(self.failures, spread(self.number));
     }
 }
 
@@ -350,11 +354,18 @@ impl State {
     }
 }
 
-/// How long to wait after so many failures in a row: twice as long each time, less a part by chance, so that what was cut
+/// Different for each stream: multiples of the golden ratio lie evenly however many there are, and are the same in every
+/// run of a simulation.
+fn spread(number: u64) -> u32 {
+    const GOLDEN: u64 = 0x9E37_79B9;
+    u32::try_from(number.wrapping_mul(GOLDEN) & u64::from(u32::MAX)).unwrap_or_default()
+}
+
+/// How long to wait after so many failures in a row: twice as long each time, less a part of its own, so that what was cut
 /// off at once does not come back at once.
-fn wait(failures: u32, chance: u32) -> Duration {
+fn wait(failures: u32, spread: u32) -> Duration {
     let longest = LONGEST_WAIT.min(SHORTEST_WAIT * (1 << failures.min(6)));
-    let part = f64::from(chance) / f64::from(u32::MAX);
+    let part = f64::from(spread) / f64::from(u32::MAX);
     longest.mul_f64(1.0 - part / 2.0)
 }
 

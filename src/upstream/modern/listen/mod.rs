@@ -48,7 +48,7 @@ pub(crate) struct Hub {
 #[derive(Debug)]
 struct Shares {
     transport: Arc<dyn Transport>,
-    /// The last id that a request had.
+    /// The number of the last request.
     last_id: AtomicU64,
     /// Locked before the state of any share, never after.
     map: Mutex<Map>,
@@ -110,8 +110,9 @@ impl Hub {
 }
 
 impl Shares {
-    fn next_id(&self) -> String {
-        format!("listen-{}", self.last_id.fetch_add(1, Ordering::Relaxed) + 1)
+    /// Numbers a request.
+    fn number(&self) -> u64 {
+        self.last_id.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 

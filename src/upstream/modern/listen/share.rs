@@ -4,7 +4,7 @@
 //! neither the stream nor the others, and what it costs is bounded by what it subscribed to. The lock is never held
 //! across an `await`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub(super) struct Share {
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    pub(super) seats: HashMap<u64, Seat>,
+    pub(super) seats: BTreeMap<u64, Seat>,
     next_seat: u64,
     /// All topics that are wanted, and by how many.
     pub(super) wanted: BTreeMap<Topic, usize>,
