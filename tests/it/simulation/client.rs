@@ -109,6 +109,8 @@ struct State {
     capabilities: Value,
     /// By our id.
     questions: BTreeMap<String, questions::Open>,
+    /// How often it heard that lists had changed, and its resource.
+    news: [u64; 2],
     /// The server said that it announces changes of lists.
     hears_of_lists: bool,
 }
@@ -169,6 +171,7 @@ impl Client {
             asks_for,
             capabilities,
             questions: BTreeMap::new(),
+            news: [0; 2],
             hears_of_lists: false,
         };
         let (stage, writer) = (Arc::clone(stage), tokio::sync::Mutex::default());
@@ -371,6 +374,11 @@ impl Client {
 
     pub(super) fn has_line(&self) -> bool {
         self.state().line.is_some()
+    }
+
+    /// How often it heard that lists had changed, and its resource.
+    pub(super) fn news(&self) -> [u64; 2] {
+        self.state().news
     }
 
     /// Whether an answer is owed to it.
@@ -647,10 +655,15 @@ impl Client {
             "notifications/resources/updated" if params["uri"] != modern::uri(self.name) => {
                 self.violation(&format!("news of {params}"));
             }
+            "notifications/resources/updated" => self.state().news[1] += 1,
             "notifications/tools/list_changed" => {
-                let state = self.state();
+                let mut state = self.state();
+                state.news[0] += 1;
                 // What a server promises in one era it may not in the other.
-                let is_wanted = state.hears_of_lists || state.came_back || !self.stage.server.is_as_it_was();
+                let is_wanted = state.hears_of_lists
+                    || state.came_back
+                    || !self.stage.has_eras
+                    || !self.stage.server.is_as_it_was();
                 drop(state);
                 if !is_wanted {
                     self.violation("news of lists that were not announced");

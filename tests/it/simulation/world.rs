@@ -451,28 +451,50 @@ impl World {
         for client in &self.clients {
             let left = client.left_over_questions();
             if !left.is_empty() {
-                self.violation(format!(
-                    "c{} ({:?}) has questions of calls that are over: {left:?}",
-                    client.name, client.habit
-                ));
+                let (name, habit) = (client.name, client.habit);
+                self.violation(format!("c{name} ({habit:?}) has questions of calls that are over: {left:?}"));
             }
             if !client.is_ready() || client.waits() || !client.has_line() {
                 continue;
             }
-            let mut asked = Vec::new();
-            for _ in 0..3 {
-                asked.push(client.ask("tools/list"));
-                sleep(Duration::from_secs(20)).await;
-                let asks = client.asks();
-                let is_good = |ask: &Ask| ask.succeeded || ask.verdict == Some(Verdict::Gone);
-                if asked.iter().any(|ask| is_good(&asks[*ask])) || client.is_over() {
-                    asked.clear();
-                    break;
-                }
+            if self.is_served(client, "tools/list").await == Some(true) && self.server.tells_of_changes() {
+                self.check_news(client).await;
             }
-            if !asked.is_empty() {
-                self.violation(format!("c{} ({:?}) is not served any more: {asked:?}", client.name, client.habit));
+        }
+    }
+
+    /// Whether a request gets a result, sooner or later; `None` if the client has no session any more.
+    async fn is_served(&self, client: &Arc<Client>, method: &'static str) -> Option<bool> {
+        for _ in 0..3 {
+            let ask = client.ask(method);
+            sleep(Duration::from_secs(20)).await;
+            let ask = client.asks().swap_remove(ask);
+            if ask.succeeded {
+                return Some(true);
             }
+            if client.is_over() || ask.verdict == Some(Verdict::Gone) {
+                return None;
+            }
+        }
+        self.violation(format!("c{} ({:?}) is not served any more: {method}", client.name, client.habit));
+        Some(false)
+    }
+
+    /// What changes on the server is heard of.
+    async fn check_news(&self, client: &Arc<Client>) {
+        let before = client.news();
+        self.server.change_modern(&Change::Tools);
+        sleep(Duration::from_secs(5)).await;
+        if client.news()[0] == before[0] && client.has_line() {
+            self.violation(format!("c{} ({:?}) hears of no changes", client.name, client.habit));
+        }
+        if self.is_served(client, "resources/subscribe").await != Some(true) {
+            return;
+        }
+        self.server.change_modern(&Change::Resource(client.name));
+        sleep(Duration::from_secs(5)).await;
+        if client.news()[1] == before[1] && client.has_line() {
+            self.violation(format!("c{} ({:?}) hears nothing of its resource", client.name, client.habit));
         }
     }
 

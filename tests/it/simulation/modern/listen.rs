@@ -9,10 +9,10 @@ use sse_sunset::upstream::Answer;
 
 use super::super::chance::Chance;
 use super::super::ledger::Name;
-use super::super::thread::{Fate, Thread};
+use super::super::thread::{Cut, Fate, Thread};
 use super::super::upstream::{Server, document, stream, whose_token};
-use super::error;
 use super::streams::in_pieces;
+use super::{Door, Manner, error};
 
 /// What the server makes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +114,7 @@ impl Server {
             thread.say(json!({"jsonrpc": "2.0", "id": id, "result": {"resultType": "complete"}}).to_string());
             thread.finish();
         }
-        let cut = self.state().draw_cut(false);
+        let cut = self.state().draw_cut(false).filter(|(_, cut)| *cut != Cut::Hang);
         let mut state = self.modern.state();
         state.counts.honoured += u64::from(!honoured.is_empty());
         state.last_open += 1;
@@ -144,6 +144,14 @@ impl Server {
         if asked.is_empty() {
             self.ledger.violation(format!("nothing is asked for: {message}"));
         }
+    }
+
+    /// Whether whoever listens hears of all changes.
+    pub(in super::super) fn tells_of_changes(&self) -> bool {
+        let Manner { door, listen, lists_change, subscribes, .. } = self.modern.manner;
+        // Who had a session with the server of before is served as if it had it still, and hears no more.
+        let are_kept = door == Door::Serves && self.modern.state().counts.replaced > 0;
+        self.modern.reigns() && listen == Way::All && lists_change && subscribes && !are_kept
     }
 
     /// Something changes, and who listens hears of it.

@@ -172,7 +172,8 @@ impl Server {
                 thread.kill(fate);
             }
             for listen in state.listens.values() {
-                listen.kill(fate);
+                // That a peer is gone for good the system notices (TCP_USER_TIMEOUT), which is not played here.
+                listen.kill(Fate::Broken);
             }
             state.reigns
         };
