@@ -312,6 +312,7 @@ impl Task {
         if effect == Effect::Initialize {
             self.renew_link();
             self.handshake = Handshake::Asked;
+            self.has_begun = true;
         }
         let (body, headers) = (sent.body.clone(), Arc::clone(&sent.headers));
         let started = Instant::now();

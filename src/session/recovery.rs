@@ -107,10 +107,11 @@ impl Task {
         let is_first = std::mem::replace(&mut self.handshake, Handshake::Done) != Handshake::Done;
         self.ping_at = Instant::now() + self.context.config.ping;
         self.membership.settle(&version);
-        // Clients keep lists until they hear of a change, and only those listen whose server had announced any.
+        // Clients keep lists until they hear of a change, and only those listen whose server had announced any: to one that
+        // made its handshake elsewhere it had, to one whose own has failed here nothing was said.
         let told = self.keepsake.lists();
         self.keepsake.note_lists(&answer);
-        let lists = if is_first { self.keepsake.lists() } else { told };
+        let lists = if is_first && !self.has_begun { self.keepsake.lists() } else { told };
         for notification in lists.notifications() {
             self.outbox.push(&notification);
         }

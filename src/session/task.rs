@@ -98,6 +98,8 @@ pub(super) struct Task {
     /// Notifications of the client that were turned away, by this status, as if the session were lost.
     pub(super) held_messages: Vec<(u16, Outgoing)>,
     pub(super) handshake: Handshake,
+    /// The client sent an `initialize` of its own on this session.
+    pub(super) has_begun: bool,
     pub(super) credentials: Credentials,
     pub(super) listening: Listening,
     /// Whether the server ever opened its GET stream: then it has one, whatever it says later.
@@ -200,6 +202,7 @@ impl Task {
             loss_text: String::new(),
             held_messages: Vec::new(),
             handshake: Handshake::None,
+            has_begun: false,
             credentials: Credentials::default(),
             listening: Listening::Off,
             has_listened: false,

@@ -99,19 +99,19 @@ impl Link {
 
     /// POSTs a message; `headers` are those of the client's own request.
     #[must_use]
-    pub fn post(&self, body: Bytes, headers: &HeaderMap) -> Sending {
+    pub fn post(&self, body: Bytes, headers: &Arc<HeaderMap>) -> Sending {
         let way = self.lock().way.clone();
         match way {
             Way::Session => self.post_in_session(body, headers),
             Way::Modern(session) => self.post_modern(&session, &body, headers),
             Way::Fresh => match first(&body, None) {
                 Some((id, facts)) => {
-                    Opening { link: self.again(), id, facts, body, headers: headers.clone() }.open().boxed()
+                    Opening { link: self.again(), id, facts, body, headers: Arc::clone(headers) }.open().boxed()
                 }
                 None => self.post_in_session(body, headers),
             },
             Way::Undecided { initialize, probes } => {
-                let (link, headers) = (self.again(), headers.clone());
+                let (link, headers) = (self.again(), Arc::clone(headers));
                 async move {
                     link.decide(initialize, probes, &headers).await;
                     link.post_decided(body, &headers).await
@@ -138,7 +138,7 @@ impl Link {
         Some(self.upstream.transport().send(exchange))
     }
 
-    fn post_in_session(&self, body: Bytes, headers: &HeaderMap) -> Sending {
+    fn post_in_session(&self, body: Bytes, headers: &Arc<HeaderMap>) -> Sending {
         let (exchange, has_session) = {
             let state = self.lock();
             (session_era::post(&state.names, headers, body), state.names.session_id.is_some())
@@ -147,7 +147,7 @@ impl Link {
         if self.upstream.options().era.is_some() {
             return sending;
         }
-        let (link, headers) = (self.again(), headers.clone());
+        let (link, headers) = (self.again(), Arc::clone(headers));
         async move {
             let answer = sending.await?;
             if answer.status != StatusCode::BAD_REQUEST {
@@ -186,7 +186,7 @@ impl Link {
         .boxed()
     }
 
-    async fn post_decided(self, body: Bytes, headers: &HeaderMap) -> Result<Answer, Fault> {
+    async fn post_decided(self, body: Bytes, headers: &Arc<HeaderMap>) -> Result<Answer, Fault> {
         let way = self.lock().way.clone();
         let sending = match way {
             Way::Modern(session) => self.post_modern(&session, &body, headers),
@@ -261,7 +261,7 @@ struct Opening {
     id: RequestId,
     facts: ClientFacts,
     body: Bytes,
-    headers: HeaderMap,
+    headers: Arc<HeaderMap>,
 }
 
 impl Opening {
