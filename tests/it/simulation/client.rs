@@ -662,7 +662,6 @@ impl Client {
                 // What a server promises in one era it may not in the other.
                 let is_wanted = state.hears_of_lists
                     || state.came_back
-                    || !state.is_initialized
                     || !self.stage.has_eras
                     || !self.stage.server.is_as_it_was();
                 drop(state);
