@@ -193,7 +193,7 @@ impl Session {
 
     fn set_level(&self, id: &RequestId, params: Option<&str>) -> Answer {
         if !self.shared.discovery.offers.logging {
-            return failure(id, &unknown("logging/setLevel"));
+            return failure(id, &not_offered("logging/setLevel"));
         }
         let level = params.and_then(Object::of).and_then(|params| params.get("level").map(str::to_owned));
         let level = level.and_then(|level| serde_json::from_str::<String>(&level).ok());
@@ -310,6 +310,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn unknown(method: &str) -> RpcError {
     let text = format!("Method not found: {method} (the upstream speaks {VERSION}, which has no such method)");
+    RpcError::new(code::METHOD_NOT_FOUND, "method_not_found", text)
+}
+
+/// What the server does not offer is answered here, in the words in which it would turn it down.
+fn not_offered(method: &str) -> RpcError {
+    let text = format!("Method not found: {method} (the upstream does not offer it)");
     RpcError::new(code::METHOD_NOT_FOUND, "method_not_found", text)
 }
 

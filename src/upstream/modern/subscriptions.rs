@@ -11,7 +11,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::sync::Mutex;
 
 use super::listen::{Change, Kinds, Member, Opened, Rejection};
-use super::{Shared, of_items, unknown};
+use super::{Shared, not_offered, of_items};
 use crate::mcp::{self, Object, RpcError, code};
 use crate::upstream::transport::{Content, EVENT_STREAM, Messages};
 use crate::upstream::{Answer, End, Fault, Item};
@@ -68,7 +68,7 @@ pub(super) async fn change(
         return Err(Refused::Error(RpcError::new(code::INVALID_PARAMS, "invalid_params", text)));
     };
     if !session.discovery.offers.subscribe {
-        return Err(Refused::Error(unknown(if begins { "resources/subscribe" } else { "resources/unsubscribe" })));
+        return Err(Refused::Error(not_offered(if begins { "resources/subscribe" } else { "resources/unsubscribe" })));
     }
     let member = {
         let mut joined = session.subscriptions.joined.lock().await;
