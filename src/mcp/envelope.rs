@@ -52,7 +52,7 @@ pub(super) struct Envelope<'a> {
     pub(super) method: Option<Cow<'a, str>>,
     pub(super) params: Option<&'a RawValue>,
     pub(super) result: Option<&'a RawValue>,
-    pub(super) has_error: bool,
+    pub(super) error: Option<&'a RawValue>,
 }
 
 impl<'de> Deserialize<'de> for Envelope<'de> {
@@ -75,10 +75,7 @@ impl<'de> Deserialize<'de> for Envelope<'de> {
                         "method" => envelope.method.replace(map.next_value::<Text<'de>>()?.0).is_some(),
                         "params" => envelope.params.replace(map.next_value()?).is_some(),
                         "result" => envelope.result.replace(map.next_value()?).is_some(),
-                        "error" => {
-                            map.next_value::<IgnoredAny>()?;
-                            std::mem::replace(&mut envelope.has_error, true)
-                        }
+                        "error" => envelope.error.replace(map.next_value()?).is_some(),
                         other if is_near_envelope_key(other) => {
                             return Err(A::Error::custom(format_args!("ambiguous key {other:?}")));
                         }

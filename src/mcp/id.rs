@@ -34,7 +34,7 @@ impl RequestId {
     /// An id of our own, as a string: mcp-go takes a number that collides with one of its own for its answer.
     #[must_use]
     pub fn text(plain: &str) -> Self {
-        RequestId(serde_json::Value::from(plain).to_string().into())
+        RequestId(super::quoted(plain).into())
     }
 
     /// The JSON form, to be written into a message.

@@ -34,6 +34,7 @@ pub struct Message {
     id: Option<Span>,
     params: Option<Span>,
     result: Option<Span>,
+    error: Option<Span>,
     close: usize,
 }
 
@@ -131,13 +132,13 @@ impl Message {
                     .ok_or(Malformed::NotRpc("\"id\" must be a string or a number, of 256 bytes at most"))?,
             ),
         };
-        let answers = envelope.result.is_some() || envelope.has_error;
+        let answers = envelope.result.is_some() || envelope.error.is_some();
         let kind = match (envelope.method, id) {
             (Some(_), _) if answers => return Err(Malformed::NotRpc("\"method\" beside \"result\" or \"error\"")),
             (Some(method), Some(id)) => MessageKind::Request { id, method: method.into() },
             (Some(method), None) => MessageKind::Notification { method: method.into() },
-            (None, id) if envelope.result.is_some() != envelope.has_error => {
-                MessageKind::Response { id, is_error: envelope.has_error }
+            (None, id) if envelope.result.is_some() != envelope.error.is_some() => {
+                MessageKind::Response { id, is_error: envelope.error.is_some() }
             }
             (None, _) => return Err(Malformed::NotRpc("one of \"method\", \"result\", \"error\" is needed")),
         };
@@ -147,6 +148,7 @@ impl Message {
             id: envelope.id.map(|raw| Span::of(raw.get(), text)),
             params: envelope.params.map(|raw| Span::of(raw.get(), text)),
             result: envelope.result.map(|raw| Span::of(raw.get(), text)),
+            error: envelope.error.map(|raw| Span::of(raw.get(), text)),
             close: text.rfind('}').unwrap_or(text.len()),
         })
     }
@@ -184,6 +186,12 @@ impl Message {
         self.text(self.result?)
     }
 
+    /// Its `error`, as it came.
+    #[must_use]
+    pub fn error_text(&self) -> Option<&str> {
+        self.text(self.error?)
+    }
+
     /// Its `params`, read as `T`; `None` when there are none or they do not fit.
     #[must_use]
     pub fn params<'a, T: Deserialize<'a>>(&'a self) -> Option<T> {
@@ -199,22 +207,14 @@ impl Message {
     /// Code and text of its `error`; `None` when there is none. One that is no error object gives an empty text.
     #[must_use]
     pub fn error(&self) -> Option<(i64, String)> {
-        #[derive(serde::Deserialize)]
-        struct Failed {
-            error: Failure,
-        }
-        #[derive(serde::Deserialize)]
+        #[derive(serde::Deserialize, Default)]
+        #[serde(default)]
         struct Failure {
-            #[serde(default)]
             code: i64,
-            #[serde(default)]
             message: String,
         }
-        if !matches!(self.kind, MessageKind::Response { is_error: true, .. }) {
-            return None;
-        }
-        let failed = serde_json::from_slice::<Failed>(&self.bytes).ok();
-        Some(failed.map(|failed| (failed.error.code, failed.error.message)).unwrap_or_default())
+        let Failure { code, message } = self.part(self.error?).unwrap_or_default();
+        Some((code, message))
     }
 
     fn text(&self, span: Span) -> Option<&str> {
@@ -239,6 +239,19 @@ impl Message {
             Some(span) => self.spliced(span, id.as_json()),
             None => self.spliced(Span { start: self.close, end: self.close }, &format!(",\"id\":{}", id.as_json())),
         }
+    }
+
+    /// The same answer under another id, with `value` for its result or error.
+    #[must_use]
+    pub fn with_answer(&self, id: &RequestId, value: &str) -> Bytes {
+        let Some(span) = self.result.or(self.error).filter(|span| self.text(*span) != Some(value)) else {
+            return self.with_id(id);
+        };
+        let changed = Message { bytes: self.spliced(span, value), ..self.clone() };
+        // What stands behind the value has moved.
+        let moved = |at: usize| if at < span.end { at } else { at - span.end + span.start + value.len() };
+        let id_span = self.id.map(|id| Span { start: moved(id.start), end: moved(id.end) });
+        Message { id: id_span, close: moved(self.close), ..changed }.with_id(id)
     }
 
     /// The same message with `params.requestId` naming another request; `None` when it names none.
@@ -373,6 +386,25 @@ mod tests {
         assert_eq!(message.with_id(&id), r#"{"jsonrpc":"2.0", "params":{"id":7},  "id" : "p1" ,"method":"m"}"#);
         let without = one("{\"jsonrpc\":\"2.0\",\"error\":{\"a\":{}}}\n").expect("response");
         assert_eq!(without.with_id(&id), "{\"jsonrpc\":\"2.0\",\"error\":{\"a\":{}},\"id\":\"p1\"}\n");
+    }
+
+    #[test]
+    fn with_answer_changes_id_and_value_wherever_they_stand() {
+        let id = RequestId::text("p1");
+        for (text, expected) in [
+            (
+                r#"{"jsonrpc":"2.0","id":7, "result" : {"a":1} ,"x":[]}"#,
+                r#"{"jsonrpc":"2.0","id":"p1", "result" : {} ,"x":[]}"#,
+            ),
+            (
+                r#"{"result":{"a":1},"x":[], "id" : 7,"jsonrpc":"2.0"}"#,
+                r#"{"result":{},"x":[], "id" : "p1","jsonrpc":"2.0"}"#,
+            ),
+            (r#"{"jsonrpc":"2.0","error":{"code":1}}"#, r#"{"jsonrpc":"2.0","error":{},"id":"p1"}"#),
+            (r#"{"jsonrpc":"2.0","result":{},"id":7}"#, r#"{"jsonrpc":"2.0","result":{},"id":"p1"}"#),
+        ] {
+            assert_eq!(one(text).expect("an answer").with_answer(&id, "{}"), expected);
+        }
     }
 
     #[test]

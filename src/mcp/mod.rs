@@ -8,6 +8,7 @@ mod envelope;
 mod error;
 mod headers;
 mod id;
+mod made;
 mod message;
 mod recover;
 
@@ -15,5 +16,6 @@ pub use edit::{Array, Object};
 pub use error::{RpcError, code, error_response};
 pub use headers::{LAST_EVENT_ID, PROTOCOL_VERSION, SESSION_ID, VERSION_HEADER_SINCE, is_protocol_header};
 pub use id::RequestId;
+pub use made::{cancelled, quoted, request, result_response};
 pub use message::{Malformed, Message, MessageKind, Span, parse};
 pub use recover::IdScanner;

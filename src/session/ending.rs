@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use tokio::time::timeout;
@@ -12,7 +11,7 @@ use super::credential::Credential;
 use super::exchange::{Errand, OutgoingKind};
 use super::recovery::Standing;
 use super::task::{Handshake, Task};
-use crate::mcp::{MessageKind, RequestId, RpcError, code, error_response};
+use crate::mcp::{self, MessageKind, RpcError, code, error_response};
 
 /// How long the end of a session waits for the client to take what it is owed.
 const LAST_WORDS: Duration = Duration::from_secs(3);
@@ -23,6 +22,9 @@ const CANCELS: Duration = Duration::from_secs(2);
 /// A client whose connection ends after it took nothing for this long had stopped reading: the kernel's own limit
 /// (`TCP_USER_TIMEOUT`, 45 s) comes before ours, and counts from the last byte that was acknowledged, not taken.
 const STOPPED_READING: Duration = Duration::from_secs(20);
+
+/// What the upstream is told of calls that nobody waits for.
+pub(super) const NOBODY_WAITS: &str = "the client is gone";
 
 /// `session.end.reason` of a session whose client left.
 pub(super) const CLIENT_GONE: &str = "client_disconnect";
@@ -162,7 +164,7 @@ impl Task {
             return;
         }
         let headers = self.credentials.headers();
-        let cancels = self.calls.running().map(|id| self.link.post(cancelled_notification(id), &headers));
+        let cancels = self.calls.running().map(|id| self.link.post(mcp::cancelled(id, NOBODY_WAITS), &headers));
         let _ = timeout(CANCELS, join_all(cancels)).await;
         if let Some(delete) = self.link.delete(&headers) {
             match delete.await {
@@ -194,14 +196,6 @@ impl Task {
             self.credentials.accept(&Credential::of(&self.reviving_with), &self.reviving_with);
         }
     }
-}
-
-/// Tells the upstream that nobody waits for `id` any more.
-pub(super) fn cancelled_notification(id: &RequestId) -> Bytes {
-    let id = id.as_json();
-    Bytes::from(format!(
-        r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},"reason":"the client is gone"}}}}"#
-    ))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use super::keepsake::Effect;
 use super::recovery::Standing as Upstream;
 use super::task::{Handshake, Task};
 use super::{Payload, Verdict};
-use crate::mcp::{Message, MessageKind, RequestId, RpcError, code, error_response};
+use crate::mcp::{Message, MessageKind, RequestId, RpcError, code, error_response, result_response};
 use crate::upstream::{Fault, Sending};
 
 /// How long a message holds up those behind it.
@@ -114,7 +114,7 @@ impl Task {
             self.outbox.push(&error_response(&id, &error));
         } else if method == "ping" && self.handshake == Handshake::None {
             accept(delivery.verdict);
-            self.outbox.push(&pong(&id));
+            self.outbox.push(&result_response(&id, "{}"));
         } else if !self.has_room() {
             accept(delivery.verdict);
             let text = "too many requests of this session are in flight; wait for answers first";
@@ -391,11 +391,6 @@ impl Task {
         let sending = self.bounded(self.link.post(body, &self.credentials.headers()));
         self.heads.push(sending.map(|answer| (Errand::Own, answer)).boxed());
     }
-}
-
-/// An empty result.
-pub(super) fn pong(id: &RequestId) -> Bytes {
-    Bytes::from(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, id.as_json()))
 }
 
 pub(super) fn accept(verdict: PostVerdict) {

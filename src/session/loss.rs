@@ -19,7 +19,7 @@ use super::inbound::{accept, reject};
 use super::recovery::Standing;
 use super::revival;
 use super::task::{Handshake, Task};
-use crate::mcp::{Message, RequestId, RpcError, code};
+use crate::mcp::{self, Message, RpcError, code};
 use crate::upstream::Fault;
 
 /// How long the upstream may take over a ping.
@@ -242,7 +242,7 @@ impl Task {
         let is_ours = self.link.asks_by_itself();
         for id in self.server_requests.forget() {
             if is_ours {
-                self.outbox.push(&withdrawal(&id));
+                self.outbox.push(&mcp::cancelled(&id, "the call is over"));
             }
         }
     }
@@ -312,13 +312,6 @@ fn pinged(loss: Loss, text: String) -> Pinged {
 fn names_session(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     text.contains("session") || text.contains("not initialized")
-}
-
-fn withdrawal(id: &RequestId) -> Bytes {
-    let id = id.as_json();
-    Bytes::from(format!(
-        r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},"reason":"the call is over"}}}}"#
-    ))
 }
 
 fn ping(number: u64) -> Bytes {

@@ -10,13 +10,13 @@ use tokio::time::Instant;
 use super::calls::{Call, CallState, Serial};
 use super::credential::{Credential, Rejection};
 use super::exchange::{Errand, Outgoing, OutgoingKind, Source, Tagged};
-use super::inbound::{accept, pong, reject};
+use super::inbound::{accept, reject};
 use super::loss::{Held, Loss, Word};
 use super::recovery::Standing;
 use super::revival::settled_version;
 use super::task::{Handshake, Task};
 use super::timers::GRACE;
-use crate::mcp::{Message, MessageKind, RequestId, RpcError, code, error_response};
+use crate::mcp::{Message, MessageKind, RequestId, RpcError, code, error_response, result_response};
 use crate::upstream::{Answer, End, Fault, Item, Replies};
 
 impl Task {
@@ -304,7 +304,7 @@ impl Task {
         if method == "ping" {
             // Answered here (WIRE, Toward the upstream 9), also while the client is away: Java ends sessions that leave one
             // unanswered, and this one waits for its client.
-            self.say_to_server(pong(id));
+            self.say_to_server(result_response(id, "{}"));
         } else if let Some(error) = self.too_large(message.bytes()) {
             self.say_to_server(error_response(id, &error));
         } else if let Some(ours) = self.server_requests.open(id.clone(), method) {

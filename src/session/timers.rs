@@ -12,14 +12,14 @@ use tokio::time::Instant;
 
 use super::calls::{CallState, Serial};
 use super::credential::Credential;
-use super::ending::cancelled_notification;
+use super::ending::NOBODY_WAITS;
 use super::exchange::{Errand, Source};
 use super::linger::Presence;
 use super::loss::session_lost;
 use super::outbound::may_be_loss;
 use super::recovery::Standing;
 use super::task::{Handshake, Task};
-use crate::mcp::{RequestId, RpcError, code};
+use crate::mcp::{self, RequestId, RpcError, code};
 use crate::upstream::{Answer, End, Fault};
 
 /// How long requests wait for a client's `initialized`.
@@ -205,7 +205,7 @@ impl Task {
             }
             let owed = self.calls.get_mut(serial).filter(|call| call.state == CallState::Owed && !call.is_initialize);
             if let Some(id) = owed.map(|call| call.id.clone()) {
-                self.say(cancelled_notification(&id));
+                self.say(mcp::cancelled(&id, NOBODY_WAITS));
             }
             let error = if self.calls.get_mut(serial).is_some_and(|call| call.generation != self.generation) {
                 session_lost()

@@ -159,7 +159,7 @@ pub(in crate::upstream) async fn ask(upstream: &Upstream, facts: &Facts, headers
         return Discovered::Unknown(Fault::GivenUp);
     };
     let asking = async {
-        let answer = match upstream.transport().send(request.exchange(headers, &[])).await {
+        let answer = match upstream.transport().send(request.exchange(headers)).await {
             Ok(answer) => answer,
             Err(fault) => return Discovered::Unknown(fault),
         };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ::http::HeaderMap;
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use serde::Deserialize;
@@ -11,7 +12,7 @@ use tokio::sync::oneshot;
 use super::Shared;
 use super::request::Supplement;
 use super::shape;
-use crate::mcp::{RequestId, RpcError};
+use crate::mcp::{self, RequestId, RpcError};
 
 /// Questions that one round may have.
 const MAX_QUESTIONS: usize = 64;
@@ -66,7 +67,7 @@ impl Asking {
         session: &Arc<Shared>,
         requests: Vec<shape::InputRequest>,
         state: Option<String>,
-    ) -> Result<(Self, Vec<String>), String> {
+    ) -> Result<(Self, Vec<Bytes>), String> {
         if requests.len() > MAX_QUESTIONS {
             return Err(format!("the server asked {} questions at once; {MAX_QUESTIONS} is the most", requests.len()));
         }
@@ -76,10 +77,8 @@ impl Asking {
             let profile = &session.facts.profile;
             let (id, answer) = session.ask();
             let fresh = session.elicitation_id(&id);
-            let asked = shape::request_to_client(&method, &params, profile, &fresh).map(|params| {
-                let (id, method) = (id.as_json(), serde_json::Value::from(method.as_str()));
-                format!(r#"{{"jsonrpc":"2.0","id":{id},"method":{method},"params":{params}}}"#)
-            });
+            let asked = shape::request_to_client(&method, &params, profile, &fresh);
+            let asked = asked.map(|params| mcp::request(&id, &method, &params));
             // From here on it is withdrawn with the others, whatever comes.
             asking.questions.push(Question { key, method, id, answer, reaction: None, is_lost: false });
             texts.push(asked.map_err(|why| why.to_string())?);
@@ -131,15 +130,9 @@ impl Asking {
     }
 
     /// Tells the client that its answers are not wanted any more.
-    pub(super) fn withdrawals(&self) -> Vec<String> {
+    pub(super) fn withdrawals(&self) -> impl Iterator<Item = Bytes> {
         let open = self.questions.iter().filter(|question| question.is_open());
-        open.map(|question| {
-            let id = question.id.as_json();
-            format!(
-                r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},"reason":"the call is over"}}}}"#
-            )
-        })
-        .collect()
+        open.map(|question| mcp::cancelled(&question.id, "the call is over"))
     }
 }
 

@@ -143,8 +143,8 @@ impl Session {
                 // and nobody listens to its progress.
                 answer(accepted())
             }
-            MessageKind::Response { id, is_error } => {
-                self.react(id.as_ref(), *is_error, &message, headers);
+            MessageKind::Response { id, .. } => {
+                self.react(id.as_ref(), &message, headers);
                 answer(accepted())
             }
         }
@@ -213,14 +213,12 @@ impl Session {
     }
 
     /// The client answers a question.
-    fn react(&self, id: Option<&RequestId>, is_error: bool, message: &Message, headers: &HeaderMap) {
+    fn react(&self, id: Option<&RequestId>, message: &Message, headers: &HeaderMap) {
         let Some(waiting) = id.and_then(|id| self.shared.asked().remove(id)) else { return };
-        let text = String::from_utf8_lossy(message.bytes());
-        let whole = Object::of(&text);
-        let part = |name| whole.as_ref().and_then(|whole| whole.get(name)).unwrap_or("{}").to_owned();
-        let said = if is_error { Err(part("error")) } else { Ok(part("result")) };
+        let answer = message.result_text().ok_or(message.error_text().unwrap_or_default());
+        let answer = answer.map(str::to_owned).map_err(str::to_owned);
         // The call may be over meanwhile.
-        let _ = waiting.send(Reaction { answer: said, headers: headers.clone() });
+        let _ = waiting.send(Reaction { answer, headers: headers.clone() });
     }
 }
 
@@ -329,7 +327,7 @@ fn accepted() -> Answer {
 }
 
 fn result(id: &RequestId, result: &str) -> Answer {
-    said(&Bytes::from(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#, id.as_json())))
+    said(&mcp::result_response(id, result))
 }
 
 fn failure(id: &RequestId, error: &RpcError) -> Answer {

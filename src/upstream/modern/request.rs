@@ -4,12 +4,10 @@ use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::http::{HeaderMap, HeaderName, HeaderValue};
-use bytes::Bytes;
-use serde_json::value::to_raw_value;
 
 use super::headers::{self, VERSION};
 use super::shape::{Profile, Version};
-use crate::mcp::{Array, Message, Object, RequestId, RpcError, code};
+use crate::mcp::{self, Array, Message, Object, RequestId, RpcError, code};
 use crate::upstream::Exchange;
 
 /// Start of the names in `_meta` that belong to the protocol; a legacy client has no business with them.
@@ -67,21 +65,14 @@ impl Facts {
 impl Request {
     /// A request of `method`. Fails where no server could be asked so.
     pub(super) fn of(method: &str, params: Option<&str>, facts: &Facts, level: Option<&str>) -> Result<Self, RpcError> {
-        let not_an_object =
-            || RpcError::new(code::INVALID_PARAMS, "invalid_params", "params must be an object (sent by the client)");
         let Some(method_header) = headers::method(method) else { return Err(super::unknown(method)) };
-        let mut given = Object::of(params.unwrap_or("{}")).ok_or_else(not_an_object)?;
+        let mut given = object(params)?;
         let name = match method {
             "tools/call" | "prompts/get" => Some("name"),
             "resources/read" => Some("uri"),
             _ => None,
         };
-        let name = name.map(|name| {
-            let value = given.get(name).and_then(|value| serde_json::from_str::<String>(value).ok());
-            let text = format!("params.{name} must be a string (sent by the client)");
-            value.ok_or_else(|| RpcError::new(code::INVALID_PARAMS, "invalid_params", text))
-        });
-        let name = name.transpose()?;
+        let name = name.map(|name| text_of(&given, name)).transpose()?;
         let meta = meta(given.get("_meta"), facts, level);
         given.set("_meta", meta);
         // Tasks of 2025-11-25 are no part of 2026-07-28.
@@ -105,16 +96,14 @@ impl Request {
         Object::of(&self.params)?.get("arguments").map(str::to_owned)
     }
 
-    /// Names its subject without encoding from now on. Returns whether that makes a difference.
-    pub(super) fn spell_out(&mut self) -> bool {
-        let Some(name) = &self.name else { return false };
-        let differs = headers::raw_value(name).is_some_and(|raw| raw != headers::value(name));
-        !std::mem::replace(&mut self.name_is_raw, differs) && differs
+    /// Names its subject without encoding from now on, where a header can carry it so.
+    pub(super) fn spell_out(&mut self) {
+        self.name_is_raw = true;
     }
 
-    /// As it goes up for the first time.
-    pub(super) fn exchange(&self, client: &HeaderMap, more: &[(HeaderName, HeaderValue)]) -> Exchange {
-        self.framed(&self.params, client, more).1
+    /// As it goes up where it is sent once.
+    pub(super) fn exchange(&self, client: &HeaderMap) -> Exchange {
+        self.exchange_with(None, client, &[]).1
     }
 
     /// As it goes up, with the id it has this time.
@@ -124,23 +113,18 @@ impl Request {
         client: &HeaderMap,
         more: &[(HeaderName, HeaderValue)],
     ) -> (RequestId, Exchange) {
+        static LAST: AtomicU64 = AtomicU64::new(0);
         let params = match supplement {
             None => Cow::Borrowed(self.params.as_str()),
             Some(supplement) => Cow::Owned(supplement.added_to(&self.params)),
         };
-        self.framed(&params, client, more)
-    }
-
-    fn framed(&self, params: &str, client: &HeaderMap, more: &[(HeaderName, HeaderValue)]) -> (RequestId, Exchange) {
-        static LAST: AtomicU64 = AtomicU64::new(0);
         let id = RequestId::text(&format!("s{}", LAST.fetch_add(1, Ordering::Relaxed) + 1));
-        let method = quoted(&self.method);
-        let body = format!(r#"{{"jsonrpc":"2.0","id":{},"method":{method},"params":{params}}}"#, id.as_json());
+        let body = mcp::request(&id, &self.method, &params);
         let name = self.name.as_deref().map(|name| {
             let raw = self.name_is_raw.then(|| headers::raw_value(name)).flatten();
             raw.unwrap_or_else(|| headers::value(name))
         });
-        let exchange = headers::exchange(client, self.method_header.clone(), name, more, Bytes::from(body));
+        let exchange = headers::exchange(client, self.method_header.clone(), name, more, body);
         (id, exchange)
     }
 }
@@ -150,7 +134,7 @@ impl Supplement {
         let Some(mut params) = Object::of(params) else { return params.to_owned() };
         if !self.responses.is_empty() {
             let members: Vec<String> =
-                self.responses.iter().map(|(key, response)| format!("{}:{response}", quoted(key))).collect();
+                self.responses.iter().map(|(key, response)| format!("{}:{response}", mcp::quoted(key))).collect();
             params.set("inputResponses", format!("{{{}}}", members.join(",")));
         }
         if let Some(state) = &self.state {
@@ -158,6 +142,20 @@ impl Supplement {
         }
         params.finish().into_owned()
     }
+}
+
+/// The client's `params`; none are none.
+pub(super) fn object(params: Option<&str>) -> Result<Object<'_>, RpcError> {
+    let wrong =
+        || RpcError::new(code::INVALID_PARAMS, "invalid_params", "params must be an object (sent by the client)");
+    Object::of(params.unwrap_or("{}")).ok_or_else(wrong)
+}
+
+/// The text that stands in `params` under `name`.
+pub(super) fn text_of(params: &Object<'_>, name: &str) -> Result<String, RpcError> {
+    let text = params.get(name).and_then(|text| serde_json::from_str(text).ok());
+    let wrong = format!("params.{name} must be a string (sent by the client)");
+    text.ok_or_else(|| RpcError::new(code::INVALID_PARAMS, "invalid_params", wrong))
 }
 
 /// Who the client says it is, as 2026-07-28 takes it (schema, Implementation).
@@ -175,7 +173,7 @@ fn introduction(given: Option<&str>) -> String {
     });
     for (name, otherwise) in [("name", "unknown"), ("version", "")] {
         if !info.get(name).is_some_and(is_text) {
-            info.set(name, quoted(otherwise));
+            info.set(name, mcp::quoted(otherwise));
         }
     }
     info.finish().into_owned()
@@ -190,21 +188,18 @@ fn is_token(json: &str) -> bool {
 fn meta(given: Option<&str>, facts: &Facts, level: Option<&str>) -> String {
     let mut meta = given.and_then(Object::of).or_else(|| Object::of("{}")).expect("an empty object is one");
     meta.retain(|name, value| !name.starts_with(RESERVED) && (name != "progressToken" || is_token(value)));
-    meta.set("io.modelcontextprotocol/protocolVersion", quoted(VERSION));
+    meta.set("io.modelcontextprotocol/protocolVersion", mcp::quoted(VERSION));
     meta.set("io.modelcontextprotocol/clientInfo", facts.info.as_str());
     meta.set("io.modelcontextprotocol/clientCapabilities", facts.profile.capabilities_up());
     if let Some(level) = level {
-        meta.set("io.modelcontextprotocol/logLevel", quoted(level));
+        meta.set("io.modelcontextprotocol/logLevel", mcp::quoted(level));
     }
     meta.finish().into_owned()
 }
 
-fn quoted(text: &str) -> String {
-    to_raw_value(text).map(|raw| raw.get().to_owned()).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use serde_json::{Value, json};
 
     use super::*;
@@ -264,7 +259,7 @@ mod tests {
         {
             let params = format!(r#"{{"_meta":{{"progressToken":{token}}}}}"#);
             let request = Request::of("tools/list", Some(&params), &facts(), None).expect("a request");
-            let body = body(&request.exchange(&HeaderMap::new(), &[]));
+            let body = body(&request.exchange(&HeaderMap::new()));
             assert_eq!(body["params"]["_meta"].get("progressToken").is_some(), is_one, "{token}");
         }
     }

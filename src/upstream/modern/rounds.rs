@@ -19,7 +19,7 @@ use super::call::{Begun, Call, Leg};
 use super::input::{Asking, Outcome};
 use super::request::Supplement;
 use super::shape::{self, Failed};
-use crate::mcp::{self, Message, MessageKind, Object, RpcError, code, error_response};
+use crate::mcp::{self, Message, MessageKind, RpcError, code, error_response};
 use crate::upstream::{Answer, Content, End, Fault, Item, Messages};
 
 /// How often a request may be sent again. The drivers of the SDKs stop there too.
@@ -132,14 +132,12 @@ impl Telling {
     }
 
     fn hear_error(&mut self, message: &Message) {
-        let text = String::from_utf8_lossy(message.bytes());
-        let whole = Object::of(&text);
-        let error = whole.as_ref().and_then(|whole| whole.get("error")).unwrap_or("{}");
+        let error = message.error_text().unwrap_or("{}");
         if self.rounds > 0 && is_expired(message) {
             return self.fail("the answer took too long for the server, which has forgotten its question; call again");
         }
         let error = shape::error(&self.call.method, error);
-        self.answer_with(message, "error", &error);
+        self.answer_with(message, &error);
     }
 
     fn hear_result(&mut self, message: &Message) {
@@ -149,21 +147,14 @@ impl Telling {
         }
         let listed = self.call.session.note_list(&self.call.method, result);
         match shape::result(&self.call.method, &listed, &self.call.session.facts.profile) {
-            Ok(result) => self.answer_with(message, "result", &result),
+            Ok(result) => self.answer_with(message, &result),
             Err(error) => self.answer_error(&error),
         }
     }
 
-    /// Passes the answer on, with `member` as the client can take it.
-    fn answer_with(&mut self, message: &Message, member: &str, value: &str) {
-        let text = String::from_utf8_lossy(message.bytes());
-        let Some(mut whole) = Object::of(&text) else { return };
-        whole.set("id", self.call.id.as_json());
-        if whole.get(member) != Some(value) {
-            whole.set(member, value);
-        }
-        let text = whole.finish().into_owned();
-        self.say(text);
+    /// Passes the answer on, with its result or error as the client can take it.
+    fn answer_with(&mut self, message: &Message, value: &str) {
+        self.say(message.with_answer(&self.call.id, value));
         self.phase = Phase::Answered;
     }
 
@@ -177,8 +168,7 @@ impl Telling {
     fn fail(&mut self, why: &str) {
         match shape::failed_call(&self.call.method, why) {
             Failed::Result(result) => {
-                let id = self.call.id.as_json();
-                self.say(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#));
+                self.say(mcp::result_response(&self.call.id, &result));
                 self.phase = Phase::Answered;
             }
             Failed::Error(error) => self.answer_error(&error),
