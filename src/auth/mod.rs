@@ -3,6 +3,7 @@
 //! A bearer JWT is decoded only as a label for the log. Nothing is verified here and nothing is allowed by it: the
 //! upstream verifies the very same token on the very same request.
 
+mod credential;
 mod signature;
 
 use base64::Engine as _;
@@ -10,6 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderName, header};
 use serde::Deserialize;
 
+pub use credential::{Credential, Rejection};
 pub use signature::{
     ACCEPTED, CLOCK_DIFFERENCE, KeepAlive, KeyError, PROBE_HEADER, ProbeKey, Rejected, SignedProbe, Signer, Verifier,
 };

@@ -14,8 +14,9 @@ use tokio::time::{Instant, timeout_at};
 use super::reply::{Refused, accepted, accepted_at_last};
 use super::visitor::Visitor;
 use super::{Answered, Config, Shared};
+use crate::auth::Credential;
 use crate::mcp::{self, IdScanner, Message, MessageKind, RpcError, code};
-use crate::session::{Credential, Hold, Payload, SessionId, Verdict};
+use crate::session::{Hold, Payload, SessionId, Verdict};
 use crate::upstream::forwarded_headers;
 
 /// How much of a body over the limit is read in search of an id, as a multiple of the limit.

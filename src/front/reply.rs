@@ -11,7 +11,7 @@ use http::{Response, StatusCode};
 use http_body_util::{Either, Full};
 
 use super::Body;
-use crate::session::Rejection;
+use crate::auth::Rejection;
 
 pub(super) const STREAM_ONLY: &str = "this is the legacy SSE endpoint: open it with GET. Clients that speak Streamable \
                                       HTTP use the server's own MCP URL";

@@ -9,10 +9,10 @@ use http_body_util::Either;
 use super::probe::Probe;
 use super::visitor::Visitor;
 use super::{Answered, Shared};
-use crate::auth::PROBE_HEADER;
+use crate::auth::{Credential, PROBE_HEADER};
 use crate::mcp;
 use crate::net::{self, Ender};
-use crate::session::{Closer, Credential, Guest};
+use crate::session::{Closer, Guest};
 
 /// Opens a session. Nothing goes upstream before the first POST: mcp-remote opens two streams as probes and leaks them.
 pub(super) async fn open<B>(

@@ -7,7 +7,8 @@ use http::HeaderMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Credential, Hold, Rejection, Sessions};
+use super::{Hold, Sessions};
+use crate::auth::{Credential, Rejection};
 use crate::mcp::{Message, RequestId, RpcError};
 
 /// How long a session may take to make room for what was posted to it under another name.

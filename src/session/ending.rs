@@ -7,10 +7,10 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use super::Payload;
-use super::credential::Credential;
 use super::exchange::{Errand, OutgoingKind};
 use super::recovery::Standing;
 use super::task::{Handshake, Task};
+use crate::auth::Credential;
 use crate::mcp::{self, MessageKind, RpcError, code, error_response};
 
 /// How long the end of a session waits for the client to take what it is owed.

@@ -11,10 +11,11 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::Payload;
 use super::canary::Canary;
 use super::ending::CLIENT_GONE;
 use super::reunion::Kin;
-use super::{Credential, Payload};
+use crate::auth::Credential;
 use crate::clock;
 use crate::mcp::{Message, RequestId};
 use crate::metrics::{ClientFamily, Metrics};

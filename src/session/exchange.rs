@@ -15,10 +15,10 @@ use tokio::time::Instant;
 use super::budget::Budget;
 use super::budget::Hold;
 use super::calls::Serial;
-use super::credential::Credential;
 use super::delivery::{Delivery, Verdict};
 use super::desk::Reading;
 use super::keepsake::Effect;
+use crate::auth::Credential;
 use crate::mcp::RequestId;
 use crate::upstream::Item;
 

@@ -9,10 +9,11 @@ use std::task::{Context, Waker};
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::SessionId;
 use super::outbox::{Shared, lock};
 use super::position::Position;
 use super::stream::Arrival;
-use super::{Credential, SessionId};
+use crate::auth::Credential;
 
 /// Names under which a session can be posted to besides its own: those of the streams it adopted.
 const MAX_ALIASES: usize = 16;

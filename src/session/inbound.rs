@@ -14,13 +14,14 @@ use tokio::time::{Instant, timeout};
 
 use super::calls::Start;
 use super::calls::{CallState, Serial};
-use super::credential::{Rejection, Standing};
+use super::credential::Standing;
 use super::delivery::Delivery;
 use super::exchange::{Barrier, Errand, Outgoing, OutgoingKind, Sent};
 use super::keepsake::Effect;
 use super::recovery::Standing as Upstream;
 use super::task::{Handshake, Task};
 use super::{Payload, Verdict};
+use crate::auth::Rejection;
 use crate::mcp::{Message, MessageKind, RequestId, RpcError, code, error_response, result_response};
 use crate::upstream::{Fault, Sending};
 

@@ -13,12 +13,12 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use super::calls::{CallState, Serial};
-use super::credential::Rejection;
 use super::exchange::{Outgoing, OutgoingKind};
 use super::inbound::{accept, reject};
 use super::recovery::Standing;
 use super::revival;
 use super::task::{Handshake, Task};
+use crate::auth::Rejection;
 use crate::mcp::{self, Message, RpcError, code};
 use crate::upstream::Fault;
 

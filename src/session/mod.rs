@@ -40,12 +40,11 @@ use http::HeaderValue;
 use tokio::sync::mpsc;
 
 pub use budget::{Budget, Hold};
-pub use credential::{Credential, Rejection};
 pub use delivery::{Payload, Verdict};
 pub use evidence::{Books, Evidence};
 pub use stream::EventStream;
 
-use crate::auth::{KeepAlive, SignedProbe};
+use crate::auth::{Credential, KeepAlive, SignedProbe};
 use crate::drain::{Tasks, Watch};
 use crate::mcp::RpcError;
 use crate::metrics::Lists;

@@ -8,7 +8,6 @@ use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
 use super::calls::{Call, CallState, Serial};
-use super::credential::{Credential, Rejection};
 use super::exchange::{Errand, Outgoing, OutgoingKind, Source, Tagged};
 use super::inbound::{accept, reject};
 use super::loss::{Held, Loss, Word};
@@ -16,6 +15,7 @@ use super::recovery::Standing;
 use super::revival::settled_version;
 use super::task::{Handshake, Task};
 use super::timers::GRACE;
+use crate::auth::{Credential, Rejection};
 use crate::mcp::{Message, MessageKind, RequestId, RpcError, code, error_response, result_response};
 use crate::upstream::{Answer, End, Fault, Item, Replies};
 

@@ -14,12 +14,13 @@ use std::task::{Poll, Waker};
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::SessionId;
 use super::budget::Budget;
 use super::face::{Attachment, Face};
 use super::position::ResumeKey;
 use super::queue::{Event, Queue};
 use super::stream::Arrival;
-use super::{Credential, SessionId};
+use crate::auth::Credential;
 use crate::sse;
 
 /// Bytes of events made here that may wait for a client before it is listened to no more.

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::{DashMap, Entry};
 
-use super::{Config, Credential, Guest, Refusal};
+use super::{Config, Guest, Refusal};
+use crate::auth::Credential;
 use crate::mcp::{RpcError, code};
 
 /// Bits of an IPv6 address that name a site: within it, addresses cost nothing.

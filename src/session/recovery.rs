@@ -7,12 +7,12 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
-use super::credential::Credential;
 use super::exchange::{Outgoing, OutgoingKind, Source};
 use super::inbound::{accept, reject};
 use super::keepsake::Keepsake;
 use super::revival::{Attempt, Failure, Plan, Revived};
 use super::task::{Handshake, Task};
+use crate::auth::Credential;
 use crate::mcp::{RpcError, code};
 use crate::upstream::{Fault, Item};
 

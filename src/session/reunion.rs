@@ -16,9 +16,10 @@ use std::time::Duration;
 use ring::hmac;
 use tokio::time::Instant;
 
+use super::Handle;
 use super::face::Face;
 use super::stream::{Arrival, Line};
-use super::{Credential, Handle};
+use crate::auth::Credential;
 use crate::metrics::Metrics;
 
 /// For how long a session that ended is one whose client might still come back.

@@ -15,8 +15,8 @@ use serde::Deserialize;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::Rejection;
 use super::keepsake::Keepsake;
+use crate::auth::Rejection;
 use crate::mcp::{Message, MessageKind, RequestId};
 use crate::upstream::{Answer, Fault, Item, Link, Replies};
 

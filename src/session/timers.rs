@@ -11,7 +11,6 @@ use http::HeaderValue;
 use tokio::time::Instant;
 
 use super::calls::{CallState, Serial};
-use super::credential::Credential;
 use super::ending::NOBODY_WAITS;
 use super::exchange::{Errand, Source};
 use super::linger::Presence;
@@ -19,6 +18,7 @@ use super::loss::session_lost;
 use super::outbound::may_be_loss;
 use super::recovery::Standing;
 use super::task::{Handshake, Task};
+use crate::auth::Credential;
 use crate::mcp::{self, RequestId, RpcError, code};
 use crate::upstream::{Answer, End, Fault};
 

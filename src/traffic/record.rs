@@ -55,6 +55,10 @@ pub enum Record {
     End(End),
     /// `legacy.refused`
     Refused(Refused),
+    /// `legacy.upgrade`
+    Upgrade(Upgrade),
+    /// `modern.seen`
+    Modern(Modern),
     /// `canary.seen`
     Canary(Canary),
 }
@@ -72,6 +76,8 @@ impl Record {
             Record::Use(_) => "legacy.use",
             Record::End(_) => "legacy.end",
             Record::Refused(_) => "legacy.refused",
+            Record::Upgrade(_) => "legacy.upgrade",
+            Record::Modern(_) => "modern.seen",
             Record::Canary(_) => "canary.seen",
         }
     }
@@ -346,6 +352,43 @@ pub struct Refused {
     /// Whether it would have been refused, but was not.
     #[serde(rename = "legacy.refused.dry_run")]
     pub dry_run: bool,
+}
+
+/// A client that was configured with the legacy URL was served as Streamable HTTP on it: it moved by itself.
+#[derive(Debug, Clone, Serialize)]
+pub struct Upgrade {
+    /// Who.
+    #[serde(flatten)]
+    pub client: Client,
+    /// From where.
+    #[serde(flatten)]
+    pub connection: Connection,
+}
+
+/// The first request of an identity on a day (UTC) on the MCP path that is passed through.
+#[derive(Debug, Clone, Serialize)]
+pub struct Modern {
+    /// Who, named as in the records of legacy sessions, so that both are seen to be the same.
+    #[serde(rename = "identity")]
+    pub identity: String,
+    /// Where that was taken from.
+    #[serde(rename = "identity.source")]
+    pub source: &'static str,
+    /// The credential is an opaque token: it names nobody, and tomorrow's will differ.
+    #[serde(rename = "identity.weak", skip_serializing_if = "std::ops::Not::not")]
+    pub weak: bool,
+    /// Of the closed list of families.
+    #[serde(rename = "client.family")]
+    pub family: &'static str,
+    /// The client's address as far as trusted proxies tell; a pseudonym unless chosen otherwise.
+    #[serde(rename = "client.address")]
+    pub address: String,
+    /// `client_id` or `azp` of its token.
+    #[serde(rename = "auth.client_id", skip_serializing_if = "Option::is_none")]
+    pub auth_client_id: Option<String>,
+    /// Verbatim, capped, control characters escaped.
+    #[serde(rename = "user_agent.original", skip_serializing_if = "Option::is_none")]
+    pub user_agent: Option<String>,
 }
 
 /// A probe with a valid signature went the whole way: GET, endpoint, `initialize`, `ping`, and left.

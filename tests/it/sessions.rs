@@ -5,10 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt as _;
+use sse_sunset::auth::Credential;
 use sse_sunset::drain::{Drain, Tasks};
 use sse_sunset::mcp;
 use sse_sunset::metrics::Metrics;
-use sse_sunset::session::{Books, Closer, Config, Credential, EventStream, Guest, LISTS, Payload, Sessions, Verdict};
+use sse_sunset::session::{Books, Closer, Config, EventStream, Guest, LISTS, Payload, Sessions, Verdict};
 use sse_sunset::traffic::{AddressForm, Client, Connection, Log, Principal, Pseudonyms, Target};
 use sse_sunset::upstream::{Answer, Content, EraOptions, Exchange, Sending, Transport, Upstream};
 

@@ -4,10 +4,11 @@ use futures_util::FutureExt as _;
 use http::HeaderMap;
 use http_body_util::BodyExt as _;
 
+use super::super::Budget;
 use super::super::outbox::{Outbox, outbox};
 use super::super::position::ResumeKey;
-use super::super::{Budget, Credential};
 use super::*;
+use crate::auth::Credential;
 use crate::traffic::Principal;
 
 /// Bytes that always pass, and bytes that go at once.
