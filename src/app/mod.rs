@@ -15,7 +15,7 @@ use crate::admin::{Door, Vitals};
 use crate::clock::StepDetector;
 use crate::config::Config;
 use crate::drain::{Drain, Phase, Tasks, Watch};
-use crate::front::Front;
+use crate::front::{Front, Ways};
 use crate::metrics::Metrics;
 use crate::net;
 use crate::passthrough::{self, Passthrough};
@@ -58,7 +58,6 @@ pub struct App {
     admin: Option<Door>,
     front: Front,
     sessions: Sessions,
-    passthrough: Passthrough,
     books: Books,
     live: Arc<Live>,
     drain: Drain,
@@ -104,8 +103,8 @@ impl App {
         let limits = passthrough::Limits { stall: config.session.stall, body_stall: config.front.body_time };
         let passthrough =
             Passthrough::new(&config.upstream, limits, session_tasks.clone()).map_err(StartError::Upstream)?;
-        let (through, shared_books) = (passthrough.clone(), books.clone());
-        let front = Front::new(config.front.clone(), sessions.clone(), through, shared_books, watch.clone());
+        let ways = Ways { sessions: sessions.clone(), passthrough, upstream: upstream.clone() };
+        let front = Front::new(config.front.clone(), ways, books.clone(), session_tasks.clone(), watch.clone());
         let admin = match &config.admin {
             Some(admin) => {
                 let door = Door::bind(admin, vitals(&config, &books, &watch, Arc::clone(&live), upstream));
@@ -113,7 +112,7 @@ impl App {
             }
             None => None,
         };
-        Ok(App { listener, admin, front, sessions, passthrough, books, live, drain, watch, session_tasks, config })
+        Ok(App { listener, admin, front, sessions, books, live, drain, watch, session_tasks, config })
     }
 
     /// The address that was taken.
@@ -180,7 +179,7 @@ impl App {
         tokio::select! {
             () = accept => {}
             () = self.heartbeats() => {}
-            () = self.passthrough.watch(self.watch.clone()) => {}
+            () = self.front.watch() => {}
             () = evidence::keep(&self.live, &self.books.metrics) => {}
             () = async { shutdown.await; self.drain_sessions().await } => {}
         }

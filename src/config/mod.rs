@@ -209,6 +209,8 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
         probe_key: reader.optional("probe-key-file", units::probe_key),
         passthrough: reader.value("passthrough", units::passthrough).unwrap_or_default(),
         mcp_path: upstream.as_ref().map(|upstream| upstream.url.path().to_owned()).unwrap_or_default(),
+        max_upgraded: session.max_sessions,
+        keep_alive: session.keep_alive,
         upgrade: !reader.value("no-upgrade", units::switch).unwrap_or_default(),
     };
     let drain = reader.value("drain", units::duration).unwrap_or_default();
