@@ -8,6 +8,7 @@
 //! Errors become answers in one place (`reply`); each has a body that says what to do.
 
 mod cors;
+mod forwarded;
 mod guard;
 mod head;
 mod post;
@@ -26,12 +27,12 @@ use hyper::body::Incoming;
 
 pub use guard::{AllowedHost, Guard};
 pub use post::session_id;
-pub use visitor::TrustedProxies;
 
 use crate::auth::{ProbeKey, Verifier};
 use crate::drain::{Phase, Watch};
 use crate::mcp;
 use crate::net::Peer;
+pub use crate::net::TrustedProxies;
 use crate::session::{Books, EventStream, Sessions};
 use probe::Probe;
 use reply::Refused;
@@ -116,7 +117,7 @@ impl Front {
 
     async fn route(&self, request: Request<Incoming>, peer: Peer) -> Answered {
         let shared = &self.shared;
-        let visitor = Visitor::of(&request, peer.address, &shared.config);
+        let visitor = Visitor::of(&request, &peer, &shared.config);
         let route = shared.config.route(&request);
         let is_stream = route == Route::Stream;
         let probe = if is_stream { Probe::of(&request, shared.verifier.as_ref()) } else { Probe::default() };
