@@ -9,6 +9,7 @@
 
 mod body;
 mod cors;
+mod forwarded;
 mod guard;
 mod head;
 mod post;
@@ -28,11 +29,11 @@ use hyper::body::Incoming;
 pub use body::Body;
 pub use guard::{AllowedHost, Guard};
 pub use post::session_id;
-pub use visitor::TrustedProxies;
 
 use crate::auth::{ProbeKey, Verifier};
 use crate::drain::{Phase, Watch};
 use crate::net::Peer;
+pub use crate::net::TrustedProxies;
 use crate::passthrough::Passthrough;
 use crate::session::{Books, Sessions};
 use probe::Probe;
@@ -123,7 +124,7 @@ impl Front {
 
     async fn route(&self, request: Request<Incoming>, peer: Peer) -> Answered {
         let shared = &self.shared;
-        let visitor = Visitor::of(&request, peer.address, &shared.config);
+        let visitor = Visitor::of(&request, &peer, &shared.config);
         let route = shared.config.route(&request);
         let is_stream = route == Route::Stream;
         let probe = if is_stream { Probe::of(&request, shared.verifier.as_ref()) } else { Probe::default() };
