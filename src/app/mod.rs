@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::drain::{Drain, Phase, Tasks, Watch};
 use crate::front::{Front, Ways};
 use crate::metrics::Metrics;
-use crate::net;
+use crate::net::{self, Acceptor, Tls};
 use crate::passthrough::{self, Passthrough};
 use crate::report::live::Live;
 use crate::session::{self, Books, Sessions};
@@ -90,6 +90,10 @@ impl App {
         watch_log_and_drain(&books, &watch);
         let state = Arc::clone(&live);
         books.metrics.watch_gauge("state_failing", move || state.store_error().is_some().into());
+        if let Some(tls) = config.net.tls.clone() {
+            let not_after = move || tls.not_after().and_then(|time| u64::try_from(time).ok()).unwrap_or(0);
+            books.metrics.watch_gauge("tls_not_after_timestamp_seconds", not_after);
+        }
         let session_tasks = Tasks::default();
         let host = config.upstream.host_name();
         let upstream = Upstream::new(Arc::new(transport), config.era, host, session_tasks.clone());
@@ -149,6 +153,12 @@ impl App {
         self.books.log.clone()
     }
 
+    /// What clients are shown, to be read again on SIGHUP.
+    #[must_use]
+    pub fn tls(&self) -> Option<Tls> {
+        self.config.net.tls.clone()
+    }
+
     /// Serves until `shutdown`, then drains.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         let started = Instant::now();
@@ -163,21 +173,16 @@ impl App {
             }))
             .await;
         let connections = Tasks::default();
-        let accept = net::listen(&self.listener, |stream, peer| {
-            let front = self.front.clone();
-            connections.spawn(net::serve(
-                stream,
-                peer,
-                self.config.net.clone(),
-                self.watch.clone(),
-                move |request, peer| {
-                    let front = front.clone();
-                    async move { front.answer(request, peer).await }
-                },
-            ));
+        let metrics = Arc::clone(&self.books.metrics);
+        let acceptor = Acceptor::new(self.config.net.clone(), metrics, connections.clone(), self.watch.clone());
+        let front = self.front.clone();
+        let accept = acceptor.listen(&self.listener, move |request, peer| {
+            let front = front.clone();
+            async move { front.answer(request, peer).await }
         });
         tokio::select! {
             () = accept => {}
+            () = watch_certificate(self.config.net.tls.as_ref()) => {}
             () = self.heartbeats() => {}
             () = self.front.watch() => {}
             () = evidence::keep(&self.live, &self.books.metrics) => {}
@@ -233,6 +238,14 @@ impl App {
     }
 }
 
+/// Reads the certificate again whenever it changes, for ever.
+async fn watch_certificate(tls: Option<&Tls>) {
+    match tls {
+        Some(tls) => tls.watch().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// What operators are told.
 fn vitals(config: &Config, books: &Books, drain: &Watch, live: Arc<Live>, upstream: Upstream) -> Vitals {
     Vitals {
@@ -245,6 +258,7 @@ fn vitals(config: &Config, books: &Books, drain: &Watch, live: Arc<Live>, upstre
         started: Timestamp::now(),
         upstream_origin: config.upstream.origin(),
         upstream,
+        tls: config.net.tls.clone(),
         config_hash: config.hash.clone(),
     }
 }

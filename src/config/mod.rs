@@ -3,6 +3,7 @@
 //! Two stages: first every option is a text with its origin ([`Given`]), then [`resolve`] reads all of them and collects
 //! every problem, so that an operator sees all mistakes at once.
 
+mod net;
 mod options;
 mod reader;
 mod units;
@@ -20,10 +21,10 @@ pub use units::{
     authorities, duration, host, interval, probe_key, upstream_header as header, upstream_url as probed_url,
 };
 
-use crate::front::{self, TrustedProxies};
+use crate::front;
 use crate::traffic::{AddressForm, Target};
 use crate::upstream;
-use crate::{admin, net, session};
+use crate::{admin, session};
 use reader::Reader;
 
 /// How diagnostics are written.
@@ -44,8 +45,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// What operators are served, if anything.
     pub admin: Option<admin::Config>,
-    /// How long connections wait for their clients.
-    pub net: net::Limits,
+    /// How clients are let in.
+    pub net: crate::net::Config,
     /// The upgraded server.
     pub upstream: upstream::Config,
     /// How it is spoken to.
@@ -182,11 +183,7 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
         era: reader.value("era", units::era_or_auto).unwrap_or_default(),
         prefer: reader.value("prefer", units::era).unwrap_or(upstream::Era::Session),
     };
-    let net = net::Limits {
-        first_byte: reader.interval("first-byte-timeout"),
-        head: reader.interval("header-timeout"),
-        idle: reader.interval("idle-timeout"),
-    };
+    let net = reader.net();
     let public_url = reader.optional("public-url", units::public_url);
     let loopback = listen.is_some_and(|address| address.ip().is_loopback());
     let guard = reader.guard(public_url.as_ref(), loopback);
@@ -204,7 +201,7 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
         guard,
         cors_headers: reader.many("allowed-header", units::header_name),
         no_keep_alive: reader.many("no-keep-alive", |text| Ok(text.to_owned())),
-        trusted: TrustedProxies(reader.many("trusted-proxy", units::network)),
+        trusted: net.trusted.clone(),
         identity_header: reader.optional("identity-header", units::header_name),
         probe_key: reader.optional("probe-key-file", units::probe_key),
         passthrough: reader.value("passthrough", units::passthrough).unwrap_or_default(),

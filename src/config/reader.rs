@@ -25,6 +25,11 @@ impl<'a> Reader<'a> {
         self.problems.push(Problem(text));
     }
 
+    /// Whether the option was given at all.
+    pub(super) fn is_given(&self, name: &str) -> bool {
+        self.raw.contains_key(name)
+    }
+
     pub(super) fn many<T>(&mut self, name: &'static str, read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
         let Some(given) = self.raw.get(name) else { return Vec::new() };
         let mut values = Vec::new();

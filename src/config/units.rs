@@ -162,6 +162,23 @@ pub(super) fn http_version(text: &str) -> Read<HttpVersion> {
     }
 }
 
+pub(super) fn proxy_protocol(text: &str) -> Read<bool> {
+    match text {
+        "off" => Ok(false),
+        "v2" => Ok(true),
+        _ => Err("is neither off nor v2".to_owned()),
+    }
+}
+
+/// Whether clients have to show a certificate.
+pub(super) fn client_auth(text: &str) -> Read<bool> {
+    match text {
+        "optional" => Ok(false),
+        "required" => Ok(true),
+        _ => Err("is neither optional nor required".to_owned()),
+    }
+}
+
 /// The era to speak; none to find out.
 pub(super) fn era_or_auto(text: &str) -> Read<Option<Era>> {
     match text {

@@ -10,6 +10,7 @@
 mod body;
 mod census;
 mod cors;
+mod forwarded;
 mod guard;
 mod head;
 mod post;
@@ -31,11 +32,11 @@ pub use body::Body;
 pub use guard::{AllowedHost, Guard};
 pub use post::session_id;
 pub use upgrade::Said;
-pub use visitor::TrustedProxies;
 
 use crate::auth::{ProbeKey, Verifier};
 use crate::drain::{Phase, Tasks, Watch};
 use crate::net::Peer;
+pub use crate::net::TrustedProxies;
 use crate::passthrough::{Content, Passthrough};
 use crate::session::{Books, Sessions};
 use crate::upstream::Upstream;
@@ -159,7 +160,7 @@ impl Front {
 
     async fn route(&self, request: Request<Incoming>, peer: Peer) -> Answered {
         let shared = &self.shared;
-        let visitor = Visitor::of(&request, peer.address, &shared.config);
+        let visitor = Visitor::of(&request, &peer, &shared.config);
         let route = shared.config.route(&request);
         let is_stream = route == Route::Stream;
         let probe = if is_stream { Probe::of(&request, shared.verifier.as_ref()) } else { Probe::default() };

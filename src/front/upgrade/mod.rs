@@ -36,8 +36,6 @@ use crate::passthrough::{Content, Ticket};
 use crate::upstream::{self, Answer, passed_on};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// The first revision without `initialize`.
-const STATELESS_SINCE: &str = "2026-07-28";
 
 /// Serves a request of Streamable HTTP.
 pub(super) async fn serve(shared: &Shared, visitor: &Visitor, request: Request<Incoming>, ender: Ender) -> Answered {
@@ -59,7 +57,7 @@ pub(super) async fn serve(shared: &Shared, visitor: &Visitor, request: Request<I
 /// the server to refuse.
 fn may_initialize(head: &request::Parts) -> bool {
     let version = head.headers.get(mcp::PROTOCOL_VERSION).and_then(|version| version.to_str().ok());
-    let is_stateless = head.headers.contains_key("mcp-method") || version.is_some_and(|it| it >= STATELESS_SINCE);
+    let is_stateless = head.headers.contains_key(mcp::METHOD) || version.is_some_and(|it| it >= mcp::MODERN_VERSION);
     head.method == Method::POST && !is_stateless && post::check_media_type(&head.headers).is_ok()
 }
 
