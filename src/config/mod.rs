@@ -206,6 +206,7 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
         trusted: TrustedProxies(reader.many("trusted-proxy", units::network)),
         identity_header: reader.optional("identity-header", units::header_name),
         probe_key: reader.optional("probe-key-file", units::probe_key),
+        modern_url: None,
     };
     let drain = reader.value("drain", units::duration).unwrap_or_default();
     let drain_delay = reader.value("drain-delay", units::duration).unwrap_or_default();

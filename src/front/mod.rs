@@ -10,6 +10,7 @@
 mod cors;
 mod guard;
 mod head;
+mod page;
 mod post;
 mod probe;
 mod reply;
@@ -65,6 +66,8 @@ pub struct Config {
     pub identity_header: Option<HeaderName>,
     /// The key that the operator's own probes sign with.
     pub probe_key: Option<ProbeKey>,
+    /// The server's own URL for Streamable HTTP, if clients can be told one.
+    pub modern_url: Option<String>,
 }
 
 /// Serves legacy clients. Clones serve the same sessions.
@@ -87,6 +90,8 @@ struct Shared {
 #[derive(Debug, PartialEq, Eq)]
 enum Route {
     Stream,
+    /// The page for people.
+    Page,
     Message,
     /// Something that the path does not do.
     Method {
@@ -133,6 +138,7 @@ impl Front {
             Route::Method { allow, .. } if cors::is_preflight(&request) => {
                 Ok(cors::permission(allow, &shared.config.cors_headers))
             }
+            Route::Page => Ok(page::answer(&shared.config)),
             Route::Stream if shared.drain.phase() >= Phase::Closing => {
                 // A 503 would make TypeScript clients give up; after a reset they try again (DESIGN, drain).
                 peer.ender.reset();
@@ -152,6 +158,7 @@ impl Config {
         if path == self.sse_path {
             // `Mcp-Session-Id` on a GET is Streamable HTTP; `MCP-Protocol-Version` tells nothing: Java always sends it.
             return match *request.method() {
+                _ if page::is_wanted(request) => Route::Page,
                 Method::GET if !request.headers().contains_key(mcp::SESSION_ID) => Route::Stream,
                 _ => Route::Method { allow: "GET", text: reply::STREAM_ONLY },
             };
@@ -197,6 +204,7 @@ mod tests {
             trusted: TrustedProxies::default(),
             identity_header: None,
             probe_key: None,
+            modern_url: None,
         };
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {

@@ -31,7 +31,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("toml", &["config", "report"]),
     ("socket2", &["net"]),
     ("hyper_util", &["net", "passthrough"]),
-    ("base64", &["auth", "report", "upstream"]),
+    ("base64", &["auth", "front", "report", "upstream"]),
     ("tracing_subscriber", &["cli"]),
     ("prometheus_client", &["metrics"]),
     ("tokio_util", &["drain"]),

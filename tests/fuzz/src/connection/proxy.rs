@@ -88,6 +88,7 @@ fn front_config() -> front::Config {
         trusted: TrustedProxies(vec!["127.0.0.0/8".parse().expect("a network")]),
         identity_header: Some(HeaderName::from_static("x-team")),
         probe_key: None,
+        modern_url: Some("https://mcp.example.com/mcp".into()),
     }
 }
 
