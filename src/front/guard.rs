@@ -89,11 +89,16 @@ impl Guard {
 pub(super) fn asked_host<B>(request: &Request<B>) -> Option<Authority> {
     let host = one(request.headers(), &header::HOST).ok()?;
     let host: Option<Authority> = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    let host = host.filter(|host| !host.as_str().contains('@'))?;
+    let host = host.filter(|host| !host.as_str().contains('@') && has_valid_port(host))?;
     match request.uri().authority() {
         Some(target) if *target != host => None,
         _ => Some(host),
     }
+}
+
+/// `http` takes anything for a port that is made of digits, or of nothing.
+fn has_valid_port(host: &Authority) -> bool {
+    host.port_u16().is_some() || host.as_str().len() == host.host().len()
 }
 
 fn one<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Result<Option<&'a HeaderValue>, ()> {
@@ -120,7 +125,20 @@ mod tests {
         for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "[::1]:9"] {
             assert_eq!(admit(&guard, "/sse", &[("host", host)]), Ok(()), "{host}");
         }
-        for host in ["evil.example", "localhost.evil.example", "user@localhost", ""] {
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "user@localhost",
+            "",
+            "localhost:",
+            "localhost:99999",
+            "localhost:80:80",
+            "localhost:80a",
+            "[::1]x",
+            "localhost, evil.example",
+            "localhost/",
+            "localhost ",
+        ] {
             assert_eq!(admit(&guard, "/sse", &[("host", host)]), Err(Refused::Host), "{host}");
         }
         assert_eq!(admit(&guard, "/sse", &[]), Err(Refused::Host));

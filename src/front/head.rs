@@ -30,6 +30,14 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Refused> {
     if let Some((name, _)) = headers.iter().find(|(_, value)| !value.as_bytes().is_ascii()) {
         return Err(Refused::Head(format!("the header {name} holds bytes that are not ASCII")));
     }
+    // RFC 9112 §6.1: hyper takes off the chunks, and would leave a body that is still gzip. Servers read odd spellings
+    // each in its own way.
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if codings.next().is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+        || codings.next().is_some()
+    {
+        return Err(Refused::Head("the Transfer-Encoding is not chunked, once".to_owned()));
+    }
     // Which of two would count is anybody's guess.
     if headers.get_all(header::AUTHORIZATION).iter().nth(1).is_some() {
         return Err(Refused::Head("the header authorization stands there twice".to_owned()));
@@ -65,6 +73,12 @@ mod tests {
         assert_eq!(status(request().header("x-large", "x".repeat(33 << 10))), Some(431));
         assert_eq!(status(Request::builder().uri(format!("/sse?{}", "x".repeat(9000)))), Some(414));
         assert_eq!(status(Request::builder().method("CONNECT").uri("a.example:443")), Some(405));
+        assert_eq!(status(request().header("transfer-encoding", "Chunked")), None);
+        assert_eq!(status(request().header("transfer-encoding", "gzip, chunked")), Some(400));
+        assert_eq!(
+            status(request().header("transfer-encoding", "chunked").header("transfer-encoding", "chunked")),
+            Some(400)
+        );
         let latin = HeaderValue::from_bytes(b"caf\xe9").expect("obs-text");
         assert_eq!(status(request().header("x-name", latin)), Some(400));
         assert_eq!(

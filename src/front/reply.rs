@@ -46,6 +46,8 @@ pub(super) enum Refused {
     Incomplete,
     /// The client took longer than this over the body.
     Slow(Duration),
+    /// Nothing of the body came for this long.
+    Stalled(Duration),
     /// The target is longer than this, in bytes.
     TargetTooLong(usize),
     /// The head is larger than it may be.
@@ -72,7 +74,7 @@ impl Refused {
             Refused::SessionId(_) | Refused::Malformed(_) | Refused::Incomplete | Refused::Head(_) => {
                 StatusCode::BAD_REQUEST
             }
-            Refused::Slow(_) => StatusCode::REQUEST_TIMEOUT,
+            Refused::Slow(_) | Refused::Stalled(_) => StatusCode::REQUEST_TIMEOUT,
             Refused::TargetTooLong(_) => StatusCode::URI_TOO_LONG,
             Refused::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Refused::Loop => StatusCode::LOOP_DETECTED,
@@ -119,6 +121,9 @@ impl Refused {
             Refused::Slow(limit) => {
                 format!("the body did not come within {} s, the limit of this proxy", limit.as_secs())
             }
+            Refused::Stalled(limit) => {
+                format!("nothing more of the body came for {} s, the limit of this proxy", limit.as_secs())
+            }
             Refused::TargetTooLong(limit) => format!("the URL is longer than {limit} bytes, the limit of this proxy"),
             Refused::HeadTooLarge { fields, bytes } => {
                 format!("the request has more than {fields} headers or {bytes} bytes of them, the limits of this proxy")
@@ -150,7 +155,11 @@ impl Refused {
                 }
             }
             // What is left of the body was not read: the next request would start in the middle of it.
-            Refused::TooLarge(_) | Refused::Incomplete | Refused::Slow(_) => {
+            Refused::TooLarge(_) | Refused::Incomplete | Refused::Slow(_) | Refused::Stalled(_) => {
+                headers.insert(header::CONNECTION, CLOSE);
+            }
+            // Who sends such a head, or passes it on, may mean another end of it than ours.
+            Refused::Host | Refused::Head(_) | Refused::HeadTooLarge { .. } | Refused::TargetTooLong(_) => {
                 headers.insert(header::CONNECTION, CLOSE);
             }
             _ => {}

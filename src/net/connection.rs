@@ -26,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use super::heads::Heads;
 use super::patience::{Limits, Patience};
 use crate::drain::{Phase, Watch};
 
@@ -48,6 +49,7 @@ struct Control {
     /// The kernel has given the peer up: it acknowledged nothing for [`super::USER_TIMEOUT`].
     timed_out: AtomicBool,
     patience: Patience,
+    heads: Heads,
 }
 
 /// What a connection knows of its other end.
@@ -102,13 +104,22 @@ where
         reset: AtomicBool::new(false),
         timed_out: AtomicBool::new(false),
         patience,
+        heads: Heads::default(),
     });
     let peer = Peer { address: peer, ender: Ender { control: Arc::clone(&control) } };
     let stream = Wire { stream, control: Arc::clone(&control) };
     let answer = service_fn(|request| {
         control.patience.on_request();
-        let (answer, control) = (service(request, peer.clone()), Arc::clone(&control));
-        async { Ok::<_, Infallible>(answer.await.map(|body| Answer { body, control })) }
+        let answer = if control.heads.are_doubtful() { None } else { Some(service(request, peer.clone())) };
+        let control = Arc::clone(&control);
+        async move {
+            let Some(answer) = answer else {
+                tracing::debug!("a head with a line that ends without CR; the connection is ended");
+                control.ended.notify_one();
+                return std::future::pending().await;
+            };
+            Ok::<_, Infallible>(answer.await.map(|body| Answer { body, control }))
+        }
     });
     let connection = http1::Builder::new()
         .max_headers(MAX_HEADERS)
@@ -164,8 +175,9 @@ impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
+        if let Some(came @ [_, ..]) = buffer.filled().get(before..) {
             self.control.patience.on_bytes();
+            self.control.heads.feed(came);
         }
         self.control.noted(read)
     }
@@ -208,6 +220,7 @@ struct Answer<B> {
 impl<B> Drop for Answer<B> {
     fn drop(&mut self) {
         self.control.patience.on_answered();
+        self.control.heads.await_next();
     }
 }
 

@@ -1,6 +1,7 @@
 //! Sockets in: the listener, and connections that can be ended from outside.
 
 mod connection;
+mod heads;
 mod listener;
 mod patience;
 
