@@ -10,6 +10,8 @@ use crate::upstream::is_looping;
 
 /// Longest target, in bytes.
 const MAX_TARGET: usize = 8 << 10;
+/// Longest method, in bytes; the longest that is registered has 17.
+const MAX_METHOD: usize = 32;
 /// Most header fields.
 const MAX_FIELDS: usize = 100;
 /// Most bytes of them all.
@@ -18,7 +20,14 @@ const MAX_FIELD_BYTES: usize = 32 << 10;
 pub(super) fn check<B>(request: &Request<B>) -> Result<(), Refused> {
     let headers = request.headers();
     if *request.method() == Method::CONNECT {
-        return Err(Refused::Method { allow: "GET, POST", text: "this is no forward proxy: it opens no tunnels" });
+        return Err(Refused::Tunnel);
+    }
+    if request.method().as_str().len() > MAX_METHOD {
+        return Err(Refused::Head(format!("the method is longer than {MAX_METHOD} bytes")));
+    }
+    // RFC 3986 §2: what a target holds beside ASCII is percent-encoded; servers would decode it each in its own way.
+    if request.uri().path_and_query().is_some_and(|target| !target.as_str().is_ascii()) {
+        return Err(Refused::Head("the URL holds bytes that are not ASCII".to_owned()));
     }
     if request.uri().path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET) {
         return Err(Refused::TargetTooLong(MAX_TARGET));
@@ -72,6 +81,9 @@ mod tests {
         assert_eq!(status(many(101)), Some(431));
         assert_eq!(status(request().header("x-large", "x".repeat(33 << 10))), Some(431));
         assert_eq!(status(Request::builder().uri(format!("/sse?{}", "x".repeat(9000)))), Some(414));
+        assert_eq!(status(Request::builder().uri("/caf\u{e9}")), Some(400));
+        assert_eq!(status(request().method(&*"X".repeat(33))), Some(400));
+        assert_eq!(status(request().method("BASELINE-CONTROL")), None);
         assert_eq!(status(Request::builder().method("CONNECT").uri("a.example:443")), Some(405));
         assert_eq!(status(request().header("transfer-encoding", "Chunked")), None);
         assert_eq!(status(request().header("transfer-encoding", "gzip, chunked")), Some(400));

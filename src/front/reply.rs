@@ -28,6 +28,8 @@ pub(super) enum Refused {
     Host,
     /// The `Origin` may not ask.
     Origin,
+    /// `CONNECT`.
+    Tunnel,
     /// Not with this method.
     Method { allow: &'static str, text: &'static str },
     /// No such path; the paths there are.
@@ -69,7 +71,7 @@ impl Refused {
         match self {
             Refused::Host => StatusCode::MISDIRECTED_REQUEST,
             Refused::Origin => StatusCode::FORBIDDEN,
-            Refused::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Refused::Method { .. } | Refused::Tunnel => StatusCode::METHOD_NOT_ALLOWED,
             Refused::Path(_) | Refused::UnknownSession => StatusCode::NOT_FOUND,
             Refused::SessionId(_) | Refused::Malformed(_) | Refused::Incomplete | Refused::Head(_) => {
                 StatusCode::BAD_REQUEST
@@ -104,6 +106,7 @@ impl Refused {
             Refused::Origin => "pages of this Origin may not use this proxy; its operator can add it with \
                                 --allowed-origin"
                 .to_owned(),
+            Refused::Tunnel => "this is no forward proxy: it opens no tunnels".to_owned(),
             Refused::Method { text, .. } => (*text).to_owned(),
             Refused::Path((sse, messages)) => {
                 format!("nothing is served here; legacy MCP clients use GET {sse} and POST {messages}")
@@ -156,6 +159,11 @@ impl Refused {
             }
             // What is left of the body was not read: the next request would start in the middle of it.
             Refused::TooLarge(_) | Refused::Incomplete | Refused::Slow(_) | Refused::Stalled(_) => {
+                headers.insert(header::CONNECTION, CLOSE);
+            }
+            // What follows would be the tunnel's.
+            Refused::Tunnel => {
+                headers.insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
                 headers.insert(header::CONNECTION, CLOSE);
             }
             // Who sends such a head, or passes it on, may mean another end of it than ours.
