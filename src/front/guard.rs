@@ -94,8 +94,13 @@ pub(super) fn asked_host<B>(request: &Request<B>) -> Option<Authority> {
         (None, Some(target)) if request.version() == Version::HTTP_2 => target.clone(),
         (None, _) => return None,
     };
-    let is_plain = !host.as_str().contains('@');
+    let is_plain = !host.as_str().contains('@') && has_valid_port(&host);
     (is_plain && target.is_none_or(|target| *target == host)).then_some(host)
+}
+
+/// `http` takes anything for a port that is made of digits, or of nothing.
+fn has_valid_port(host: &Authority) -> bool {
+    host.port_u16().is_some() || host.as_str().len() == host.host().len()
 }
 
 fn one<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Result<Option<&'a HeaderValue>, ()> {
@@ -122,7 +127,20 @@ mod tests {
         for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "[::1]:9"] {
             assert_eq!(admit(&guard, "/sse", &[("host", host)]), Ok(()), "{host}");
         }
-        for host in ["evil.example", "localhost.evil.example", "user@localhost", ""] {
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "user@localhost",
+            "",
+            "localhost:",
+            "localhost:99999",
+            "localhost:80:80",
+            "localhost:80a",
+            "[::1]x",
+            "localhost, evil.example",
+            "localhost/",
+            "localhost ",
+        ] {
             assert_eq!(admit(&guard, "/sse", &[("host", host)]), Err(Refused::Host), "{host}");
         }
         assert_eq!(admit(&guard, "/sse", &[]), Err(Refused::Host));

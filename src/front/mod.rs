@@ -12,6 +12,7 @@ mod cors;
 mod forwarded;
 mod guard;
 mod head;
+mod page;
 mod post;
 mod probe;
 mod reply;
@@ -67,6 +68,8 @@ pub struct Config {
     pub identity_header: Option<HeaderName>,
     /// The key that the operator's own probes sign with.
     pub probe_key: Option<ProbeKey>,
+    /// The server's own URL for Streamable HTTP, if clients can be told one.
+    pub modern_url: Option<String>,
     /// What is passed through.
     pub passthrough: Through,
     /// The path of the upstream's MCP endpoint.
@@ -141,6 +144,7 @@ impl Front {
             Route::Method { allow, .. } if cors::is_preflight(&request) => {
                 Ok(cors::permission(allow, &shared.config.cors_headers))
             }
+            Route::Page => Ok(page::answer(&shared.config)),
             Route::Through { .. } | Route::Upgrade if cors::is_preflight(&request) => {
                 Ok(cors::permission_for_upstream(&request))
             }

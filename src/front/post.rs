@@ -22,6 +22,9 @@ use crate::upstream::forwarded_headers;
 /// How much of a body over the limit is read in search of an id, as a multiple of the limit.
 const DRAIN_FACTOR: usize = 4;
 
+/// Longest silence within a body: what was read of it is held for so long.
+const STALL: Duration = Duration::from_secs(5);
+
 /// A body, as far as it was read.
 enum Text {
     Whole(Bytes),
@@ -150,7 +153,9 @@ impl<'a> Reader<'a> {
 
     async fn next(&mut self) -> Result<Option<Bytes>, Refused> {
         loop {
-            match timeout_at(self.until, self.body.frame()).await {
+            let stalled = Instant::now() + STALL;
+            match timeout_at(self.until.min(stalled), self.body.frame()).await {
+                Err(_) if stalled < self.until => return Err(Refused::Stalled(STALL)),
                 Err(_) => return Err(Refused::Slow(self.time)),
                 Ok(None) => return Ok(None),
                 Ok(Some(Err(_))) => return Err(Refused::Incomplete),
@@ -168,7 +173,7 @@ impl<'a> Reader<'a> {
 /// The body will not come to its end.
 fn break_off(scanner: IdScanner, refused: Refused) -> Result<Text, Refused> {
     match refused {
-        Refused::Slow(_) => Ok(Text::Refused { scanner, refused, to_its_end: false }),
+        Refused::Slow(_) | Refused::Stalled(_) => Ok(Text::Refused { scanner, refused, to_its_end: false }),
         // The client is gone.
         refused => Err(refused),
     }

@@ -36,7 +36,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper_util", &["net", "passthrough"]),
     ("hyper_rustls", &["passthrough"]),
     ("tower_service", &["passthrough"]),
-    ("base64", &["auth", "report", "upstream"]),
+    ("base64", &["auth", "front", "report", "upstream"]),
     ("tracing_subscriber", &["cli"]),
     ("prometheus_client", &["metrics"]),
     ("tokio_util", &["drain"]),

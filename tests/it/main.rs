@@ -15,6 +15,7 @@ mod check;
 mod conversation;
 mod cors;
 mod drain;
+mod edge;
 mod front;
 mod layers;
 mod modern;
