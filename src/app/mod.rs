@@ -18,6 +18,7 @@ use crate::drain::{Drain, Phase, Tasks, Watch};
 use crate::front::Front;
 use crate::metrics::Metrics;
 use crate::net::{self, Acceptor, Tls};
+use crate::passthrough::{self, Passthrough};
 use crate::report::live::Live;
 use crate::session::{self, Books, Sessions};
 use crate::traffic::{Heartbeat, Log, Observer, Pseudonyms, Record, Start, Stop, Survival};
@@ -57,6 +58,7 @@ pub struct App {
     admin: Option<Door>,
     front: Front,
     sessions: Sessions,
+    passthrough: Passthrough,
     books: Books,
     live: Arc<Live>,
     drain: Drain,
@@ -103,7 +105,11 @@ impl App {
             session_tasks.clone(),
             watch.clone(),
         );
-        let front = Front::new(config.front.clone(), sessions.clone(), books.clone(), watch.clone());
+        let limits = passthrough::Limits { stall: config.session.stall, body_stall: config.front.body_time };
+        let passthrough =
+            Passthrough::new(&config.upstream, limits, session_tasks.clone()).map_err(StartError::Upstream)?;
+        let (through, shared_books) = (passthrough.clone(), books.clone());
+        let front = Front::new(config.front.clone(), sessions.clone(), through, shared_books, watch.clone());
         let admin = match &config.admin {
             Some(admin) => {
                 let door = Door::bind(admin, vitals(&config, &books, &watch, Arc::clone(&live), upstream));
@@ -111,7 +117,7 @@ impl App {
             }
             None => None,
         };
-        Ok(App { listener, admin, front, sessions, books, live, drain, watch, session_tasks, config })
+        Ok(App { listener, admin, front, sessions, passthrough, books, live, drain, watch, session_tasks, config })
     }
 
     /// The address that was taken.
@@ -179,6 +185,7 @@ impl App {
             () = accept => {}
             () = watch_certificate(self.config.net.tls.as_ref()) => {}
             () = self.heartbeats() => {}
+            () = self.passthrough.watch(self.watch.clone()) => {}
             () = evidence::keep(&self.live, &self.books.metrics) => {}
             () = async { shutdown.await; self.drain_sessions().await } => {}
         }

@@ -30,6 +30,8 @@ pub(super) fn command() -> Command {
             });
         command.arg(match option.separator {
             Some(separator) => arg.action(ArgAction::Append).value_delimiter(separator),
+            // `--name` alone; with `=`, or what follows it would be taken for its value.
+            None if option.is_switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
             None => arg,
         })
     });

@@ -136,14 +136,15 @@ pub fn read_file(path: &Path, raw: &mut Raw) -> Vec<Problem> {
         let values = match value {
             toml::Value::String(text) => vec![text],
             toml::Value::Integer(number) => vec![number.to_string()],
+            toml::Value::Boolean(is_on) if option.is_switch => vec![is_on.to_string()],
             toml::Value::Array(items) if option.separator.is_some() && items.iter().all(toml::Value::is_str) => {
                 items.iter().filter_map(toml::Value::as_str).map(str::to_owned).collect()
             }
             _ => {
-                let wanted = if option.separator.is_some() {
-                    "a string or an array of strings"
-                } else {
-                    "a string or a whole number"
+                let wanted = match option.separator {
+                    Some(_) => "a string or an array of strings",
+                    None if option.is_switch => "true or false",
+                    None => "a string or a whole number",
                 };
                 problems.push(Problem(format!("{file}: {key} must be {wanted}")));
                 continue;
@@ -203,6 +204,9 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
         trusted: net.trusted.clone(),
         identity_header: reader.optional("identity-header", units::header_name),
         probe_key: reader.optional("probe-key-file", units::probe_key),
+        passthrough: reader.value("passthrough", units::passthrough).unwrap_or_default(),
+        mcp_path: upstream.as_ref().map(|upstream| upstream.url.path().to_owned()).unwrap_or_default(),
+        upgrade: !reader.value("no-upgrade", units::switch).unwrap_or_default(),
     };
     let drain = reader.value("drain", units::duration).unwrap_or_default();
     let drain_delay = reader.value("drain-delay", units::duration).unwrap_or_default();

@@ -14,6 +14,8 @@ pub struct OptionSpec {
     pub default: Option<&'static str>,
     /// What separates its values in one text, if it may have several; flags may also be repeated.
     pub separator: Option<char>,
+    /// Whether it stands for itself: without a value it is `true`.
+    pub is_switch: bool,
     /// Whether a value may be a credential, which no message may quote.
     pub is_secret: bool,
     /// The heading it stands under.
@@ -41,11 +43,15 @@ const fn option(
     default: Option<&'static str>,
     help: &'static str,
 ) -> OptionSpec {
-    OptionSpec { name, value_name, default, separator: None, is_secret: false, heading, help }
+    OptionSpec { name, value_name, default, separator: None, is_switch: false, is_secret: false, heading, help }
+}
+
+const fn switch(heading: &'static str, name: &'static str, help: &'static str) -> OptionSpec {
+    OptionSpec { is_switch: true, ..option(heading, name, "BOOL", Some("false"), help) }
 }
 
 const fn many(heading: &'static str, name: &'static str, value_name: &'static str, help: &'static str) -> OptionSpec {
-    OptionSpec { name, value_name, default: None, separator: Some(','), is_secret: false, heading, help }
+    OptionSpec { separator: Some(','), ..option(heading, name, value_name, None, help) }
 }
 
 const MAIN: &str = "Main";
@@ -88,12 +94,26 @@ pub static OPTIONS: &[OptionSpec] = &[
     ),
     option(MAIN, "sse-path", "PATH", Some("/sse"), "Path of the legacy event stream"),
     option(MAIN, "messages-path", "PATH", Some("/messages"), "Path that legacy clients post to"),
+    option(
+        MAIN,
+        "passthrough",
+        "WHAT",
+        Some("off"),
+        "What is passed through to the server as it is: off, mcp (the path of --upstream), or all (every path that is not \
+         ours)",
+    ),
+    switch(
+        MAIN,
+        "no-upgrade",
+        "Answer 405 to clients that try Streamable HTTP on --sse-path, instead of serving it to them",
+    ),
     OptionSpec {
         name: "upstream-header",
         value_name: "NAME: VALUE",
         default: None,
         // Values may hold commas.
         separator: Some('\n'),
+        is_switch: false,
         is_secret: true,
         heading: UPSTREAM,
         help: "Header to send with every request, instead of the client's own of that name; NAME: @FILE reads the value \

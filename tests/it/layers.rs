@@ -23,7 +23,7 @@ const ROWS: &[(u8, &[&str])] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("reqwest", &["upstream", "probe", "app", "config"]),
     ("rustls", &["net", "upstream", "probe"]),
-    ("rustls_platform_verifier", &["probe"]),
+    ("rustls_platform_verifier", &["probe", "upstream"]),
     ("tokio_rustls", &["net", "probe"]),
     ("dashmap", &["session"]),
     ("clap", &["cli"]),
@@ -34,6 +34,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("h2", &["net"]),
     ("x509_parser", &["net"]),
     ("hyper_util", &["net", "passthrough"]),
+    ("hyper_rustls", &["passthrough"]),
+    ("tower_service", &["passthrough"]),
     ("base64", &["auth", "report", "upstream"]),
     ("tracing_subscriber", &["cli"]),
     ("prometheus_client", &["metrics"]),
