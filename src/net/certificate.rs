@@ -66,19 +66,18 @@ fn subject(name: &X509Name<'_>) -> String {
 
 fn pair(attribute: &AttributeTypeAndValue<'_>, registry: &OidRegistry<'_>) -> String {
     let oid = attribute.attr_type();
-    // Only the names of RFC 4514 §3 stand for themselves; others are numbers, with their value in hex.
+    // Only the names of RFC 4514 §3 stand for themselves; others are numbers, with the bytes of their
+    // value.
     let name = x509_parser::objects::oid2abbrev(oid, registry).ok();
     let name = name.filter(|name| ["CN", "L", "ST", "O", "OU", "C", "STREET", "DC", "UID"].contains(name));
-    match (name, attribute.as_str()) {
-        (Some(name), Ok(value)) => format!("{name}={}", escaped(value)),
-        _ => {
-            let mut text = format!("{}=#", oid.to_id_string());
-            for byte in attribute.as_slice() {
-                let _ = write!(text, "{byte:02x}");
-            }
-            text
-        }
+    if let (Some(name), Ok(value)) = (name, attribute.as_str()) {
+        return format!("{name}={}", escaped(value));
     }
+    let mut text = format!("{}=#", oid.to_id_string());
+    for byte in attribute.as_slice() {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 /// RFC 4514 §2.4.
