@@ -29,6 +29,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("anyhow", &["cli", "main"]),
     ("toml", &["config", "report"]),
+    ("rustix", &["cli"]),
     ("socket2", &["net"]),
     ("hyper_util", &["net", "passthrough"]),
     ("base64", &["auth", "front", "report", "upstream"]),
