@@ -10,10 +10,8 @@ use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response};
-use http_body_util::{Either, Full};
 use maud::{DOCTYPE, PreEscaped, html};
 use ring::digest::{SHA256, digest};
 
@@ -85,7 +83,7 @@ fn weight(parameters: &str) -> u16 {
 
 /// The page.
 pub(super) fn answer(config: &Config) -> Response<Body> {
-    let mut answer = Response::new(Either::Left(Full::new(Bytes::from(document(config)))));
+    let mut answer = Response::new(Body::text(document(config)));
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
