@@ -68,14 +68,14 @@ pub struct Config {
     pub identity_header: Option<HeaderName>,
     /// The key that the operator's own probes sign with.
     pub probe_key: Option<ProbeKey>,
+    /// The server's own URL for Streamable HTTP, if clients can be told one.
+    pub modern_url: Option<String>,
     /// What is passed through.
     pub passthrough: Through,
     /// The path of the upstream's MCP endpoint.
     pub mcp_path: String,
     /// Whether Streamable HTTP is spoken on the path of the stream.
     pub upgrade: bool,
-    /// The URL of that endpoint, if clients can be told one.
-    pub modern_url: Option<String>,
 }
 
 /// What is passed through to the upstream (`--passthrough`).

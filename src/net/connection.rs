@@ -50,10 +50,9 @@ pub(super) struct Control {
     /// The kernel has given the peer up: it acknowledged nothing for [`super::USER_TIMEOUT`].
     pub(super) timed_out: AtomicBool,
     pub(super) patience: Patience,
-    /// On HTTP/1.1.
-    pub(super) heads: Heads,
     /// On HTTP/2: how many more requests were called off before their answer than were answered.
     pub(super) called_off: AtomicUsize,
+    pub(super) heads: Heads,
 }
 
 /// What a connection knows of its other end.
@@ -81,8 +80,8 @@ impl Control {
             reset: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),
             patience: Patience::new(limits, multiplexed),
-            heads: Heads::default(),
             called_off: AtomicUsize::new(0),
+            heads: Heads::default(),
         })
     }
 }
@@ -170,7 +169,8 @@ where
     let wire = Wire { socket, control: Arc::clone(&control) };
     let answer = service_fn(|request| {
         let asked = Asked::new(&control);
-        let answer = if control.heads.are_doubtful() { None } else { Some(service(request, peer.clone())) };
+        let is_doubtful = asked.0.heads.are_doubtful();
+        let answer = (!is_doubtful).then(|| service(request, peer.clone()));
         async {
             let Some(answer) = answer else {
                 tracing::debug!("a head with a line that ends without CR; the connection is ended");
