@@ -64,6 +64,12 @@ impl Guard {
         Guard { hosts, origins }
     }
 
+    /// Whether the request names a host and an origin that may ask.
+    #[must_use]
+    pub fn admits<B>(&self, request: &Request<B>) -> bool {
+        self.admit(request).is_ok()
+    }
+
     /// Lets the request pass, or says why not. Without an `Origin` it does not come from a page.
     pub(super) fn admit<B>(&self, request: &Request<B>) -> Result<(), Refused> {
         let host = asked_host(request).ok_or(Refused::Host)?;
@@ -98,9 +104,13 @@ pub(super) fn asked_host<B>(request: &Request<B>) -> Option<Authority> {
     (is_plain && target.is_none_or(|target| *target == host)).then_some(host)
 }
 
-/// `http` takes anything for a port that is made of digits, or of nothing.
+/// `http` takes other things for a port too, such as `:`, `:+80` and `:99999`.
 fn has_valid_port(host: &Authority) -> bool {
-    host.port_u16().is_some() || host.as_str().len() == host.host().len()
+    match host.as_str().get(host.host().len()..) {
+        Some("") => true,
+        Some(port) => host.port_u16().is_some() && port.bytes().skip(1).all(|byte| byte.is_ascii_digit()),
+        None => false,
+    }
 }
 
 fn one<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Result<Option<&'a HeaderValue>, ()> {
@@ -134,6 +144,7 @@ mod tests {
             "",
             "localhost:",
             "localhost:99999",
+            "localhost:+80",
             "localhost:80:80",
             "localhost:80a",
             "[::1]x",

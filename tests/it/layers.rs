@@ -30,7 +30,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", &["cli", "main"]),
     ("toml", &["config", "report"]),
     ("socket2", &["net"]),
-    ("rustix", &["net"]),
+    ("rustix", &["cli", "net"]),
     ("h2", &["net"]),
     ("x509_parser", &["net"]),
     ("hyper_util", &["net", "passthrough"]),

@@ -28,6 +28,7 @@ mod secrets;
 mod session;
 mod sessions;
 mod simulation;
+mod supply_chain;
 mod support;
 mod survival;
 mod time;

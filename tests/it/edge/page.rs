@@ -37,6 +37,16 @@ async fn browser_sees_a_page_that_needs_nothing_and_is_no_client() {
 }
 
 #[tokio::test]
+async fn page_names_the_url_to_configure_where_the_proxy_serves_it() {
+    let named = [("public-url", "https://mcp.example.com/gw/"), ("passthrough", "mcp")];
+    let (upstream, proxy) = both(&named).await;
+    let path = reqwest::Url::parse(upstream.url()).expect("a URL").path().to_owned();
+    let page = answers(&proxy, get("/sse", BROWSER)).await;
+    assert!(page.contains(&format!("<pre>https://mcp.example.com/gw{path}</pre>")), "{page}");
+    proxy.stop().await;
+}
+
+#[tokio::test]
 async fn head_of_the_page_has_its_length_and_no_body() {
     let (_upstream, proxy) = both(&[]).await;
     let page = answers(&proxy, get("/sse", BROWSER)).await;

@@ -277,3 +277,47 @@ async fn other_methods_versions_and_protocols_leave_no_second_reading() {
     }
     stage.play(&attempts).await;
 }
+
+/// What is passed through is framed anew too: no length, no chunk and no trailer is the client's.
+#[tokio::test]
+async fn what_is_passed_through_is_read_once_and_framed_anew() {
+    let stage = Stage::set_with(("passthrough", "mcp")).await;
+    let (path, smuggled) = (stage.mcp_path(), stage.smuggled().replacen(stage.endpoint(), &stage.mcp_path(), 1));
+    let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n");
+    let chunked = |name: &str, behind: &str| format!("{}0\r\n\r\n{behind}", chunk(&message(name), ";a=b"));
+    let served = |name: &'static str, statuses, rest: String| goes_up(name, statuses, format!("{head}{rest}"));
+    let refused = |name: &'static str, rest: String| stays(name, REFUSED, format!("{head}{rest}"));
+    let length = |name: &str| format!("Content-Length: {}\r\n", message(name).len());
+    let attempts = [
+        served("chunks", &[400, 404], format!("Transfer-Encoding: chunked\r\n\r\n{}", chunked("chunks", NEXT))),
+        served(
+            "a length beside chunks",
+            &[400],
+            format!(
+                "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+                chunked("a length beside chunks", &smuggled)
+            ),
+        ),
+        served(
+            "named by Connection",
+            &[400, 404],
+            format!(
+                "{}Connection: content-length, host\r\n\r\n{}{NEXT}",
+                length("named by Connection"),
+                message("named by Connection")
+            ),
+        ),
+        served(
+            "trailers",
+            &[400, 404],
+            format!(
+                "Transfer-Encoding: chunked\r\n\r\n{}0\r\nHost: evil.example\r\nX: smuggled\r\n\r\n{NEXT}",
+                chunk(&message("trailers"), "")
+            ),
+        ),
+        refused("gzip", format!("Transfer-Encoding: gzip, chunked\r\n\r\n{}", chunked("gzip", &smuggled))),
+        refused("two lengths", format!("Content-Length: 1\r\n{}\r\n{smuggled}", length("two lengths"))),
+        stays("LF", &[], format!("{head}X: a\nTransfer-Encoding: chunked\r\n\r\n{}", chunked("LF", &smuggled))),
+    ];
+    stage.play(&attempts).await;
+}

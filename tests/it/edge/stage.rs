@@ -34,8 +34,12 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) async fn set() -> Self {
+        Self::set_with(("passthrough", "off")).await
+    }
+
+    pub(super) async fn set_with(option: (&'static str, &str)) -> Self {
         // What is left open by mistake, and what waits for bytes that do not come, ends soon.
-        let options = [("idle-timeout", "500ms"), ("header-timeout", "2s"), ("body-timeout", "500ms")];
+        let options = [("idle-timeout", "500ms"), ("header-timeout", "2s"), ("body-timeout", "500ms"), option];
         let (upstream, proxy) = both(&options).await;
         let mut client = proxy.client().await;
         client.initialize().await;
@@ -50,6 +54,11 @@ impl Stage {
     pub(super) fn head(&self) -> String {
         let endpoint = self.endpoint();
         format!("POST {endpoint} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+    }
+
+    /// The path of the server's own endpoint.
+    pub(super) fn mcp_path(&self) -> String {
+        reqwest::Url::parse(self.upstream.url()).expect("a URL").path().to_owned()
     }
 
     /// What must never be seen as a request.
