@@ -7,12 +7,13 @@ use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone;
 
 use super::super::evidence::{
-    DAY_MS, Day, Evidence, Group, Person, PersonId, Stretch, day_of, is_principal, longest_gap, merge_days, span,
+    DAY_MS, Day, Evidence, Group, Mover, Person, PersonId, Stretch, day_of, is_principal, longest_gap, merge_days, span,
 };
 use super::super::fixes;
 use super::super::line::Millis;
-use super::super::outcome::{Client, Moves, Rhythm, State, Waiver};
+use super::super::outcome::{Client, Measured, Moves, Rhythm, State, Waiver};
 use super::super::policy::{Pattern, Policy, timestamp};
+use super::movement;
 use crate::traffic::Engagement;
 
 /// Addresses that a row lists at most.
@@ -47,16 +48,26 @@ pub(super) fn judge(
     alive: &BTreeSet<usize>,
     uncovered: &[Stretch],
     days: &[Date],
+    measured: Measured,
 ) -> Vec<Judged> {
-    let unended = unended(evidence, alive);
-    let attempts = Attempts::of(evidence);
-    let judge =
-        Judge { evidence, policy, uncovered, unended, attempts, first_day: days.first().copied(), days: days.len() };
+    let judge = Judge {
+        evidence,
+        policy,
+        uncovered,
+        unended: unended(evidence, alive),
+        attempts: Attempts::of(evidence),
+        first_day: days.first().copied(),
+        days: days.len(),
+        measured,
+    };
     let mut rows: Vec<Judged> =
         evidence.people.groups().filter_map(|(identity, group, members)| judge.row(identity, group, members)).collect();
     rows.sort_by(|a, b| {
+        // Those that have nothing but SSE first: they are who is hit when it is switched off, be it for an hour.
         let key = |judged: &Judged| {
-            (judged.row.state, std::cmp::Reverse(judged.row.due), std::cmp::Reverse(judged.row.last_seen))
+            let row = &judged.row;
+            let movement = row.movement.filter(|_| row.due.is_some());
+            (row.state, movement, std::cmp::Reverse(row.due), std::cmp::Reverse(row.last_seen))
         };
         key(a).cmp(&key(b)).then_with(|| a.row.identity.cmp(&b.row.identity))
     });
@@ -171,6 +182,7 @@ struct Judge<'a> {
     attempts: Attempts<'a>,
     first_day: Option<Date>,
     days: usize,
+    measured: Measured,
 }
 
 /// What one account means.
@@ -216,7 +228,11 @@ impl Judge<'_> {
         let is_barred_stranger = members.iter().any(|member| member.is_stranger);
         let sum = |of: fn(&Member<'_>) -> u64| members.iter().map(of).fold(0, u64::saturating_add);
         let engagement = members.iter().map(|member| member.person.engagement).max();
-        let (moves, fix) = how_it_moves(group, &members);
+        let longest_gap = members.iter().map(|member| member.gap).max()?;
+        let mover = self.evidence.movers.get(identity);
+        let (moves, fix) = how_it_moves(group, mover, &members);
+        let on_sse = due.map(|_| state.is_in_use());
+        let movement = movement::of(on_sse, mover, longest_gap.max(shared_gap), self.measured, self.policy);
         let row = Client {
             identity: identity.to_owned(),
             name: identity.split_once(':').map_or(identity, |(_, name)| name).to_owned(),
@@ -241,13 +257,15 @@ impl Judge<'_> {
             open_sessions: sum(|member| member.open),
             uses: sum(|member| member.person.uses),
             refused: sum(|member| member.person.refused),
-            longest_gap_s: members.iter().map(|member| member.gap).max()?.unsigned_abs() / 1000,
+            longest_gap_s: longest_gap.unsigned_abs() / 1000,
             rhythm: rhythm(&days),
             due: due.map(timestamp),
             state,
             waiver,
             moves,
             fix,
+            movement,
+            modern: mover.map(movement::told),
             by_day: self.by_day(&days),
             evidence: last_use.and_then(|(_, place)| place).and_then(|place| self.place(place)),
         };
@@ -328,10 +346,16 @@ impl Judge<'_> {
 }
 
 /// How it can move, and the key of what to tell its owner.
-fn how_it_moves(group: &Group, members: &[Member<'_>]) -> (Moves, &'static str) {
-    let fix = fixes::of(&group.family);
-    let moves = if members.iter().any(|member| member.person.can_move) { Moves::Auto } else { fix.moves };
-    (moves, &fix.key)
+fn how_it_moves(group: &Group, mover: Option<&Mover>, members: &[Member<'_>]) -> (Moves, &'static str) {
+    // Nobody who still comes over SSE may be taken for one that moves because others of that name do.
+    let stays = |member: &&Member<'_>| member.state.is_blocking();
+    let moves =
+        |mover: &Mover| members.iter().filter(stays).all(|member| mover.was_upgraded_from(&member.person.address));
+    let fix = match mover.filter(|mover| mover.upgraded.is_some() && moves(mover)) {
+        Some(_) => fixes::of(fixes::AUTO),
+        None => fixes::of(&group.family),
+    };
+    (fix.moves, &fix.key)
 }
 
 /// The number of a date since 1970.
