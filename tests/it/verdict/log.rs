@@ -133,6 +133,24 @@ impl Boot {
         self.add(at, "legacy.refused", &more);
     }
 
+    /// It was served as Streamable HTTP on the old URL.
+    pub(super) fn upgrade(&mut self, at: i64, who: &Who) {
+        self.add(at, "legacy.upgrade", &format!(r#"{},"url.path":"/sse""#, who.fields("u")));
+    }
+
+    /// It came by Streamable HTTP, for the first time on that day.
+    pub(super) fn modern(&mut self, at: i64, who: &Who) {
+        self.add(at, "modern.seen", &who.fields(""));
+    }
+
+    /// Its start and heartbeats say what it passes through.
+    pub(super) fn passes(&mut self, paths: &str) {
+        for record in self.records.iter_mut().filter(|record| matches!(record.name, "proxy.start" | "proxy.heartbeat"))
+        {
+            record.more += &format!(r#","passthrough":"{paths}""#);
+        }
+    }
+
     /// A session that opens, says its name, uses the server once at each of `uses`, and ends in order.
     pub(super) fn session(&mut self, session: &str, who: &Who, uses: &[i64]) {
         let (first, last) = (uses[0], uses[uses.len() - 1]);
