@@ -97,8 +97,8 @@ pub(super) fn moved(report: &Report) -> Option<String> {
     }
     let mut text = format!("{clients}: {}", parts.join(", "));
     if moving.never_legacy > 0 {
-        let others = number(moving.never_legacy as u64);
-        let _ = write!(text, "; {others} others only by Streamable HTTP (report --all lists them)");
+        let others = count(moving.never_legacy as u64, "other", "others");
+        let _ = write!(text, "; {others} only by Streamable HTTP (report --all lists them)");
     }
     match (moving.measured, moving.since) {
         (Measured::Partly, Some(since)) => {
