@@ -26,8 +26,6 @@ use crate::upstream::{HttpTransport, Upstream};
 
 /// How often the process says that it lives (EVIDENCE, `proxy.heartbeat`).
 const HEARTBEAT: Duration = Duration::from_secs(60);
-/// What is passed through to the server as it is, as the log names it: nothing yet.
-const PASSTHROUGH: &str = "off";
 /// How long sessions and connections have, after the deadline of the drain, to say their last words.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
@@ -173,7 +171,7 @@ impl App {
                 version: env!("CARGO_PKG_VERSION"),
                 config_hash: self.config.hash.clone(),
                 upstream_origin: self.config.upstream.origin(),
-                passthrough: PASSTHROUGH,
+                passthrough: self.config.front.passthrough.name(),
             }))
             .await;
         let connections = Tasks::default();
@@ -235,7 +233,7 @@ impl App {
                 refused: metrics.refused.total(),
                 lost: self.books.log.health().lost(),
                 clock_step_s: clock.step_s(),
-                passthrough: PASSTHROUGH,
+                passthrough: self.config.front.passthrough.name(),
                 survival: survival(metrics),
             };
             self.books.log.write(Record::Heartbeat(record)).await;
