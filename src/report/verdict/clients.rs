@@ -208,15 +208,7 @@ impl Judge<'_> {
         group: &Group,
         members: impl Iterator<Item = (PersonId, &'a Person)>,
     ) -> Option<Judged> {
-        let members: Vec<(PersonId, &Person)> =
-            members.filter(|(id, person)| person.is_anyone() || self.unended.contains_key(id)).collect();
-        let days = merge_days(members.iter().map(|(_, person)| person.days.as_slice()));
-        // A client that changes its address shows its rhythm only over all of them.
-        let shared_gap = longest_gap(&days);
-        let mut members: Vec<Member<'_>> =
-            members.into_iter().map(|(id, person)| self.member(id, person, group, shared_gap)).collect();
-        members
-            .sort_by_key(|member| (member.state, std::cmp::Reverse(member.person.last_seen), &member.person.address));
+        let (members, days, shared_gap) = self.members(group, members);
         let worst = members.first()?.state;
         // Nobody can answer for a session that is open and in use: switching off would cut it.
         let waiver = self.waiver(identity).filter(|_| worst == State::Blocking);
@@ -229,10 +221,10 @@ impl Judge<'_> {
         let sum = |of: fn(&Member<'_>) -> u64| members.iter().map(of).fold(0, u64::saturating_add);
         let engagement = members.iter().map(|member| member.person.engagement).max();
         let longest_gap = members.iter().map(|member| member.gap).max()?;
-        let mover = self.evidence.movers.get(identity);
-        let (moves, fix) = how_it_moves(group, mover, &members);
+        let elsewhere = self.evidence.movers.get(identity);
+        let (moves, fix) = how_it_moves(group, elsewhere, &members);
         let on_sse = due.map(|_| state.is_in_use());
-        let movement = movement::of(on_sse, mover, longest_gap.max(shared_gap), self.measured, self.policy);
+        let movement = movement::of(on_sse, elsewhere, longest_gap.max(shared_gap), self.measured, self.policy);
         let row = Client {
             identity: identity.to_owned(),
             name: identity.split_once(':').map_or(identity, |(_, name)| name).to_owned(),
@@ -265,13 +257,31 @@ impl Judge<'_> {
             moves,
             fix,
             movement,
-            modern: mover.map(movement::told),
+            modern: elsewhere.map(movement::told),
             by_day: self.by_day(&days),
             evidence: last_use.and_then(|(_, place)| place).and_then(|place| self.place(place)),
         };
         let proven = members.iter().filter(is_relevant).map(|member| member.proven).max().unwrap_or(Millis::MIN);
         let refused_unknown = sum(|member| member.refused_unknown);
         Some(Judged { row, proven, is_barred_stranger, refused_unknown })
+    }
+
+    /// What each account of a group means, the worst first; the days of all, and the longest gap over all of them.
+    fn members<'a>(
+        &self,
+        group: &Group,
+        members: impl Iterator<Item = (PersonId, &'a Person)>,
+    ) -> (Vec<Member<'a>>, Vec<Day>, Millis) {
+        let members: Vec<(PersonId, &Person)> =
+            members.filter(|(id, person)| person.is_anyone() || self.unended.contains_key(id)).collect();
+        let days = merge_days(members.iter().map(|(_, person)| person.days.as_slice()));
+        // A client that changes its address shows its rhythm only over all of them.
+        let shared_gap = longest_gap(&days);
+        let mut members: Vec<Member<'_>> =
+            members.into_iter().map(|(id, person)| self.member(id, person, group, shared_gap)).collect();
+        members
+            .sort_by_key(|member| (member.state, std::cmp::Reverse(member.person.last_seen), &member.person.address));
+        (members, days, shared_gap)
     }
 
     fn member<'a>(&self, id: PersonId, person: &'a Person, group: &Group, shared_gap: Millis) -> Member<'a> {
@@ -345,16 +355,14 @@ impl Judge<'_> {
     }
 }
 
-/// How it can move, and the key of what to tell its owner.
-fn how_it_moves(group: &Group, mover: Option<&Mover>, members: &[Member<'_>]) -> (Moves, &'static str) {
+/// How it can move, and the key of what to tell its owner. `elsewhere` is what was seen of it by Streamable HTTP.
+fn how_it_moves(group: &Group, elsewhere: Option<&Mover>, members: &[Member<'_>]) -> (Moves, &'static str) {
     // Nobody who still comes over SSE may be taken for one that moves because others of that name do.
-    let stays = |member: &&Member<'_>| member.state.is_blocking();
-    let moves =
-        |mover: &Mover| members.iter().filter(stays).all(|member| mover.was_upgraded_from(&member.person.address));
-    let fix = match mover.filter(|mover| mover.upgraded.is_some() && moves(mover)) {
-        Some(_) => fixes::of(fixes::AUTO),
-        None => fixes::of(&group.family),
+    let is_upgraded = |mover: &&Mover| {
+        let mut staying = members.iter().filter(|member| member.state.is_blocking());
+        mover.upgraded.is_some() && staying.all(|member| mover.was_upgraded_from(&member.person.address))
     };
+    let fix = fixes::of(if elsewhere.filter(is_upgraded).is_some() { fixes::AUTO } else { &group.family });
     (fix.moves, &fix.key)
 }
 
