@@ -358,11 +358,11 @@ impl Judge<'_> {
 /// How it can move, and the key of what to tell its owner. `elsewhere` is what was seen of it by Streamable HTTP.
 fn how_it_moves(group: &Group, elsewhere: Option<&Mover>, members: &[Member<'_>]) -> (Moves, &'static str) {
     // Nobody who still comes over SSE may be taken for one that moves because others of that name do.
-    let is_upgraded = |mover: &&Mover| {
+    let is_upgraded = |mover: &Mover| {
         let mut staying = members.iter().filter(|member| member.state.is_blocking());
         mover.upgraded.is_some() && staying.all(|member| mover.was_upgraded_from(&member.person.address))
     };
-    let fix = fixes::of(if elsewhere.filter(is_upgraded).is_some() { fixes::AUTO } else { &group.family });
+    let fix = fixes::of(if elsewhere.is_some_and(is_upgraded) { fixes::AUTO } else { &group.family });
     (fix.moves, &fix.key)
 }
 

@@ -1,5 +1,6 @@
 //! Logs as the proxy would have written them, record by record and file by file.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use sse_sunset::report::evidence::Bounds;
@@ -147,7 +148,7 @@ impl Boot {
     pub(super) fn passes(&mut self, paths: &str) {
         for record in self.records.iter_mut().filter(|record| matches!(record.name, "proxy.start" | "proxy.heartbeat"))
         {
-            record.more += &format!(r#","passthrough":"{paths}""#);
+            let _ = write!(record.more, r#","passthrough":"{paths}""#);
         }
     }
 
