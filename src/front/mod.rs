@@ -90,6 +90,18 @@ pub enum Through {
     All,
 }
 
+impl Through {
+    /// As it is typed, and as the log names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Through::Off => "off",
+            Through::Mcp => "mcp",
+            Through::All => "all",
+        }
+    }
+}
+
 /// Serves legacy clients. Clones serve the same sessions.
 #[derive(Debug, Clone)]
 pub struct Front {
