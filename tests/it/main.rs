@@ -10,6 +10,7 @@
 
 mod admin;
 mod binary;
+mod binding;
 mod canary;
 mod check;
 mod conversation;
@@ -28,5 +29,6 @@ mod simulation;
 mod support;
 mod survival;
 mod time;
+mod tokens;
 mod upstream_options;
 mod verdict;
