@@ -22,6 +22,7 @@ pub use units::{
     authorities, duration, host, interval, probe_key, upstream_header as header, upstream_url as probed_url,
 };
 
+use crate::auth::CredentialHeaders;
 use crate::front;
 use crate::traffic::{AddressForm, Target};
 use crate::upstream;
@@ -206,6 +207,7 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
         no_keep_alive: reader.many("no-keep-alive", |text| Ok(text.to_owned())),
         trusted: net.trusted.clone(),
         identity_header: reader.optional("identity-header", units::header_name),
+        credential_headers: CredentialHeaders::new(reader.many("credential-header", units::header_name)),
         probe_key: reader.optional("probe-key-file", units::probe_key),
         upgrade: !reader.value("no-upgrade", units::switch).unwrap_or_default(),
         modern_url: modern_url(public_url.as_ref(), passthrough, &mcp_path),

@@ -10,6 +10,7 @@
 
 mod admin;
 mod binary;
+mod binding;
 mod canary;
 mod check;
 mod conversation;
@@ -33,5 +34,6 @@ mod support;
 mod survival;
 mod time;
 mod tls;
+mod tokens;
 mod upstream_options;
 mod verdict;
