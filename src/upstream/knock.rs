@@ -34,14 +34,13 @@ impl Upstream {
     /// # Errors
     /// When there is no answer.
     pub async fn knock(&self, headers: &HeaderMap) -> Result<Knocked, Fault> {
-        let exchange = match self.era() {
-            Some(Era::Modern) => modern::question(headers).ok_or(Fault::GivenUp)?,
-            _ => {
-                let id = random();
-                let body = mcp::request(&RequestId::text(&id), "ping", "{}");
-                let id = HeaderValue::try_from(id).map_err(|_| Fault::GivenUp)?;
-                session_era::post(&Names::of_session(id), headers, body)
-            }
+        let exchange = if self.era() == Some(Era::Modern) {
+            modern::question(headers).ok_or(Fault::GivenUp)?
+        } else {
+            let id = random();
+            let body = mcp::request(&RequestId::text(&id), "ping", "{}");
+            let id = HeaderValue::try_from(id).map_err(|_| Fault::GivenUp)?;
+            session_era::post(&Names::of_session(id), headers, body)
         };
         let answer = self.transport().send(exchange).await?;
         let (status, challenges) = (answer.status, answer.challenges().cloned().collect::<Vec<_>>());

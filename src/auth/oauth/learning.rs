@@ -85,7 +85,7 @@ impl Learning {
         let mut found = Protection::default();
         let mut problems = Vec::new();
         for place in self.resource_places() {
-            match self.look(&place, |text| Resource::read(text)).await {
+            match self.look(&place, Resource::read).await {
                 Found::Document(resource) => {
                     found.resource = Some(resource);
                     break;
@@ -98,7 +98,7 @@ impl Learning {
             return if problems.is_empty() { Ok(found) } else { Err(Problem(problems.join("; "))) };
         }
         if let Some(root) = places::resource_metadata(&self.upstream).pop()
-            && let Found::Document(resource) = self.look(&root, |text| Resource::read(text)).await
+            && let Found::Document(resource) = self.look(&root, Resource::read).await
         {
             found.root = Some(resource.text);
         }
@@ -125,18 +125,16 @@ impl Learning {
     }
 
     async fn find_server(&self, protection: &Protection) -> Result<Option<Server>, Problem> {
-        let issuer = match &protection.resource {
-            Some(resource) => match resource.servers.first().and_then(|issuer| Url::parse(issuer).ok()) {
-                Some(issuer) => issuer,
-                None => return Ok(None),
-            },
+        let issuer = if let Some(resource) = &protection.resource {
+            let first = resource.servers.first().and_then(|issuer| Url::parse(issuer).ok());
+            let Some(issuer) = first else { return Ok(None) };
+            issuer
+        } else {
             // Before there was metadata of resources, the server's own origin was asked (MCP 2025-03-26, authorization §2.3).
-            None => {
-                let mut origin = self.upstream.clone();
-                origin.set_path("");
-                origin.set_query(None);
-                origin
-            }
+            let mut origin = self.upstream.clone();
+            origin.set_path("");
+            origin.set_query(None);
+            origin
         };
         let issuer = if self.is_public(&issuer) { self.at_upstream(&issuer) } else { issuer };
         let mut problems = Vec::new();

@@ -8,7 +8,7 @@ use crate::upstream::Url;
 
 /// RFC 9728 §3.
 const RESOURCE: &str = "/.well-known/oauth-protected-resource";
-/// RFC 8414 §3, and OpenID Connect Discovery 1.0 §4.
+/// RFC 8414 §3, and `OpenID` Connect Discovery 1.0 §4.
 const SERVERS: [&str; 2] = ["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"];
 /// What stands behind the event stream's path where only queries get through.
 const QUERY: &str = "mcp-prm=1";
@@ -143,7 +143,7 @@ impl Places {
             return query.is_some_and(|query| query.split('&').any(|pair| pair == QUERY)).then_some(Wanted::Resource);
         }
         if let Some(below) = path.strip_prefix(&self.sse_path) {
-            return self.below_stream(below);
+            return Self::below_stream(below);
         }
         if let Some(of) = path.strip_prefix(RESOURCE) {
             let of = self.without_prefix(of.strip_suffix('/').unwrap_or(of));
@@ -164,7 +164,7 @@ impl Places {
         }
     }
 
-    fn below_stream(&self, below: &str) -> Option<Wanted> {
+    fn below_stream(below: &str) -> Option<Wanted> {
         if below == RESOURCE {
             return Some(Wanted::Resource);
         }
@@ -190,7 +190,7 @@ pub(super) fn resource_metadata(url: &Url) -> Vec<Url> {
     candidates(url, &[(RESOURCE, true), (RESOURCE, false)])
 }
 
-/// Where the metadata of the authorization server `issuer` is looked for (RFC 8414 §3.1 and §5, OpenID Connect Discovery).
+/// Where the metadata of the authorization server `issuer` is looked for (RFC 8414 §3.1 and §5, `OpenID` Connect Discovery).
 pub(super) fn server_metadata(issuer: &Url) -> Vec<Url> {
     let [oauth, openid] = SERVERS;
     let mut places = candidates(issuer, &[(oauth, true), (openid, true)]);

@@ -134,29 +134,29 @@ impl Standing {
 
     /// The upstream let it pass.
     pub(super) fn accepted(&self, shown: &Shown) {
-        if !shown.is_empty() {
-            self.keep(shown, Known::Good, ACCEPTED);
-        } else {
+        if shown.is_empty() {
             self.state().without = (Known::Good, self.forgets.then(|| Instant::now() + ACCEPTED));
+        } else {
+            self.keep(shown, Known::Good, ACCEPTED);
         }
     }
 
     /// The upstream turned it down.
     pub(super) fn rejected(&self, shown: &Shown, rejection: Rejection) {
-        if !shown.is_empty() {
+        if shown.is_empty() {
+            self.state().without = (Known::Bad(rejection), Some(Instant::now() + ASKED_FOR));
+        } else {
             self.state().judges = true;
             self.keep(shown, Known::Bad(rejection), REJECTED);
-        } else {
-            self.state().without = (Known::Bad(rejection), Some(Instant::now() + ASKED_FOR));
         }
     }
 
     /// The upstream did not say: whoever comes meanwhile is let through to find out.
     pub(super) fn silent(&self, shown: &Shown) {
-        if !shown.is_empty() {
-            self.keep(shown, Known::Good, SILENT);
-        } else {
+        if shown.is_empty() {
             self.state().without = (Known::Good, Some(Instant::now() + SILENT));
+        } else {
+            self.keep(shown, Known::Good, SILENT);
         }
     }
 

@@ -62,14 +62,13 @@ pub(super) async fn look(on: &mut On<'_, '_>, way: &Way<'_>) {
     }
     let fields: Vec<HeaderValue> = head.headers.get_all(header::WWW_AUTHENTICATE).iter().cloned().collect();
     let named = challenge::named_metadata(&fields);
-    match &named {
-        Some(named) => on.ok("login", format!("GET without a credential: 401, metadata at {}", quote(named))),
-        None => {
-            let remedy = "whoever runs the server: publish protected resource metadata (RFC 9728); the proxy then serves its \
+    if let Some(named) = &named {
+        on.ok("login", format!("GET without a credential: 401, metadata at {}", quote(named)));
+    } else {
+        let remedy = "whoever runs the server: publish protected resource metadata (RFC 9728); the proxy then serves its \
                           own (see --oauth-resource). Clients that have tokens or keys need none of it";
-            let seen = "GET without a credential: 401, and the challenge names no metadata";
-            on.warning("login", seen, Advice::new("clients cannot log in by themselves", remedy));
-        }
+        let seen = "GET without a credential: 401, and the challenge names no metadata";
+        on.warning("login", seen, Advice::new("clients cannot log in by themselves", remedy));
     }
     if fields.is_empty() {
         return;
@@ -249,23 +248,30 @@ mod tests {
             of_root: named(name),
             ..servers.clone()
         };
-        let k = Facts { server_at_origin: true, ..everywhere(STREAM) };
-        assert_eq!(able(&k).len(), 9, "K: all");
+        let mirrored = Facts { server_at_origin: true, ..everywhere(STREAM) };
+        assert_eq!(able(&mirrored).len(), 9, "K: all");
         assert_eq!(able(&everywhere(STREAM)).len(), 8, "B: all but those that know no metadata of resources");
-        let a = everywhere("https://mcp.example.com/mcp");
+        let passed = everywhere("https://mcp.example.com/mcp");
         assert_eq!(
-            able(&a),
+            able(&passed),
             ["TypeScript 1.12", "Python 1.10 and 1.11", "Python 1.12 to 1.20", "Python 1.22 to 1.26"],
             "A: passed through"
         );
-        let c = everywhere("https://mcp.example.com/");
-        assert!(able(&c).contains(&"TypeScript 1.16 and later") && !able(&c).contains(&"TypeScript 1.13.0"), "C");
-        let d = Facts { of_challenge: named(STREAM), of_root: named("https://mcp.example.com/mcp"), ..servers.clone() };
-        assert!(!able(&d).contains(&"TypeScript 1.13.0") && able(&d).contains(&"TypeScript 1.13.3 to 1.15"), "D");
-        let e = Facts { stream: STREAM.to_owned(), server_at_origin: true, ..Facts::default() };
-        assert_eq!(able(&e), ["TypeScript to 1.11", "Python 1.10 and 1.11"], "E");
-        let f = Facts { of_path: named(STREAM), ..servers };
-        assert_eq!(able(&f), ["TypeScript 1.16 and later", "Python 1.22 to 1.26", "Python 1.27 and later"], "F");
+        let origin = everywhere("https://mcp.example.com/");
+        assert!(
+            able(&origin).contains(&"TypeScript 1.16 and later") && !able(&origin).contains(&"TypeScript 1.13.0"),
+            "C"
+        );
+        let by_header =
+            Facts { of_challenge: named(STREAM), of_root: named("https://mcp.example.com/mcp"), ..servers.clone() };
+        assert!(
+            !able(&by_header).contains(&"TypeScript 1.13.0") && able(&by_header).contains(&"TypeScript 1.13.3 to 1.15"),
+            "D"
+        );
+        let none = Facts { stream: STREAM.to_owned(), server_at_origin: true, ..Facts::default() };
+        assert_eq!(able(&none), ["TypeScript to 1.11", "Python 1.10 and 1.11"], "E");
+        let by_path = Facts { of_path: named(STREAM), ..servers };
+        assert_eq!(able(&by_path), ["TypeScript 1.16 and later", "Python 1.22 to 1.26", "Python 1.27 and later"], "F");
     }
 
     #[test]
