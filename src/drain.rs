@@ -8,6 +8,7 @@ use std::future::Future;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// How far the shutdown has come. Phases only move forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,7 +78,19 @@ pub struct Tasks {
     tracker: TaskTracker,
 }
 
+/// Work that is no task of its own, and that the shutdown waits for like one until this is dropped.
+#[derive(Debug)]
+pub struct Part {
+    _token: TaskTrackerToken,
+}
+
 impl Tasks {
+    /// Has the shutdown wait for what is done until the [`Part`] is dropped.
+    #[must_use]
+    pub fn take_part(&self) -> Part {
+        Part { _token: self.tracker.token() }
+    }
+
     /// Runs `future` as a task that the shutdown waits for.
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
     where
@@ -119,13 +132,16 @@ mod tests {
         watch.reached(Phase::Leaving).await;
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn ended_waits_for_every_task() {
         let tasks = Tasks::default();
         let (release, released) = tokio::sync::oneshot::channel::<()>();
         tasks.spawn(released);
         assert_eq!(tasks.running(), 1);
+        let part = tasks.take_part();
         release.send(()).expect("the task waits");
+        tokio::time::timeout(std::time::Duration::from_millis(1), tasks.ended()).await.expect_err("a part is left");
+        drop(part);
         tasks.ended().await;
         assert_eq!(tasks.running(), 0);
     }

@@ -15,6 +15,7 @@ pub mod front;
 pub mod mcp;
 pub mod metrics;
 pub mod net;
+pub mod passthrough;
 pub mod probe;
 pub mod report;
 pub mod session;

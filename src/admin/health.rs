@@ -10,6 +10,7 @@ use super::answer::{self, Body};
 use crate::clock;
 use crate::drain::{Phase, Watch};
 use crate::metrics::Metrics;
+use crate::net::Tls;
 use crate::report::live::Live;
 use crate::report::outcome::Report;
 use crate::traffic::Log;
@@ -36,6 +37,8 @@ pub struct Vitals {
     pub upstream_origin: String,
     /// How it is spoken to.
     pub upstream: Upstream,
+    /// What clients are shown, if TLS is spoken here.
+    pub tls: Option<Tls>,
     /// Changes with the configuration.
     pub config_hash: String,
 }
@@ -95,6 +98,14 @@ impl Vitals {
         })
     }
 
+    /// Until when the certificate is good that clients are shown; null without TLS.
+    fn tls_health(&self) -> Value {
+        self.tls.as_ref().map_or(Value::Null, |tls| {
+            let not_after = tls.not_after().and_then(|time| Timestamp::from_second(time).ok());
+            json!({"not_after": not_after.map(clock::rfc3339)})
+        })
+    }
+
     /// Everything that is known, and what the live report says first.
     pub(super) fn status(&self, report: &Report) -> Value {
         let metrics = &self.metrics;
@@ -126,6 +137,7 @@ impl Vitals {
             "sessions": sessions,
             "traffic_log": self.log_health(),
             "state_dir": self.state_health(),
+            "tls": self.tls_health(),
             "config_hash": self.config_hash,
             "reason": report.reason,
             "earliest_safe": report.earliest_safe,

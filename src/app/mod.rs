@@ -18,7 +18,8 @@ use crate::config::Config;
 use crate::drain::{Drain, Phase, Tasks, Watch};
 use crate::front::Front;
 use crate::metrics::Metrics;
-use crate::net;
+use crate::net::{self, Acceptor, Tls};
+use crate::passthrough::{self, Passthrough};
 use crate::report::live::Live;
 use crate::session::{self, Books, Sessions};
 use crate::traffic::{Heartbeat, Log, Observer, Pseudonyms, Record, Start, Stop, Survival};
@@ -59,6 +60,7 @@ pub struct App {
     front: Front,
     oauth: Oauth,
     sessions: Sessions,
+    passthrough: Passthrough,
     books: Books,
     live: Arc<Live>,
     drain: Drain,
@@ -91,6 +93,10 @@ impl App {
         watch_log_and_drain(&books, &watch);
         let state = Arc::clone(&live);
         books.metrics.watch_gauge("state_failing", move || state.store_error().is_some().into());
+        if let Some(tls) = config.net.tls.clone() {
+            let not_after = move || tls.not_after().and_then(|time| u64::try_from(time).ok()).unwrap_or(0);
+            books.metrics.watch_gauge("tls_not_after_timestamp_seconds", not_after);
+        }
         let session_tasks = Tasks::default();
         let host = config.upstream.host_name();
         let upstream = Upstream::new(Arc::new(transport), config.era, host, session_tasks.clone());
@@ -101,9 +107,16 @@ impl App {
             session_tasks.clone(),
             watch.clone(),
         );
+        let limits = passthrough::Limits { stall: config.session.stall, body_stall: config.front.body_time };
+        let passthrough =
+            Passthrough::new(&config.upstream, limits, session_tasks.clone()).map_err(StartError::Upstream)?;
+        let (through, shared_books) = (passthrough.clone(), books.clone());
+
         let address = listener.local_addr().map_err(|error| StartError::Listen(config.listen, error))?;
         let oauth = Oauth::new(config.oauth.clone(), address, &config.upstream, upstream.clone());
-        let front = Front::new(config.front.clone(), sessions.clone(), oauth.clone(), books.clone(), watch.clone());
+        let shared_oauth = oauth.clone();
+        let front =
+            Front::new(config.front.clone(), sessions.clone(), through, shared_oauth, shared_books, watch.clone());
         let admin = match &config.admin {
             Some(admin) => {
                 let door = Door::bind(admin, vitals(&config, &books, &watch, Arc::clone(&live), upstream));
@@ -111,7 +124,20 @@ impl App {
             }
             None => None,
         };
-        Ok(App { listener, admin, front, oauth, sessions, books, live, drain, watch, session_tasks, config })
+        Ok(App {
+            listener,
+            admin,
+            front,
+            oauth,
+            sessions,
+            passthrough,
+            books,
+            live,
+            drain,
+            watch,
+            session_tasks,
+            config,
+        })
     }
 
     /// The address that was taken.
@@ -148,6 +174,12 @@ impl App {
         self.books.log.clone()
     }
 
+    /// What clients are shown, to be read again on SIGHUP.
+    #[must_use]
+    pub fn tls(&self) -> Option<Tls> {
+        self.config.net.tls.clone()
+    }
+
     /// Serves until `shutdown`, then drains.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         let started = Instant::now();
@@ -162,23 +194,19 @@ impl App {
             }))
             .await;
         let connections = Tasks::default();
-        let accept = net::listen(&self.listener, |stream, peer| {
-            let front = self.front.clone();
-            connections.spawn(net::serve(
-                stream,
-                peer,
-                self.config.net.clone(),
-                self.watch.clone(),
-                move |request, peer| {
-                    let front = front.clone();
-                    async move { front.answer(request, peer).await }
-                },
-            ));
+        let metrics = Arc::clone(&self.books.metrics);
+        let acceptor = Acceptor::new(self.config.net.clone(), metrics, connections.clone(), self.watch.clone());
+        let front = self.front.clone();
+        let accept = acceptor.listen(&self.listener, move |request, peer| {
+            let front = front.clone();
+            async move { front.answer(request, peer).await }
         });
         tokio::select! {
             () = accept => {}
+            () = watch_certificate(self.config.net.tls.as_ref()) => {}
             () = self.heartbeats() => {}
             () = async { self.oauth.learn().await; std::future::pending().await } => {}
+            () = self.passthrough.watch(self.watch.clone()) => {}
             () = evidence::keep(&self.live, &self.books.metrics) => {}
             () = async { shutdown.await; self.drain_sessions().await } => {}
         }
@@ -232,6 +260,14 @@ impl App {
     }
 }
 
+/// Reads the certificate again whenever it changes, for ever.
+async fn watch_certificate(tls: Option<&Tls>) {
+    match tls {
+        Some(tls) => tls.watch().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// What operators are told.
 fn vitals(config: &Config, books: &Books, drain: &Watch, live: Arc<Live>, upstream: Upstream) -> Vitals {
     Vitals {
@@ -244,6 +280,7 @@ fn vitals(config: &Config, books: &Books, drain: &Watch, live: Arc<Live>, upstre
         started: Timestamp::now(),
         upstream_origin: config.upstream.origin(),
         upstream,
+        tls: config.net.tls.clone(),
         config_hash: config.hash.clone(),
     }
 }

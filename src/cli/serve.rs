@@ -30,6 +30,8 @@ pub(super) fn command() -> Command {
             });
         command.arg(match option.separator {
             Some(separator) => arg.action(ArgAction::Append).value_delimiter(separator),
+            // `--name` alone; with `=`, or what follows it would be taken for its value.
+            None if option.is_switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
             None => arg,
         })
     });
@@ -114,13 +116,17 @@ fn start(config: Config, filter: EnvFilter) -> anyhow::Result<ExitCode> {
                  network you trust"
             );
         }
-        let log = app.log();
+        let (log, tls) = (app.log(), app.tls());
         let mut hangup = signal(SignalKind::hangup())?;
         let reopen = async {
             while hangup.recv().await.is_some() {
                 tracing::info!("reopening the traffic log");
                 // What goes wrong is among the diagnostics already.
                 let _ = log.reopen().await;
+                if let Some(tls) = tls.clone() {
+                    // Beside the threads that serve clients: a file system may hang.
+                    let _ = tokio::task::spawn_blocking(move || tls.reload()).await;
+                }
             }
         };
         // The first signal drains, the second ends: both are awaited side by side with the work.
@@ -196,7 +202,9 @@ fn is_exposed(admin: SocketAddr) -> bool {
 
 /// Says that connections are accepted, and where, whatever the log level: scripts wait for it.
 fn announce(config: &Config, address: SocketAddr, admin: Option<SocketAddr>) -> std::io::Result<()> {
-    let base = config.public_url.clone().unwrap_or_else(|| format!("http://{address}{}", config.front.public_path));
+    let scheme = if config.net.tls.is_some() { "https" } else { "http" };
+    let base = config.public_url.clone();
+    let base = base.unwrap_or_else(|| format!("{scheme}://{address}{}", config.front.public_path));
     let url = format!("{base}{}", config.front.sse_path);
     let log = config.traffic_log.to_string();
     let mut stderr = std::io::stderr().lock();

@@ -3,6 +3,7 @@
 //! Two stages: first every option is a text with its origin ([`Given`]), then [`resolve`] reads all of them and collects
 //! every problem, so that an operator sees all mistakes at once.
 
+mod net;
 mod oauth;
 mod options;
 mod reader;
@@ -22,10 +23,10 @@ pub use units::{
 };
 
 use crate::auth;
-use crate::front::{self, TrustedProxies};
+use crate::front;
 use crate::traffic::{AddressForm, Target};
 use crate::upstream;
-use crate::{admin, net, session};
+use crate::{admin, session};
 use reader::Reader;
 
 /// How diagnostics are written.
@@ -46,8 +47,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// What operators are served, if anything.
     pub admin: Option<admin::Config>,
-    /// How long connections wait for their clients.
-    pub net: net::Limits,
+    /// How clients are let in.
+    pub net: crate::net::Config,
     /// The upgraded server.
     pub upstream: upstream::Config,
     /// How it is spoken to.
@@ -139,14 +140,15 @@ pub fn read_file(path: &Path, raw: &mut Raw) -> Vec<Problem> {
         let values = match value {
             toml::Value::String(text) => vec![text],
             toml::Value::Integer(number) => vec![number.to_string()],
+            toml::Value::Boolean(is_on) if option.is_switch => vec![is_on.to_string()],
             toml::Value::Array(items) if option.separator.is_some() && items.iter().all(toml::Value::is_str) => {
                 items.iter().filter_map(toml::Value::as_str).map(str::to_owned).collect()
             }
             _ => {
-                let wanted = if option.separator.is_some() {
-                    "a string or an array of strings"
-                } else {
-                    "a string or a whole number"
+                let wanted = match option.separator {
+                    Some(_) => "a string or an array of strings",
+                    None if option.is_switch => "true or false",
+                    None => "a string or a whole number",
                 };
                 problems.push(Problem(format!("{file}: {key} must be {wanted}")));
                 continue;
@@ -185,11 +187,7 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
         era: reader.value("era", units::era_or_auto).unwrap_or_default(),
         prefer: reader.value("prefer", units::era).unwrap_or(upstream::Era::Session),
     };
-    let net = net::Limits {
-        first_byte: reader.interval("first-byte-timeout"),
-        head: reader.interval("header-timeout"),
-        idle: reader.interval("idle-timeout"),
-    };
+    let net = reader.net();
     let public_url = reader.optional("public-url", units::public_url);
     let loopback = listen.is_some_and(|address| address.ip().is_loopback());
     let guard = reader.guard(public_url.as_ref(), loopback);
@@ -207,11 +205,14 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
         guard,
         cors_headers: reader.many("allowed-header", units::header_name),
         no_keep_alive: reader.many("no-keep-alive", |text| Ok(text.to_owned())),
-        trusted: TrustedProxies(reader.many("trusted-proxy", units::network)),
+        trusted: net.trusted.clone(),
         identity_header: reader.optional("identity-header", units::header_name),
         probe_key: reader.optional("probe-key-file", units::probe_key),
+        passthrough: reader.value("passthrough", units::passthrough).unwrap_or_default(),
+        mcp_path: upstream.as_ref().map(|upstream| upstream.url.path().to_owned()).unwrap_or_default(),
+        upgrade: !reader.value("no-upgrade", units::switch).unwrap_or_default(),
     };
-    let oauth = reader.oauth(public_url.as_ref(), &front, loopback);
+    let oauth = reader.oauth(public_url.as_ref(), &front, loopback, net.tls.is_some());
     let drain = reader.value("drain", units::duration).unwrap_or_default();
     let drain_delay = reader.value("drain-delay", units::duration).unwrap_or_default();
     if drain_delay > drain {

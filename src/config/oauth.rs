@@ -9,7 +9,13 @@ use crate::front;
 
 impl Reader<'_> {
     /// Tokens that the operator gives stand in the place of the clients' own, who need not log in then.
-    pub(super) fn oauth(&mut self, public: Option<&Url>, front: &front::Config, loopback: bool) -> Config {
+    pub(super) fn oauth(
+        &mut self,
+        public: Option<&Url>,
+        front: &front::Config,
+        loopback: bool,
+        is_tls: bool,
+    ) -> Config {
         let resource = self.value("oauth-resource", resource).unwrap_or_default();
         let probe = self.value("oauth-probe", probe).unwrap_or_default();
         let metadata_at = self.value("oauth-metadata-at", metadata_at).unwrap_or_default();
@@ -35,6 +41,7 @@ impl Reader<'_> {
             metadata_at,
             hosts,
             public: public.cloned(),
+            is_tls,
             public_path: front.public_path.clone(),
             sse_path: front.sse_path.clone(),
         }

@@ -14,6 +14,8 @@ pub struct OptionSpec {
     pub default: Option<&'static str>,
     /// What separates its values in one text, if it may have several; flags may also be repeated.
     pub separator: Option<char>,
+    /// Whether it stands for itself: without a value it is `true`.
+    pub is_switch: bool,
     /// Whether a value may be a credential, which no message may quote.
     pub is_secret: bool,
     /// The heading it stands under.
@@ -41,17 +43,22 @@ const fn option(
     default: Option<&'static str>,
     help: &'static str,
 ) -> OptionSpec {
-    OptionSpec { name, value_name, default, separator: None, is_secret: false, heading, help }
+    OptionSpec { name, value_name, default, separator: None, is_switch: false, is_secret: false, heading, help }
+}
+
+const fn switch(heading: &'static str, name: &'static str, help: &'static str) -> OptionSpec {
+    OptionSpec { is_switch: true, ..option(heading, name, "BOOL", Some("false"), help) }
 }
 
 const fn many(heading: &'static str, name: &'static str, value_name: &'static str, help: &'static str) -> OptionSpec {
-    OptionSpec { name, value_name, default: None, separator: Some(','), is_secret: false, heading, help }
+    OptionSpec { separator: Some(','), ..option(heading, name, value_name, None, help) }
 }
 
 const MAIN: &str = "Main";
 const UPSTREAM: &str = "The way to the upgraded server";
 const NAMES: &str = "Names and trust";
 const OAUTH: &str = "Logging in (OAuth)";
+const TLS: &str = "TLS for clients";
 const EVIDENCE: &str = "Evidence";
 const LIMITS: &str = "Limits and times";
 const DIAGNOSTICS: &str = "Diagnostics";
@@ -88,12 +95,26 @@ pub static OPTIONS: &[OptionSpec] = &[
     ),
     option(MAIN, "sse-path", "PATH", Some("/sse"), "Path of the legacy event stream"),
     option(MAIN, "messages-path", "PATH", Some("/messages"), "Path that legacy clients post to"),
+    option(
+        MAIN,
+        "passthrough",
+        "WHAT",
+        Some("off"),
+        "What is passed through to the server as it is: off, mcp (the path of --upstream), or all (every path that is not \
+         ours)",
+    ),
+    switch(
+        MAIN,
+        "no-upgrade",
+        "Answer 405 to clients that try Streamable HTTP on --sse-path, instead of serving it to them",
+    ),
     OptionSpec {
         name: "upstream-header",
         value_name: "NAME: VALUE",
         default: None,
         // Values may hold commas.
         separator: Some('\n'),
+        is_switch: false,
         is_secret: true,
         heading: UPSTREAM,
         help: "Header to send with every request, instead of the client's own of that name; NAME: @FILE reads the value \
@@ -176,7 +197,19 @@ pub static OPTIONS: &[OptionSpec] = &[
     ),
     many(NAMES, "allowed-origin", "ORIGIN", "Origin whose pages may use the proxy; none by default"),
     many(NAMES, "allowed-header", "NAME", "Header that such pages may send besides those that clients are known to"),
-    many(NAMES, "trusted-proxy", "CIDR", "Network whose X-Forwarded-For, -Host, -Proto and -Prefix are believed"),
+    many(
+        NAMES,
+        "trusted-proxy",
+        "CIDR",
+        "Network whose X-Forwarded-For, -Host, -Proto and -Prefix, or Forwarded, are believed",
+    ),
+    option(
+        NAMES,
+        "proxy-protocol",
+        "VERSION",
+        Some("off"),
+        "v2 where connections of --trusted-proxy begin with a header of the PROXY protocol, version 2, or off",
+    ),
     option(
         NAMES,
         "identity-header",
@@ -191,6 +224,29 @@ pub static OPTIONS: &[OptionSpec] = &[
         None,
         "File with the token (16 characters or more) that changes on the admin address need; without it nothing can be \
          changed there",
+    ),
+    option(
+        TLS,
+        "tls-cert",
+        "FILE",
+        None,
+        "Certificate chain (PEM); with it clients are spoken to in TLS, in HTTP/2 if they wish. Read again when it changes \
+         and on SIGHUP",
+    ),
+    option(TLS, "tls-key", "FILE", None, "Its private key (PEM)"),
+    option(
+        TLS,
+        "tls-client-ca",
+        "FILE",
+        None,
+        "Certificates (PEM) of authorities that vouch for clients; clients are then asked for one of theirs",
+    ),
+    option(
+        TLS,
+        "tls-client-auth",
+        "FORM",
+        None,
+        "required (the default with --tls-client-ca), or optional for clients that have no certificate",
     ),
     option(
         OAUTH,
@@ -276,6 +332,21 @@ pub static OPTIONS: &[OptionSpec] = &[
     ),
     option(
         LIMITS,
+        "max-connections",
+        "COUNT",
+        None,
+        "Connections open at once, more are reset; by default what the limit of descriptors holds at three each, at most \
+         20000",
+    ),
+    option(
+        LIMITS,
+        "max-connections-per-address",
+        "COUNT",
+        None,
+        "Connections open at once from one address (IPv6: /64), those of --trusted-proxy left out; no limit by default",
+    ),
+    option(
+        LIMITS,
         "max-in-flight",
         "COUNT",
         Some("64"),
@@ -328,6 +399,7 @@ pub static OPTIONS: &[OptionSpec] = &[
     ),
     option(LIMITS, "unused-timeout", "DURATION", Some("24h"), "Time to post something, for all other streams"),
     option(LIMITS, "first-byte-timeout", "DURATION", Some("10s"), "Time for the first byte of a new connection"),
+    option(LIMITS, "tls-handshake-timeout", "DURATION", Some("10s"), "Time for the TLS handshake, from its first byte"),
     option(LIMITS, "header-timeout", "DURATION", Some("10s"), "Time for a request's headers, from their first byte"),
     option(LIMITS, "body-timeout", "DURATION", Some("30s"), "Time for a request's body"),
     option(

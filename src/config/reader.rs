@@ -25,6 +25,11 @@ impl<'a> Reader<'a> {
         self.problems.push(Problem(text));
     }
 
+    /// Whether the option was given at all.
+    pub(super) fn is_given(&self, name: &str) -> bool {
+        self.raw.contains_key(name)
+    }
+
     pub(super) fn many<T>(&mut self, name: &'static str, read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
         let Some(given) = self.raw.get(name) else { return Vec::new() };
         let mut values = Vec::new();
@@ -116,20 +121,23 @@ impl<'a> Reader<'a> {
                 "--upstream-host goes with HTTP/1.1 only: in HTTP/2 the name is part of the target".to_owned(),
             );
         }
-        let authorities = self.optional("upstream-ca", units::authorities).unwrap_or_default();
-        let identity = self.client_identity();
+        let authorities = self.optional("upstream-ca", |path| Ok((units::authorities(path)?, units::file(path)?)));
+        let (authorities, authorities_pem) = authorities.unwrap_or_default();
+        let (identity, identity_pem) = self.client_identity().unzip();
+        let pem = upstream::Pem { authorities: authorities_pem, identity: identity_pem };
         Some(upstream::Config {
             headers: self.many("upstream-header", units::upstream_header),
             host,
             version,
             authorities,
             identity,
+            pem,
             connect_timeout: self.interval("connect-timeout"),
             url: url?,
         })
     }
 
-    fn client_identity(&mut self) -> Option<reqwest::Identity> {
+    fn client_identity(&mut self) -> Option<(reqwest::Identity, Vec<u8>)> {
         let cert = self.optional("upstream-client-cert", units::file);
         let key = self.optional("upstream-client-key", units::file);
         let named = |name| self.raw.contains_key(name);
@@ -142,7 +150,7 @@ impl<'a> Reader<'a> {
             let text = "--upstream-client-cert and --upstream-client-key hold no certificate with its key in PEM form";
             self.problem(text.to_owned());
         }
-        identity
+        Some((identity?, pem))
     }
 
     pub(super) fn guard(&mut self, public_url: Option<&reqwest::Url>, loopback: bool) -> Guard {

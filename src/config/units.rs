@@ -13,6 +13,7 @@ use reqwest::Url;
 use super::LogFormat;
 use crate::admin::Token;
 use crate::auth::ProbeKey;
+use crate::front::Through;
 use crate::traffic::{AddressForm, Target};
 use crate::upstream::{self, Era, HttpVersion};
 
@@ -161,6 +162,23 @@ pub(super) fn http_version(text: &str) -> Read<HttpVersion> {
     }
 }
 
+pub(super) fn proxy_protocol(text: &str) -> Read<bool> {
+    match text {
+        "off" => Ok(false),
+        "v2" => Ok(true),
+        _ => Err("is neither off nor v2".to_owned()),
+    }
+}
+
+/// Whether clients have to show a certificate.
+pub(super) fn client_auth(text: &str) -> Read<bool> {
+    match text {
+        "optional" => Ok(false),
+        "required" => Ok(true),
+        _ => Err("is neither optional nor required".to_owned()),
+    }
+}
+
 /// The era to speak; none to find out.
 pub(super) fn era_or_auto(text: &str) -> Read<Option<Era>> {
     match text {
@@ -174,6 +192,24 @@ pub(super) fn era(text: &str) -> Read<Era> {
         .into_iter()
         .find(|era| era.as_str() == text)
         .ok_or_else(|| "is neither session nor modern".to_owned())
+}
+
+pub(super) fn passthrough(text: &str) -> Read<Through> {
+    match text {
+        "off" => Ok(Through::Off),
+        "mcp" => Ok(Through::Mcp),
+        "all" => Ok(Through::All),
+        _ => Err("is none of off, mcp, all".to_owned()),
+    }
+}
+
+/// An option that stands for itself.
+pub(super) fn switch(text: &str) -> Read<bool> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err("is neither true nor false".to_owned()),
+    }
 }
 
 pub(super) fn header_name(text: &str) -> Read<HeaderName> {

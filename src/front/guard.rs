@@ -5,7 +5,7 @@
 
 use http::header::{self, HeaderValue};
 use http::uri::Authority;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, Version};
 
 use super::reply::Refused;
 
@@ -87,16 +87,18 @@ impl Guard {
     }
 }
 
-/// The one host that the request names. A doubled `Host`, and one that differs from an absolute target, are refused: two
-/// servers on the way could read them differently (RFC 9112 §3.2).
+/// The one host that the request names. A doubled `Host`, and one that differs from the target's, are refused: two
+/// servers on the way could read them differently (RFC 9112 §3.2). In HTTP/2 the target names it (`:authority`), and `Host`
+/// need not be there (RFC 9113 §8.3.1).
 pub(super) fn asked_host<B>(request: &Request<B>) -> Option<Authority> {
-    let host = one(request.headers(), &header::HOST).ok()?;
-    let host: Option<Authority> = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    let host = host.filter(|host| !host.as_str().contains('@'))?;
-    match request.uri().authority() {
-        Some(target) if *target != host => None,
-        _ => Some(host),
-    }
+    let target = request.uri().authority();
+    let host = match (one(request.headers(), &header::HOST).ok()?, target) {
+        (Some(host), _) => Authority::try_from(host.as_bytes()).ok()?,
+        (None, Some(target)) if request.version() == Version::HTTP_2 => target.clone(),
+        (None, _) => return None,
+    };
+    let is_plain = !host.as_str().contains('@');
+    (is_plain && target.is_none_or(|target| *target == host)).then_some(host)
 }
 
 fn one<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Result<Option<&'a HeaderValue>, ()> {
@@ -135,6 +137,23 @@ mod tests {
         assert_eq!(admit(&guard, "/sse", &[("host", "a"), ("host", "a")]), Err(Refused::Host));
         assert_eq!(admit(&guard, "http://b/sse", &[("host", "a")]), Err(Refused::Host));
         assert_eq!(admit(&guard, "http://a/sse", &[("host", "a")]), Ok(()));
+    }
+
+    #[test]
+    fn host_of_http2_is_that_of_its_target() {
+        let asked = |version, uri: &str, host: Option<&str>| {
+            let mut request = Request::builder().version(version).uri(uri);
+            if let Some(host) = host {
+                request = request.header("host", host);
+            }
+            asked_host(&request.body(()).expect("a request")).map(|host| host.to_string())
+        };
+        assert_eq!(asked(Version::HTTP_2, "https://a:8443/sse", None).as_deref(), Some("a:8443"));
+        assert_eq!(asked(Version::HTTP_2, "https://a/sse", Some("a")).as_deref(), Some("a"));
+        assert_eq!(asked(Version::HTTP_2, "https://a/sse", Some("b")), None);
+        assert_eq!(asked(Version::HTTP_2, "https://user@a/sse", None), None);
+        assert_eq!(asked(Version::HTTP_2, "/sse", None), None);
+        assert_eq!(asked(Version::HTTP_11, "http://a/sse", None), None);
     }
 
     #[test]

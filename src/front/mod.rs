@@ -7,43 +7,45 @@
 //!
 //! Errors become answers in one place (`reply`); each has a body that says what to do.
 
+mod body;
 mod cors;
+mod forwarded;
 mod guard;
 mod head;
 mod oauth;
 mod post;
 mod probe;
 mod reply;
+mod route;
 mod stream;
+mod through;
 mod visitor;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderName, Method, Request, Response};
-use http_body_util::Either;
+use http::{HeaderName, Request, Response};
 use hyper::body::Incoming;
 
+pub use body::Body;
 pub use guard::{AllowedHost, Guard};
 pub use post::session_id;
-pub use visitor::TrustedProxies;
 
 use crate::auth::oauth::Oauth;
 use crate::auth::{ProbeKey, Verifier};
 use crate::drain::{Phase, Watch};
-use crate::mcp;
 use crate::net::Peer;
-use crate::session::{Books, EventStream, Sessions};
+pub use crate::net::TrustedProxies;
+use crate::passthrough::Passthrough;
+use crate::session::{Books, Sessions};
 use probe::Probe;
 use reply::Refused;
+use route::Route;
+use through::Place;
 use visitor::Visitor;
 
-/// The body of any answer: a text, or the stream.
-pub type Body = Either<http_body_util::Full<Bytes>, EventStream>;
-
 /// Where and how legacy clients are served.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Config {
     /// The path of the event stream.
     pub sse_path: String,
@@ -67,6 +69,24 @@ pub struct Config {
     pub identity_header: Option<HeaderName>,
     /// The key that the operator's own probes sign with.
     pub probe_key: Option<ProbeKey>,
+    /// What is passed through.
+    pub passthrough: Through,
+    /// The path of the upstream's MCP endpoint.
+    pub mcp_path: String,
+    /// Whether Streamable HTTP is spoken on the path of the stream.
+    pub upgrade: bool,
+}
+
+/// What is passed through to the upstream (`--passthrough`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Through {
+    /// Nothing.
+    #[default]
+    Off,
+    /// The path of its MCP endpoint.
+    Mcp,
+    /// Every path that is not ours.
+    All,
 }
 
 /// Serves legacy clients. Clones serve the same sessions.
@@ -82,29 +102,24 @@ struct Shared {
     verifier: Option<Verifier>,
     sessions: Sessions,
     oauth: Oauth,
+    passthrough: Passthrough,
     books: Books,
     drain: Watch,
 }
 
-/// What a request asks for.
-#[derive(Debug, PartialEq, Eq)]
-enum Route {
-    Stream,
-    Message,
-    /// Something that the path does not do.
-    Method {
-        allow: &'static str,
-        text: &'static str,
-    },
-    Unknown,
-}
-
 impl Front {
-    /// A front for `sessions`.
+    /// A front for `sessions`, and for what is passed through.
     #[must_use]
-    pub fn new(config: Config, sessions: Sessions, oauth: Oauth, books: Books, drain: Watch) -> Self {
+    pub fn new(
+        config: Config,
+        sessions: Sessions,
+        passthrough: Passthrough,
+        oauth: Oauth,
+        books: Books,
+        drain: Watch,
+    ) -> Self {
         let verifier = config.probe_key.clone().map(Verifier::new);
-        Front { shared: Arc::new(Shared { config, verifier, sessions, oauth, books, drain }) }
+        Front { shared: Arc::new(Shared { config, verifier, sessions, oauth, passthrough, books, drain }) }
     }
 
     /// Answers one request.
@@ -112,7 +127,7 @@ impl Front {
         let origin = self.shared.config.guard.allowed_origin(&request);
         let mut answer = self.route(request, peer).await.unwrap_or_else(Refused::into_answer);
         if let Some(origin) = origin {
-            cors::let_read(origin, answer.headers_mut());
+            cors::let_read(origin, &mut answer);
         }
         answer
     }
@@ -126,7 +141,7 @@ impl Front {
                 Err(request) => request,
             };
         }
-        let visitor = Visitor::of(&request, peer.address, &shared.config);
+        let visitor = Visitor::of(&request, &peer, &shared.config);
         let route = shared.config.route(&request);
         let is_stream = route == Route::Stream;
         let probe = if is_stream { Probe::of(&request, shared.verifier.as_ref()) } else { Probe::default() };
@@ -143,6 +158,9 @@ impl Front {
             Route::Method { allow, .. } if cors::is_preflight(&request) => {
                 Ok(cors::permission(allow, &shared.config.cors_headers))
             }
+            Route::Through { .. } | Route::Upgrade if cors::is_preflight(&request) => {
+                Ok(cors::permission_for_upstream(&request))
+            }
             Route::Stream if shared.drain.phase() >= Phase::Closing => {
                 // A 503 would make TypeScript clients give up; after a reset they try again (DESIGN, drain).
                 peer.ender.reset();
@@ -150,6 +168,8 @@ impl Front {
             }
             Route::Stream => stream::open(shared, &visitor, &request, peer.ender, probe).await,
             Route::Message => post::deliver(shared, &visitor, request).await,
+            Route::Through { .. } => through::pass(shared, &visitor, request, peer.ender, Place::AsAsked).await,
+            Route::Upgrade => through::pass(shared, &visitor, request, peer.ender, Place::Mcp).await,
             Route::Method { allow, text } => Err(Refused::Method { allow, text }),
             Route::Unknown => Err(Refused::Path(shared.config.clone_paths())),
         }
@@ -157,31 +177,6 @@ impl Front {
 }
 
 impl Config {
-    fn route<B>(&self, request: &Request<B>) -> Route {
-        let path = request.uri().path();
-        if path == self.sse_path {
-            // `Mcp-Session-Id` on a GET is Streamable HTTP; `MCP-Protocol-Version` tells nothing: Java always sends it.
-            return match *request.method() {
-                Method::GET if !request.headers().contains_key(mcp::SESSION_ID) => Route::Stream,
-                _ => Route::Method { allow: "GET", text: reply::STREAM_ONLY },
-            };
-        }
-        if self.is_messages(path) {
-            return match *request.method() {
-                Method::POST => Route::Message,
-                _ => Route::Method { allow: "POST", text: reply::POST_ONLY },
-            };
-        }
-        Route::Unknown
-    }
-
-    /// Any path that ends in the message path: old Kotlin and Java double the slash or the prefix, Python's own servers
-    /// have a slash at the end (WIRE, Stream 2).
-    fn is_messages(&self, path: &str) -> bool {
-        let path = path.strip_suffix('/').unwrap_or(path);
-        path.ends_with(self.messages_path.strip_suffix('/').unwrap_or(&self.messages_path))
-    }
-
     fn clone_paths(&self) -> (String, String) {
         (self.sse_path.clone(), self.messages_path.clone())
     }
@@ -189,46 +184,3 @@ impl Config {
 
 /// What a request comes to.
 type Answered = Result<Response<Body>, Refused>;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn route(method: &str, path: &str, headers: &[(&str, &str)]) -> Route {
-        let config = Config {
-            sse_path: "/sse".into(),
-            messages_path: "/messages".into(),
-            public_path: String::new(),
-            max_body: 1,
-            body_time: Duration::ZERO,
-            guard: Guard::default(),
-            cors_headers: Vec::new(),
-            no_keep_alive: Vec::new(),
-            trusted: TrustedProxies::default(),
-            identity_header: None,
-            probe_key: None,
-        };
-        let mut request = Request::builder().method(method).uri(path);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        config.route(&request.body(()).expect("a request"))
-    }
-
-    #[test]
-    fn messages_are_taken_on_any_path_that_ends_in_theirs() {
-        for path in ["/messages", "/messages/", "//messages", "/gw/gw/messages", "/messages?sessionId=x"] {
-            assert_eq!(route("POST", path, &[]), Route::Message, "{path}");
-        }
-        assert_eq!(route("POST", "/messages/x", &[]), Route::Unknown);
-    }
-
-    #[test]
-    fn get_with_a_session_id_is_not_legacy_and_a_version_tells_nothing() {
-        assert_eq!(route("GET", "/sse", &[("mcp-protocol-version", "2024-11-05")]), Route::Stream);
-        assert!(matches!(route("GET", "/sse", &[("mcp-session-id", "x")]), Route::Method { allow: "GET", .. }));
-        assert!(matches!(route("POST", "/sse", &[]), Route::Method { allow: "GET", .. }));
-        assert!(matches!(route("GET", "/messages", &[]), Route::Method { allow: "POST", .. }));
-        assert_eq!(route("GET", "/sse/.well-known/openid-configuration", &[]), Route::Unknown);
-    }
-}

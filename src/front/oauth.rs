@@ -4,8 +4,9 @@
 //! (SECURITY §0, 7). The documents are for everybody, pages of any origin included; the `Host` has to be ours all the same.
 
 use bytes::Bytes;
+use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
@@ -99,10 +100,9 @@ pub(super) async fn mind(
     shared: &Shared,
     visitor: &Visitor,
     sent: &HeaderMap,
-    status: StatusCode,
-    answer: &mut HeaderMap,
+    answer: &mut Response<Body>,
 ) -> Result<(), Refused> {
-    use http::header::WWW_AUTHENTICATE;
+    let (status, answer) = (answer.status(), answer.headers_mut());
     if status.is_success() && shared.oauth.counts() {
         shared.oauth.accepted(Asker::Newcomer(&visitor.client()));
     }
@@ -132,5 +132,5 @@ fn turned(turned: Turned) -> Refused {
 }
 
 fn whole(answer: Response<Bytes>) -> Response<Body> {
-    answer.map(|text| Either::Left(Full::new(text)))
+    answer.map(Body::text)
 }

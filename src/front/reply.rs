@@ -8,13 +8,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
-use http_body_util::{Either, Full};
 
 use super::Body;
 use crate::auth::Rejection;
+use crate::passthrough::Failure;
 
 pub(super) const STREAM_ONLY: &str = "this is the legacy SSE endpoint: open it with GET. Clients that speak Streamable \
                                       HTTP use the server's own MCP URL";
+pub(super) const STREAM_OR_UPGRADE: &str = "this is the legacy SSE endpoint: open it with GET. Clients that speak Streamable \
+                                            HTTP POST to it first";
 pub(super) const POST_ONLY: &str = "this is the legacy message endpoint: POST JSON-RPC messages to it, with the \
                                     sessionId that the endpoint event of GET /sse named";
 
@@ -62,6 +64,8 @@ pub(super) enum Refused {
     Credential(Rejection),
     /// The upstream turns every credential of the client down; the text is JSON.
     Loops(String),
+    /// A request could not be passed through.
+    Through(Failure),
 }
 
 impl Refused {
@@ -82,6 +86,7 @@ impl Refused {
             Refused::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Refused::Busy | Refused::Memory => StatusCode::SERVICE_UNAVAILABLE,
             Refused::Credential(rejection) => rejection.status,
+            Refused::Through(failure) => failure.status(),
         }
     }
 
@@ -133,6 +138,7 @@ impl Refused {
                 "the proxy holds as many bytes as it may (--memory); send this one again later".to_owned()
             }
             Refused::Credential(_) => "the server behind this proxy did not accept the credential".to_owned(),
+            Refused::Through(failure) => failure.to_string(),
         }
     }
 
@@ -143,7 +149,7 @@ impl Refused {
             Refused::Method { allow, .. } => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allow));
             }
-            Refused::Busy | Refused::Memory => {
+            Refused::Busy | Refused::Memory | Refused::Through(Failure::Ending) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Refused::Credential(rejection) => {
@@ -155,7 +161,10 @@ impl Refused {
                 headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
             }
             // What is left of the body was not read: the next request would start in the middle of it.
-            Refused::TooLarge(_) | Refused::Incomplete | Refused::Slow(_) => {
+            Refused::TooLarge(_)
+            | Refused::Incomplete
+            | Refused::Slow(_)
+            | Refused::Through(Failure::Incomplete | Failure::Stalled) => {
                 headers.insert(header::CONNECTION, CLOSE);
             }
             _ => {}
@@ -177,7 +186,7 @@ pub(super) fn accepted() -> Response<Body> {
 }
 
 fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
-    let mut answer = Response::new(Either::Left(Full::new(text.into())));
+    let mut answer = Response::new(Body::text(text));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, PLAIN);

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, HeaderName, Request, Response};
-use http_body_util::Either;
 
 use super::probe::Probe;
 use super::visitor::Visitor;
-use super::{Answered, Shared, oauth};
+use super::{Answered, Body, Shared, oauth};
 use crate::auth::{Credential, PROBE_HEADER};
 use crate::mcp;
 use crate::net::{self, Ender};
@@ -42,7 +41,7 @@ pub(super) async fn open<B>(
         ender.reset();
         return std::future::pending().await;
     };
-    let mut answer = Response::new(Either::Right(stream));
+    let mut answer = Response::new(Body::Events(stream));
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));

@@ -3,27 +3,18 @@
 //! Addresses, host, scheme and prefix that a header claims are believed only from peers that the operator named:
 //! anyone else could write anything there.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::{Request, Version};
-use ipnet::IpNet;
 
+use super::forwarded::{self, Claim};
 use super::{Config, guard};
 use crate::auth;
+use crate::net::Peer;
 use crate::session::Books;
 use crate::traffic::{Client, Connection, printable};
 use crate::upstream::Hop;
-
-/// The networks whose word on the client is taken (`--trusted-proxy`).
-#[derive(Debug, Clone, Default)]
-pub struct TrustedProxies(pub Vec<IpNet>);
-
-impl TrustedProxies {
-    fn trusts(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.contains(&address.to_canonical()))
-    }
-}
 
 /// One request's sender. Addresses stand here in full; the log writes them as it was told to.
 #[derive(Debug)]
@@ -38,13 +29,15 @@ pub(super) struct Visitor {
 }
 
 impl Visitor {
-    pub(super) fn of<B>(request: &Request<B>, peer: SocketAddr, config: &Config) -> Self {
+    pub(super) fn of<B>(request: &Request<B>, peer: &Peer, config: &Config) -> Self {
         let headers = request.headers();
-        let peer = peer.ip().to_canonical();
-        let trusted = config.trusted.trusts(peer);
-        let address = if trusted { client_address(headers, peer, &config.trusted) } else { peer };
-        let claimed = |name: &str| headers.get(name).filter(|_| trusted).and_then(|value| value.to_str().ok());
-        let principal = auth::principal(headers, config.identity_header.as_ref());
+        let sender = peer.client.ip().to_canonical();
+        let trusted = !peer.is_unnamed && config.trusted.trusts(sender);
+        let claim = if trusted { forwarded::read(headers, sender, &config.trusted) } else { Claim::none(sender) };
+        let mut principal = auth::principal(headers, config.identity_header.as_ref());
+        // A trusted proxy shows its own certificate, not its client's.
+        let certificate = peer.certificate.as_ref().filter(|_| !trusted);
+        principal.certificate = certificate.and_then(|shown| shown.subject.as_deref()).map(printable);
         let text =
             |name| headers.get(name).map(|value: &HeaderValue| printable(&String::from_utf8_lossy(value.as_bytes())));
         let user_agent = text(header::USER_AGENT);
@@ -58,14 +51,18 @@ impl Visitor {
             protocol_version: protocol_version(request.version()),
             reconnect: false,
         };
-        let prefix = claimed("x-forwarded-prefix").and_then(safe_prefix).unwrap_or_else(|| config.public_path.clone());
-        let host = headers.get("x-forwarded-host").filter(|_| trusted).or_else(|| headers.get(header::HOST)).cloned();
-        let proto = if claimed("x-forwarded-proto") == Some("https") { "https" } else { "http" };
+        let prefix = headers.get("x-forwarded-prefix").filter(|_| trusted).and_then(|value| value.to_str().ok());
+        let prefix = prefix.and_then(safe_prefix).unwrap_or_else(|| config.public_path.clone());
+        let host = claim.host.or_else(|| headers.get(header::HOST).cloned()).or_else(|| {
+            // In HTTP/2 it is part of the target.
+            HeaderValue::from_str(request.uri().authority()?.as_str()).ok()
+        });
+        let proto = if claim.is_https.unwrap_or(peer.tls) { "https" } else { "http" };
         Visitor {
-            client: Client { principal, info: None, user_agent, address },
-            peer,
+            client: Client { principal, info: None, user_agent, address: claim.client },
+            peer: peer.address.ip().to_canonical(),
             connection,
-            hop: Hop { client: address, host, proto },
+            hop: Hop { client: claim.client, host, proto },
             prefix,
         }
     }
@@ -88,32 +85,6 @@ impl Visitor {
     }
 }
 
-/// The rightmost address in `X-Forwarded-For` that no trusted proxy has: those to its left are only claimed.
-fn client_address(headers: &HeaderMap, peer: IpAddr, trusted: &TrustedProxies) -> IpAddr {
-    let hops: Vec<&str> = headers
-        .get_all("x-forwarded-for")
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .collect();
-    let mut client = peer;
-    for hop in hops.into_iter().rev() {
-        let Some(address) = forwarded_address(hop) else { break };
-        client = address;
-        if !trusted.trusts(address) {
-            break;
-        }
-    }
-    client
-}
-
-/// An address, with or without a port.
-fn forwarded_address(hop: &str) -> Option<IpAddr> {
-    let address = hop.parse::<IpAddr>().or_else(|_| hop.parse::<SocketAddr>().map(|socket| socket.ip()));
-    address.ok().map(|address| address.to_canonical())
-}
-
 /// A prefix of unreserved characters: it becomes part of the endpoint event, and clients resolve that in many ways.
 fn safe_prefix(prefix: &str) -> Option<String> {
     let prefix = prefix.trim_end_matches('/');
@@ -134,26 +105,6 @@ fn protocol_version(version: Version) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn trusted() -> TrustedProxies {
-        TrustedProxies(vec!["10.0.0.0/8".parse().expect("a network")])
-    }
-
-    fn address(forwarded_for: &str) -> String {
-        let headers = HeaderMap::from_iter([(
-            header::HeaderName::from_static("x-forwarded-for"),
-            HeaderValue::from_str(forwarded_for).expect("a header"),
-        )]);
-        client_address(&headers, "10.0.0.1".parse().expect("an address"), &trusted()).to_string()
-    }
-
-    #[test]
-    fn client_is_the_rightmost_address_that_is_not_trusted() {
-        assert_eq!(address("6.6.6.6, 192.0.2.7, 10.1.1.1"), "192.0.2.7");
-        assert_eq!(address("192.0.2.7:4711"), "192.0.2.7");
-        assert_eq!(address("192.0.2.7, garbage"), "10.0.0.1");
-        assert_eq!(address("10.2.2.2"), "10.2.2.2");
-    }
 
     #[test]
     fn prefix_is_taken_only_where_it_is_harmless() {

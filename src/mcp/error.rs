@@ -25,6 +25,12 @@ pub mod code {
     pub const UNAUTHORIZED: i64 = -32001;
     /// The upstream cannot be reached.
     pub const UNAVAILABLE: i64 = -32002;
+    /// The headers do not say what the body says (MCP 2026-07-28, basic §Error Codes).
+    pub const HEADER_MISMATCH: i64 = -32020;
+    /// The client lacks a capability that the request needs (likewise).
+    pub const MISSING_CAPABILITY: i64 = -32021;
+    /// The server does not speak the version (likewise).
+    pub const UNSUPPORTED_VERSION: i64 = -32022;
 }
 
 /// The `error` member of an answer made by the proxy.

@@ -11,6 +11,12 @@ pub const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-v
 /// Where a broken event stream shall go on.
 pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
+/// Repeats `method` (MCP 2026-07-28, transports §Standard Headers).
+pub const METHOD: HeaderName = HeaderName::from_static("mcp-method");
+
+/// The revision of the modern era, as headers and `_meta` name it.
+pub const MODERN_VERSION: &str = "2026-07-28";
+
 /// The first revision whose requests carry [`PROTOCOL_VERSION`]; versions are dates and compare as text.
 pub const VERSION_HEADER_SINCE: &str = "2025-06-18";
 

@@ -4,6 +4,8 @@ const HELP: &[(&str, &str)] = &[
     ("build", "The build that runs"),
     ("verdict", "Whether SSE can be switched off; the one verdict that holds is 1"),
     ("phase", "The phase of the switch-off; the one that holds is 1"),
+    ("connections_active", "Connections of clients that are open"),
+    ("connections_lost", "Connections of clients that ended before a request could be read"),
     ("sessions_active", "Legacy sessions that are open, lingering ones included"),
     ("sessions_lingering", "Open sessions that wait for their client to come back"),
     ("sessions_opened", "Legacy sessions opened, by the family that the request for the stream showed"),
@@ -46,6 +48,10 @@ const HELP: &[(&str, &str)] = &[
     ("traffic_log_records_lost", "Records that the traffic log could not take; any makes the verdict unknown"),
     ("traffic_log_failing", "1 while the traffic log cannot be written"),
     ("state_failing", "1 while the evidence cannot be written to the state directory"),
+    (
+        "tls_not_after_timestamp_seconds",
+        "Unix time at which the certificate that clients are shown expires; 0 if it does not say",
+    ),
     ("draining", "1 while the process drains"),
 ];
 

@@ -16,7 +16,6 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
@@ -26,6 +25,7 @@ pub use exposition::Format;
 use help::help;
 use process::Process;
 pub use prometheus_client::metrics::counter::Counter;
+pub use prometheus_client::metrics::gauge::Gauge;
 use reading::Reading;
 
 /// What the names of all metrics start with, those about the process left out.
@@ -35,6 +35,11 @@ const PREFIX: &str = "sse_sunset";
 pub const VERDICTS: &[&str] = &["not_yet", "unknown", "safe_with_notes", "safe"];
 /// The phases of the switch-off (DESIGN, Sunset).
 pub const PHASES: &[&str] = &["observe", "announce", "freeze", "brownout", "tombstone", "gone"];
+
+/// Why connections come to no request: too many in all or from one address, no descriptor left, nothing sent, no header of
+/// the PROXY protocol where one is due, a TLS handshake that failed or took too long.
+pub const LOST_CONNECTIONS: &[&str] =
+    &["limit", "address_limit", "descriptors", "silent", "proxy_header", "tls", "tls_timeout"];
 
 /// The label of client families.
 const FAMILY: &str = "client_family";
@@ -58,6 +63,10 @@ pub struct Lists {
 
 /// Counters since the start of the process, and what is now.
 pub struct Metrics {
+    /// Connections of clients that are open.
+    pub connections_active: Gauge,
+    /// Connections that came to no request, by one of [`LOST_CONNECTIONS`].
+    pub connections_lost: Closed<Counter>,
     /// Sessions that run now.
     pub sessions_active: Gauge,
     /// Sessions that wait for their client to come back.
@@ -159,6 +168,8 @@ impl Metrics {
         Metrics {
             verdict: of.add("verdict", StateSet::new("verdict", VERDICTS, "unknown")),
             phase: of.add("phase", StateSet::new("phase", PHASES, "observe")),
+            connections_active: of.add("connections_active", Gauge::default()),
+            connections_lost: of.add("connections_lost", Closed::new("reason", LOST_CONNECTIONS)),
             sessions_active: of.add("sessions_active", Gauge::default()),
             sessions_lingering: of.add("sessions_lingering", Gauge::default()),
             sessions_opened: of.add("sessions_opened", Closed::new(FAMILY, families)),

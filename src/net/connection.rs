@@ -1,16 +1,15 @@
-//! One client connection, served by hyper (HTTP/1.1 only: no h2c, no upgrades).
+//! One client connection, served by hyper: HTTP/1.1, or HTTP/2 where TLS agreed on it (`http2`). No h2c, no upgrades.
 //!
 //! Why an [`Ender`]: hyper does not poll a response body while its write buffer is full, so a client that stopped
-//! reading can only be ended by dropping its connection; and a reset, not an answer, is what makes TypeScript clients
-//! retry while the process drains.
+//! reading can only be ended by dropping its connection (on HTTP/2 its stream); and a reset, not an answer, is what makes
+//! TypeScript clients retry while the process drains.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,33 +20,37 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use super::certificate::ClientCertificate;
+use super::http2::Stream;
 use super::patience::{Limits, Patience};
+use super::wire::{Socket, Wire};
 use crate::drain::{Phase, Watch};
 
 /// Header fields and bytes that a request's head may have. Twice what the front allows: it says what is wrong, while
 /// hyper's own 431 has no body.
 const MAX_HEADERS: usize = 200;
-const MAX_HEAD: usize = 64 << 10;
+pub(super) const MAX_HEAD: usize = 64 << 10;
 
-/// Ends a connection from outside.
+/// Ends what one request stands on, from outside: the connection, or on HTTP/2 its stream, as others go on beside it.
 #[derive(Debug, Clone)]
 pub struct Ender {
     control: Arc<Control>,
+    stream: Option<Arc<Stream>>,
 }
 
 /// What the parts of one connection share.
 #[derive(Debug)]
-struct Control {
-    ended: Notify,
-    reset: AtomicBool,
+pub(super) struct Control {
+    pub(super) ended: Notify,
+    pub(super) reset: AtomicBool,
     /// The kernel has given the peer up: it acknowledged nothing for [`super::USER_TIMEOUT`].
-    timed_out: AtomicBool,
-    patience: Patience,
+    pub(super) timed_out: AtomicBool,
+    pub(super) patience: Patience,
+    /// On HTTP/2: how many more requests were called off before their answer than were answered.
+    pub(super) called_off: AtomicUsize,
 }
 
 /// What a connection knows of its other end.
@@ -55,23 +58,47 @@ struct Control {
 pub struct Peer {
     /// The peer of the TCP connection.
     pub address: SocketAddr,
+    /// Who sends the requests: the same, or whom a trusted proxy named in the header of the PROXY protocol.
+    pub client: SocketAddr,
+    /// A trusted proxy hands on the bytes of someone that it does not name: `client` is the proxy's address, and yet
+    /// nothing in the requests is its word.
+    pub is_unnamed: bool,
+    /// Whether TLS is spoken on this connection.
+    pub tls: bool,
+    /// What it showed, and an authority of `--tls-client-ca` vouched for.
+    pub certificate: Option<Arc<ClientCertificate>>,
     /// Ends the connection.
     pub ender: Ender,
 }
 
 impl Control {
-    fn noted<T>(&self, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if matches!(&done, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut) {
-            self.timed_out.store(true, Ordering::Relaxed);
-        }
-        done
+    pub(super) fn new(limits: Limits, multiplexed: bool) -> Arc<Self> {
+        Arc::new(Control {
+            ended: Notify::new(),
+            reset: AtomicBool::new(false),
+            timed_out: AtomicBool::new(false),
+            patience: Patience::new(limits, multiplexed),
+            called_off: AtomicUsize::new(0),
+        })
     }
 }
 
 impl Ender {
-    /// Ends the connection wherever it is.
+    pub(super) fn of(control: Arc<Control>) -> Self {
+        Ender { control, stream: None }
+    }
+
+    /// The same for one stream of the connection.
+    pub(super) fn of_stream(&self, stream: Arc<Stream>) -> Self {
+        Ender { control: Arc::clone(&self.control), stream: Some(stream) }
+    }
+
+    /// Ends it wherever it is.
     pub fn end(&self) {
-        self.control.ended.notify_one();
+        match &self.stream {
+            Some(stream) => stream.end(),
+            None => self.control.ended.notify_one(),
+        }
     }
 
     /// Whether it ended because its peer had vanished without a word, [`super::USER_TIMEOUT`] ago.
@@ -80,42 +107,82 @@ impl Ender {
         self.control.timed_out.load(Ordering::Relaxed)
     }
 
-    /// Ends it with a reset, so that the client sees no answer at all.
+    /// Ends it with a reset, so that the client sees no answer at all. On HTTP/2 that says that nothing was done
+    /// (`REFUSED_STREAM`, RFC 9113 §8.7), and the client may try again.
     pub fn reset(&self) {
-        self.control.reset.store(true, Ordering::Relaxed);
-        self.end();
+        if let Some(stream) = &self.stream {
+            stream.refuse();
+        } else {
+            self.control.reset.store(true, Ordering::Relaxed);
+            self.control.ended.notify_one();
+        }
     }
 }
 
-/// Serves one connection to its end, or until it is ended, or until its client takes too long over a request, or until
-/// the process has drained and nothing is under way.
-pub async fn serve<S, F, B>(stream: TcpStream, peer: SocketAddr, limits: Limits, mut drain: Watch, service: S)
+/// Who is there, before the first request.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) address: SocketAddr,
+    pub(super) client: SocketAddr,
+    pub(super) is_unnamed: bool,
+    pub(super) tls: bool,
+    pub(super) certificate: Option<Arc<ClientCertificate>>,
+}
+
+impl Caller {
+    /// Someone who says nothing of themselves.
+    pub(super) fn plain(address: SocketAddr) -> Self {
+        Caller { address, client: address, is_unnamed: false, tls: false, certificate: None }
+    }
+
+    pub(super) fn into_peer(self, control: &Arc<Control>) -> Peer {
+        let Caller { address, client, is_unnamed, tls, certificate } = self;
+        Peer { address, client, is_unnamed, tls, certificate, ender: Ender::of(Arc::clone(control)) }
+    }
+}
+
+/// Serves one connection without TLS to its end, or until it is ended, or until its client takes too long over a request,
+/// or until the process has drained and nothing is under way.
+pub async fn serve<S, F, B>(stream: TcpStream, peer: SocketAddr, limits: Limits, drain: Watch, service: S)
 where
     S: Fn(Request<Incoming>, Peer) -> F + Send,
     F: Future<Output = Response<B>> + Send,
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let patience = Patience::new(limits);
-    let control = Arc::new(Control {
-        ended: Notify::new(),
-        reset: AtomicBool::new(false),
-        timed_out: AtomicBool::new(false),
-        patience,
-    });
-    let peer = Peer { address: peer, ender: Ender { control: Arc::clone(&control) } };
-    let stream = Wire { stream, control: Arc::clone(&control) };
+    serve_http1(Socket::Plain(stream), Caller::plain(peer), limits, drain, service).await;
+}
+
+/// The same on any socket.
+pub(super) async fn serve_http1<S, F, B>(socket: Socket, caller: Caller, limits: Limits, drain: Watch, service: S)
+where
+    S: Fn(Request<Incoming>, Peer) -> F + Send,
+    F: Future<Output = Response<B>> + Send,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let control = Control::new(limits, false);
+    let peer = caller.into_peer(&control);
+    let wire = Wire { socket, control: Arc::clone(&control) };
     let answer = service_fn(|request| {
-        control.patience.on_request();
-        let (answer, control) = (service(request, peer.clone()), Arc::clone(&control));
-        async { Ok::<_, Infallible>(answer.await.map(|body| Answer { body, control })) }
+        let asked = Asked::new(&control);
+        let answer = service(request, peer.clone());
+        async { Ok::<_, Infallible>(answer.await.map(|body| Answer { body, _asked: asked })) }
     });
     let connection = http1::Builder::new()
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD)
         .header_read_timeout(None::<Duration>)
         .half_close(false)
-        .serve_connection(TokioIo::new(stream), answer);
+        .serve_connection(TokioIo::new(wire), answer);
+    run(connection, http1::Connection::graceful_shutdown, &control, drain).await;
+}
+
+/// Runs a connection of hyper's to its end; `close` has it end in order.
+pub(super) async fn run<C>(connection: C, close: impl Fn(Pin<&mut C>), control: &Control, mut drain: Watch)
+where
+    C: Future<Output = hyper::Result<()>>,
+{
     let mut connection = std::pin::pin!(connection);
     let mut timer = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
     let mut draining = false;
@@ -127,7 +194,7 @@ where
             // close is lost.
             () = drain.reached(Phase::Over), if !draining => {
                 draining = true;
-                connection.as_mut().graceful_shutdown();
+                close(connection.as_mut());
             }
             result = connection.as_mut() => {
                 if let Err(error) = result {
@@ -137,6 +204,10 @@ where
             }
             // After the connection: what it does decides what is waited for.
             () = poll_fn(|cx| control.patience.poll_over(timer.as_mut(), cx)) => {
+                if control.patience.may_say_farewell() {
+                    close(connection.as_mut());
+                    continue;
+                }
                 tracing::debug!("a client took too long over a request");
                 break;
             }
@@ -144,71 +215,26 @@ where
     }
 }
 
-/// The client's socket, which tells when bytes come. hyper owns it, so whether it ends with a reset is decided where it is dropped: a second
-/// descriptor for each connection would cost a session a third of those it may have.
-struct Wire {
-    stream: TcpStream,
-    control: Arc<Control>,
+/// A request that is being answered, for as long as this is there.
+pub(super) struct Asked(Arc<Control>);
+
+impl Asked {
+    pub(super) fn new(control: &Arc<Control>) -> Self {
+        control.patience.on_request();
+        Asked(Arc::clone(control))
+    }
 }
 
-impl Drop for Wire {
+impl Drop for Asked {
     fn drop(&mut self) {
-        if self.control.reset.load(Ordering::Relaxed) {
-            // Unread and unsent bytes go with it: the client gets RST.
-            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
-        }
-    }
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            self.control.patience.on_bytes();
-        }
-        self.control.noted(read)
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.control.noted(written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
-        self.control.noted(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.0.patience.on_answered();
     }
 }
 
 /// The body of an answer; hyper drops it when it is written.
-struct Answer<B> {
-    body: B,
-    control: Arc<Control>,
-}
-
-impl<B> Drop for Answer<B> {
-    fn drop(&mut self) {
-        self.control.patience.on_answered();
-    }
+pub(super) struct Answer<B> {
+    pub(super) body: B,
+    pub(super) _asked: Asked,
 }
 
 impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Answer<B> {

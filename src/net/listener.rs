@@ -1,11 +1,19 @@
 //! The accepting socket.
+//!
+//! One descriptor is kept in reserve: when all are in use, it makes room to accept whoever waits and to turn them away,
+//! instead of leaving them without a word until their own patience ends.
 
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
+
+use super::seldom::Seldom;
+use super::wire::reset_on_drop;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -13,6 +21,10 @@ const BACKLOG: i32 = 1024;
 pub const USER_TIMEOUT: Duration = Duration::from_secs(45);
 /// How long to wait when descriptors have run out, instead of spinning.
 const EXHAUSTED: Duration = Duration::from_millis(100);
+/// How many connections are turned away between two such waits.
+const TURNED_AWAY: usize = 128;
+/// How often that is said.
+const TOLD: Duration = Duration::from_secs(10);
 
 /// Binds `address`. A port that an earlier process left in `TIME_WAIT` can be had at once.
 ///
@@ -28,7 +40,18 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts connections for ever and hands each to `take`. Cancel safe.
-pub async fn listen(listener: &TcpListener, mut take: impl FnMut(TcpStream, SocketAddr)) {
+pub async fn listen(listener: &TcpListener, take: impl FnMut(TcpStream, SocketAddr)) {
+    listen_counting(listener, take, || {}).await;
+}
+
+/// The same; `exhausted` is told of each connection that was turned away because descriptors have run out.
+pub(super) async fn listen_counting(
+    listener: &TcpListener,
+    mut take: impl FnMut(TcpStream, SocketAddr),
+    mut exhausted: impl FnMut(),
+) {
+    let mut spare = spare();
+    let told = Seldom::new(TOLD);
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
@@ -40,10 +63,29 @@ pub async fn listen(listener: &TcpListener, mut take: impl FnMut(TcpStream, Sock
             }
             Err(error) => {
                 // Out of descriptors, or the connection was gone again: sessions that live go on.
-                tracing::warn!(%error, "cannot accept a connection");
+                if told.may() {
+                    tracing::warn!(%error, "cannot accept a connection");
+                }
+                if spare.take().is_some() {
+                    turn_away(listener, &mut exhausted);
+                }
+                spare = self::spare();
                 tokio::time::sleep(EXHAUSTED).await;
             }
         }
+    }
+}
+
+/// A descriptor that nobody needs.
+fn spare() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+fn turn_away(listener: &TcpListener, exhausted: &mut impl FnMut()) {
+    for _ in 0..TURNED_AWAY {
+        let Some(Ok((stream, _))) = listener.accept().now_or_never() else { break };
+        reset_on_drop(&stream);
+        exhausted();
     }
 }
 

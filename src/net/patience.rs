@@ -4,6 +4,10 @@
 //! connections, and a balancer that reuses one just then hands its client a 502. Here the time for a head begins with its
 //! first byte, and idling is a wait of its own.
 //!
+//! On HTTP/2 many requests are answered at once, and frames come that belong to none (pings, windows). There the first
+//! request has the time of a head, and afterwards the connection may idle while no stream is open; a client whose time is
+//! over is told first (GOAWAY), so that it can send a request that crosses the end once more, elsewhere.
+//!
 //! The trap: hyper reads ahead. The start of a request that was sent together with the one before it lies in hyper's
 //! buffer unseen, and gets the time of an idle connection.
 
@@ -12,13 +16,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
 use tokio::time::{Instant, Sleep};
+
+/// How long a client has to go after it was told, on HTTP/2.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// How long a client may take; each runs out by ending the connection.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// For the first byte of a new connection.
+    /// For the first byte of a new connection, and where the PROXY protocol is spoken for all of its header.
     pub first_byte: Duration,
+    /// For the TLS handshake, from its first byte.
+    pub handshake: Duration,
     /// For the whole head of a request, from its first byte.
     pub head: Duration,
     /// For the first byte of the next request.
@@ -27,7 +37,8 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { first_byte: Duration::from_secs(10), head: Duration::from_secs(10), idle: Duration::from_secs(120) }
+        let ten = Duration::from_secs(10);
+        Limits { first_byte: ten, handshake: ten, head: ten, idle: Duration::from_secs(120) }
     }
 }
 
@@ -35,7 +46,20 @@ impl Default for Limits {
 #[derive(Debug)]
 pub(super) struct Patience {
     limits: Limits,
-    wait: Mutex<Wait>,
+    state: Mutex<State>,
+    /// Who polls, where answers end in tasks of their own.
+    waker: AtomicWaker,
+}
+
+#[derive(Debug)]
+struct State {
+    wait: Wait,
+    /// Requests that are being answered.
+    open: usize,
+    /// Whether there may be more than one of them.
+    multiplexed: bool,
+    /// The client was told to go.
+    told: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,42 +68,76 @@ enum Wait {
     Byte(Instant),
     /// For the rest of its head.
     Head(Instant),
+    /// For a request, whatever bytes come.
+    Request(Instant),
     /// A request is being answered; what it may take is for others to say.
     Nothing,
 }
 
 impl Patience {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits, multiplexed: bool) -> Self {
         let wait = Wait::Byte(Instant::now() + limits.first_byte);
-        Patience { limits, wait: Mutex::new(wait) }
+        let state = State { wait, open: 0, multiplexed, told: false };
+        Patience { limits, state: Mutex::new(state), waker: AtomicWaker::new() }
     }
 
-    fn wait(&self) -> MutexGuard<'_, Wait> {
-        self.wait.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes came.
     pub(super) fn on_bytes(&self) {
-        let mut wait = self.wait();
-        if matches!(*wait, Wait::Byte(_)) {
-            *wait = Wait::Head(Instant::now() + self.limits.head);
+        let mut state = self.state();
+        if matches!(state.wait, Wait::Byte(_)) {
+            state.wait = Wait::Head(Instant::now() + self.limits.head);
         }
     }
 
     /// A request is there.
     pub(super) fn on_request(&self) {
-        *self.wait() = Wait::Nothing;
+        let mut state = self.state();
+        state.open += 1;
+        state.wait = Wait::Nothing;
     }
 
-    /// Its answer is written.
+    /// Its answer is written, or nobody wants it any more.
     pub(super) fn on_answered(&self) {
-        *self.wait() = Wait::Byte(Instant::now() + self.limits.idle);
+        let mut state = self.state();
+        state.open = state.open.saturating_sub(1);
+        if state.open > 0 {
+            return;
+        }
+        let now = Instant::now();
+        state.wait = match (state.multiplexed, state.told) {
+            (false, _) => Wait::Byte(now + self.limits.idle),
+            (true, false) => Wait::Request(now + self.limits.idle),
+            (true, true) => Wait::Request(now + FAREWELL),
+        };
+        if state.multiplexed {
+            drop(state);
+            self.waker.wake();
+        }
+    }
+
+    /// The time is over: whether the client can be told to go, which gives it a little more.
+    pub(super) fn may_say_farewell(&self) -> bool {
+        let mut state = self.state();
+        let may = state.multiplexed && !state.told && matches!(state.wait, Wait::Request(_));
+        if may {
+            state.told = true;
+            state.wait = Wait::Request(Instant::now() + FAREWELL);
+        }
+        may
     }
 
     /// Ready when the client took too long. To be polled by the task that serves the connection, after the connection:
-    /// whatever changes the wait happens in there, so no waker is needed for it. `timer` may fire early.
+    /// what changes the wait happens in there, save for answers on HTTP/2, which wake it. `timer` may fire early.
     pub(super) fn poll_over(&self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
-        let (Wait::Byte(until) | Wait::Head(until)) = *self.wait() else { return Poll::Pending };
+        // Before the look at the state: what changes after it finds the waker.
+        self.waker.register(cx.waker());
+        let (Wait::Byte(until) | Wait::Head(until) | Wait::Request(until)) = self.state().wait else {
+            return Poll::Pending;
+        };
         if until < timer.deadline() {
             timer.as_mut().reset(until);
         }
@@ -108,7 +166,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_wait_has_its_own_length() {
-        let patience = Patience::new(Limits::default());
+        let patience = Patience::new(Limits::default(), false);
         assert_eq!(over_after(&patience).await, Duration::from_secs(10));
         patience.on_request();
         patience.on_answered();
@@ -117,7 +175,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn head_is_timed_from_its_first_byte_and_not_from_later_ones() {
-        let patience = Patience::new(Limits::default());
+        let patience = Patience::new(Limits::default(), false);
         tokio::time::sleep(Duration::from_secs(9)).await;
         patience.on_bytes();
         tokio::time::sleep(Duration::from_secs(4)).await;
@@ -127,11 +185,41 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn request_that_is_being_answered_waits_for_nothing() {
-        let patience = Patience::new(Limits::default());
+        let patience = Patience::new(Limits::default(), false);
         patience.on_bytes();
         patience.on_request();
         patience.on_bytes();
         let over = tokio::time::timeout(Duration::from_secs(10_000), over_after(&patience)).await;
         over.expect_err("nothing is waited for");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn multiplexed_connection_idles_only_while_no_request_is_open_and_frames_do_not_count() {
+        let patience = Patience::new(Limits::default(), true);
+        patience.on_bytes();
+        patience.on_request();
+        patience.on_request();
+        patience.on_answered();
+        let over = tokio::time::timeout(Duration::from_secs(10_000), over_after(&patience)).await;
+        over.expect_err("one is open");
+        patience.on_answered();
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        patience.on_bytes();
+        assert_eq!(over_after(&patience).await, Duration::from_secs(20));
+        assert!(patience.may_say_farewell());
+        assert_eq!(over_after(&patience).await, FAREWELL);
+        assert!(!patience.may_say_farewell());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answer_that_ends_elsewhere_wakes_whoever_waits() {
+        let patience = std::sync::Arc::new(Patience::new(Limits::default(), true));
+        patience.on_request();
+        let other = std::sync::Arc::clone(&patience);
+        let (over, ()) = tokio::join!(over_after(&patience), async move {
+            tokio::time::sleep(Duration::from_secs(7)).await;
+            other.on_answered();
+        });
+        assert_eq!(over, Duration::from_secs(127));
     }
 }

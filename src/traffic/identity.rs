@@ -22,6 +22,8 @@ pub enum IdentitySource {
     ClientId,
     /// The header that the operator named.
     Header,
+    /// The subject of the certificate it showed.
+    Certificate,
     /// `clientInfo` of `initialize`.
     ClientInfo,
     /// The product of the user-agent.
@@ -38,6 +40,7 @@ impl IdentitySource {
             IdentitySource::Subject => "sub",
             IdentitySource::ClientId => "client_id",
             IdentitySource::Header => "header",
+            IdentitySource::Certificate => "mtls",
             IdentitySource::ClientInfo => "client_info",
             IdentitySource::UserAgent => "user_agent",
             IdentitySource::Address => "address",
@@ -64,6 +67,8 @@ pub struct Principal {
     pub client_id: Option<String>,
     /// The value of the header that the operator named.
     pub header: Option<String>,
+    /// The subject of the certificate that the client showed.
+    pub certificate: Option<String>,
     /// A bearer token that says nothing, and may be another one tomorrow.
     pub is_opaque: bool,
     /// The authentication scheme, in lower case.
@@ -133,6 +138,10 @@ impl Client {
         }
         if let Some(client_id) = &self.principal.client_id {
             return is(IdentitySource::ClientId, format!("client_id:{client_id}"));
+        }
+        // After the token: in a mesh all clients may come through one certificate.
+        if let Some(subject) = &self.principal.certificate {
+            return is(IdentitySource::Certificate, format!("mtls:{subject}"));
         }
         if let Some(info) = self.info.as_ref().filter(|info| !info.name.is_empty()) {
             // Without the bridge's version: the same client after an update of its bridge is the same client.
@@ -207,6 +216,8 @@ mod tests {
         assert_eq!(identity(&client), "ua:python-httpx");
         client.info = Some(ClientInfo::new("Cursor (via mcp-remote 0.1.31)", "1.0"));
         assert_eq!(identity(&client), "name:Cursor via mcp-remote");
+        client.principal.certificate = Some("CN=reporting".to_owned());
+        assert_eq!(identity(&client), "mtls:CN=reporting");
         client.principal.client_id = Some("reporting".to_owned());
         assert_eq!(identity(&client), "client_id:reporting");
         client.principal.subject = Some("alice".to_owned());

@@ -27,9 +27,8 @@ pub fn is_looping(headers: &HeaderMap) -> bool {
     hops.flat_map(|hops| hops.split(',')).any(|hop| hop.split_whitespace().nth(1) == Some(PSEUDONYM.as_str()))
 }
 
-/// Headers that never pass: hop-by-hop (RFC 9110 §7.6.1), content and negotiation (set anew), what names the proxy as
-/// target, what only a browser says, cookies (legacy clients that need them do not exist, jars shared by accident do).
-static DROPPED: [HeaderName; 30] = [
+/// What belongs to one connection (RFC 9110 §7.6.1), to both directions.
+static HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -39,12 +38,31 @@ static DROPPED: [HeaderName; 30] = [
     header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
+];
+
+/// What never goes up: what is framed anew, what names the proxy as target, what a browser says of the page that asks (the
+/// proxy has judged that), and who the client is (the proxy says that itself).
+static DROPPED: [HeaderName; 8] = [
     header::EXPECT,
     header::HOST,
+    header::CONTENT_LENGTH,
+    header::ORIGIN,
+    header::REFERER,
+    header::FORWARDED,
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-client-ip"),
+];
+
+/// Starts of names that never go up.
+const DROPPED_PREFIXES: &[&str] =
+    &["sec-", "x-forwarded-", "x-envoy-", "access-control-request-", "http2-settings", "sse-sunset-"];
+
+/// What does not go up besides with a message that the proxy posts itself: content and negotiation (set anew), and cookies
+/// (legacy clients that need them do not exist, jars shared by accident do).
+static OF_THE_TRANSPORT: [HeaderName; 14] = [
     header::ACCEPT,
     header::ACCEPT_ENCODING,
     header::CONTENT_ENCODING,
-    header::CONTENT_LENGTH,
     header::CONTENT_TYPE,
     header::CACHE_CONTROL,
     header::PRAGMA,
@@ -54,17 +72,9 @@ static DROPPED: [HeaderName; 30] = [
     header::IF_MODIFIED_SINCE,
     header::IF_UNMODIFIED_SINCE,
     header::IF_RANGE,
-    header::ORIGIN,
-    header::REFERER,
     header::COOKIE,
-    header::FORWARDED,
-    HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("x-client-ip"),
+    HeaderName::from_static("priority"),
 ];
-
-/// Starts of names that never pass.
-const DROPPED_PREFIXES: &[&str] =
-    &["sec-", "x-forwarded-", "x-envoy-", "access-control-request-", "http2-settings", "priority", "sse-sunset-"];
 
 /// What the proxy knows of the client's side of the connection.
 #[derive(Debug, Clone)]
@@ -77,40 +87,86 @@ pub struct Hop {
     pub proto: &'static str,
 }
 
+/// What a client's headers go up with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// A message that the proxy posts itself, under a transport of its own.
+    Message,
+    /// The client's own request, behind which the server must not notice the proxy.
+    Through,
+}
+
 /// The headers that go up with a client's message, without those of the transport.
 #[must_use]
 pub fn forwarded_headers(request: &HeaderMap, hop: &Hop) -> HeaderMap {
-    // As bytes: one that is no text must not hide the names beside it.
-    let named_by_connection: Vec<&[u8]> = request
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii)
-        .collect();
+    kept(request, hop, Purpose::Message)
+}
+
+/// The headers that go up with a request that is passed through: all but `Host`, which is the upstream's.
+#[must_use]
+pub fn passed_headers(request: &HeaderMap, hop: &Hop) -> HeaderMap {
+    kept(request, hop, Purpose::Through)
+}
+
+fn kept(request: &HeaderMap, hop: &Hop, purpose: Purpose) -> HeaderMap {
+    let named = named_by_connection(request);
     let passes = |name: &HeaderName| {
-        !DROPPED.contains(name)
+        !HOP_BY_HOP.contains(name)
+            && !DROPPED.contains(name)
             && !DROPPED_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
             && !name.as_str().contains('_')
-            && !mcp::is_protocol_header(name)
-            && !named_by_connection.iter().any(|named| named.eq_ignore_ascii_case(name.as_str().as_bytes()))
+            && (purpose == Purpose::Through || !OF_THE_TRANSPORT.contains(name) && !mcp::is_protocol_header(name))
+            && !is_named(&named, name)
     };
-    let mut headers = HeaderMap::with_capacity(request.keys_len() + 4);
+    let mut headers = HeaderMap::with_capacity(request.keys_len() + 5);
     for (name, value) in request {
         if passes(name) {
             headers.append(name.clone(), value.clone());
         }
     }
+    introduce(&mut headers, hop);
+    headers
+}
+
+/// Takes out of an answer what belongs to the upstream's connection, and what it says of other origins and ways, which are
+/// the proxy's to tell.
+pub fn passed_on(answer: &mut HeaderMap) {
+    let named = named_by_connection(answer);
+    let stays = |name: &HeaderName| {
+        HOP_BY_HOP.contains(name)
+            || *name == header::ALT_SVC
+            || name.as_str().starts_with("access-control-")
+            || is_named(&named, name)
+    };
+    let stay: Vec<HeaderName> = answer.keys().filter(|name| stays(name)).cloned().collect();
+    for name in stay {
+        answer.remove(name);
+    }
+}
+
+/// What `Connection` names. As bytes: one that is no text must not hide the names beside it.
+fn named_by_connection(headers: &HeaderMap) -> Vec<Vec<u8>> {
+    let values =
+        headers.get_all(header::CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    values.map(|name| name.trim_ascii().to_ascii_lowercase()).collect()
+}
+
+fn is_named(named: &[Vec<u8>], name: &HeaderName) -> bool {
+    named.iter().any(|named| named == name.as_str().as_bytes())
+}
+
+/// Says who the client is, and that the proxy is on the way.
+fn introduce(headers: &mut HeaderMap, hop: &Hop) {
     let client = hop.client.to_canonical();
-    insert(&mut headers, HeaderName::from_static("x-forwarded-for"), &client.to_string());
-    insert(&mut headers, HeaderName::from_static("x-forwarded-proto"), hop.proto);
+    insert(headers, HeaderName::from_static("x-forwarded-for"), &client.to_string());
+    insert(headers, HeaderName::from_static("x-forwarded-proto"), hop.proto);
     if let Some(host) = &hop.host {
         headers.insert(HeaderName::from_static("x-forwarded-host"), host.clone());
     }
-    insert(&mut headers, header::FORWARDED, &forwarded(client, hop));
+    insert(headers, header::FORWARDED, &forwarded(client, hop));
     if let Some(via) = &*VIA {
         headers.append(header::VIA, via.clone());
     }
-    headers
 }
 
 /// RFC 7239 §4; IPv6 addresses are bracketed and quoted (§6).

@@ -16,7 +16,7 @@ use http_body::Body as _;
 use reqwest::Url;
 
 use super::resolver::Resolver;
-use super::{Answer, Content, Exchange, Fault, Sending, Transport};
+use super::{Answer, Content, Exchange, Fault, Pem, Sending, Transport};
 use crate::mcp;
 
 /// Where the upstream is and how it is reached.
@@ -34,6 +34,8 @@ pub struct Config {
     pub authorities: Vec<reqwest::Certificate>,
     /// What the server is shown if it asks who we are.
     pub identity: Option<reqwest::Identity>,
+    /// The same two as they stand in the operator's files.
+    pub pem: Pem,
     /// Bound for making a connection.
     pub connect_timeout: Duration,
 }
@@ -67,15 +69,16 @@ pub fn is_reserved(name: &HeaderName) -> bool {
 }
 
 /// Node and uvicorn close idle connections after 5 s; a POST that races the close "may have run".
-const POOL_IDLE: Duration = Duration::from_secs(4);
+pub const POOL_IDLE: Duration = Duration::from_secs(4);
 /// Unacknowledged data ends a connection after this: keep-alive probes alone do not cover it.
-const USER_TIMEOUT: Duration = Duration::from_secs(45);
+pub const USER_TIMEOUT: Duration = Duration::from_secs(45);
 /// Probes on idle connections.
-const KEEP_ALIVE: Duration = Duration::from_secs(60);
+pub const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
-/// HTTP/2: bytes that the server may send ahead on one stream, and on all.
-const STREAM_WINDOW: u32 = 256 << 10;
-const CONNECTION_WINDOW: u32 = 1 << 30;
+/// HTTP/2: bytes that the server may send ahead on one stream.
+pub const STREAM_WINDOW: u32 = 256 << 10;
+/// And on all of them.
+pub const CONNECTION_WINDOW: u32 = 1 << 30;
 
 /// Reaches the upstream by reqwest.
 #[derive(Debug, Clone)]

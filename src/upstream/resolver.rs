@@ -4,6 +4,7 @@
 //! addresses that were good a minute ago are used.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -22,14 +23,15 @@ type Lookup = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 type Known = HashMap<String, (Vec<SocketAddr>, Instant)>;
 
 /// Asks the system.
-pub(super) struct Resolver {
+pub struct Resolver {
     lookup: Box<dyn Fn(String) -> Lookup + Send + Sync>,
     known: Arc<Mutex<Known>>,
 }
 
 impl Resolver {
     /// A resolver that asks the system, as it is configured.
-    pub(super) fn new() -> Self {
+    #[must_use]
+    pub fn new() -> Self {
         // The port is that of the URL; the one here is of no account.
         Resolver::with(|name| Box::pin(async move { Ok(tokio::net::lookup_host((name.as_str(), 0)).await?.collect()) }))
     }
@@ -38,7 +40,11 @@ impl Resolver {
         Resolver { lookup: Box::new(lookup), known: Arc::default() }
     }
 
-    fn addresses(&self, name: String) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static {
+    /// The addresses of `name`, each with a port of no account.
+    ///
+    /// # Errors
+    /// When there are none, and none were known a minute ago.
+    pub fn addresses(&self, name: String) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static {
         let (asked, known) = ((self.lookup)(name.clone()), Arc::clone(&self.known));
         async move {
             let answer = asked.await;
@@ -60,6 +66,18 @@ impl Resolver {
                 },
             }
         }
+    }
+}
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Resolver::new()
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resolver")
     }
 }
 

@@ -10,16 +10,11 @@ use serde::Deserialize;
 
 use super::transport::{ACCEPT_BOTH, Body, Content, EVENT_STREAM, IDENTITY, JSON};
 use super::{Answer, Exchange};
-use crate::mcp;
+use crate::mcp::{self, code};
 use crate::sse::Decoder;
 
 /// Longest refusal that is read to see what it means, in bytes.
 const LONGEST_REFUSAL: usize = 64 << 10;
-/// The modern era's version, and how its servers turn down what comes without it (UPSTREAMS B.2).
-const MODERN: &str = "2026-07-28";
-const HEADER_MISMATCH: i64 = -32020;
-const UNSUPPORTED_VERSION: i64 = -32022;
-const INVALID_PARAMS: i64 = mcp::code::INVALID_PARAMS;
 
 /// Whether a refusal comes from a server that speaks the modern era only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,8 +123,8 @@ pub(super) async fn read_refusal(answer: Answer, has_session: bool) -> (Answer, 
     (Answer { status, headers, body: Content::Bytes(whole) }, evidence)
 }
 
-/// Whether an error is one that only a server of the modern era makes of a request of this era (UPSTREAMS D.1, runtime
-/// flips). So is one that misses what every request of that era has in `_meta`, which all such servers have to make (MCP
+/// Whether an error is one that only a server of the modern era makes of a request of this era (UPSTREAMS B.2, and D.1,
+/// runtime flips). So is one that misses what every request of that era has in `_meta`, which all such servers have to make (MCP
 /// 2026-07-28, basic §_meta); with a session id, a server of sessions may mean its own.
 fn evidence(refusal: &[u8], has_session: bool) -> Evidence {
     #[derive(Deserialize)]
@@ -146,13 +141,14 @@ fn evidence(refusal: &[u8], has_session: bool) -> Evidence {
     }
     let Ok(Refusal { error }) = serde_json::from_slice::<Refusal>(refusal) else { return Evidence::None };
     let supported = error.data.get("supported").and_then(serde_json::Value::as_array);
-    let names_modern = || supported.is_some_and(|versions| versions.iter().any(|version| version == MODERN));
+    let names_modern =
+        || supported.is_some_and(|versions| versions.iter().any(|version| version == mcp::MODERN_VERSION));
     let misses_meta = || error.message.contains("_meta") || error.message.contains("protocolVersion");
     match error.code {
-        UNSUPPORTED_VERSION if names_modern() => Evidence::Certain,
-        HEADER_MISMATCH => Evidence::Certain,
-        INVALID_PARAMS if misses_meta() && has_session => Evidence::Weak,
-        INVALID_PARAMS if misses_meta() => Evidence::Certain,
+        code::UNSUPPORTED_VERSION if names_modern() => Evidence::Certain,
+        code::HEADER_MISMATCH => Evidence::Certain,
+        code::INVALID_PARAMS if misses_meta() && has_session => Evidence::Weak,
+        code::INVALID_PARAMS if misses_meta() => Evidence::Certain,
         _ => Evidence::None,
     }
 }

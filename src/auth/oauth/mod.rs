@@ -91,7 +91,9 @@ pub struct Config {
     pub hosts: Vec<String>,
     /// The URL that clients know the proxy under, without our paths.
     pub public: Option<Url>,
-    /// What stands before our paths where it is not known.
+    /// Whether clients are spoken to in TLS where it is not known.
+    pub is_tls: bool,
+    /// What stands before our paths there.
     pub public_path: String,
     /// The path of the event stream.
     pub sse_path: String,
@@ -154,7 +156,8 @@ impl Oauth {
     /// For a proxy that listens on `address`.
     #[must_use]
     pub fn new(config: Config, address: SocketAddr, server: &upstream::Config, upstream: Upstream) -> Self {
-        let local = || Url::parse(&format!("http://{address}{}", config.public_path)).ok();
+        let scheme = if config.is_tls { "https" } else { "http" };
+        let local = || Url::parse(&format!("{scheme}://{address}{}", config.public_path)).ok();
         // Without a public URL, only clients of this machine have a name for us that we know.
         let base = config.public.clone().or_else(|| address.ip().is_loopback().then(local).flatten());
         let places = base.map(|base| Places::new(&base, &config.sse_path, &server.url, config.metadata_at));

@@ -18,16 +18,13 @@ use super::discover::{self, Discovered};
 use super::request::{Request, Supplement};
 use super::rounds::Telling;
 use super::{Reply, Shared};
-use crate::mcp::{Message, MessageKind, RequestId, RpcError};
+use crate::mcp::{Message, MessageKind, RequestId, RpcError, code};
 use crate::upstream::era::Belief;
 use crate::upstream::{Answer, Fault, Item, Replies};
 
-/// The headers do not say what the body says.
-const HEADER_MISMATCH: i64 = -32020;
-/// The server does not speak the version.
-const UNSUPPORTED_VERSION: i64 = -32022;
 /// Errors that only a server of this era makes of a request of this era, or that any request may be answered with.
-const OF_THIS_ERA: [i64; 4] = [-32021, -32601, -32602, -32603];
+const OF_THIS_ERA: [i64; 4] =
+    [code::MISSING_CAPABILITY, code::METHOD_NOT_FOUND, code::INVALID_PARAMS, code::INTERNAL_ERROR];
 
 /// A request of the client.
 pub(super) struct Call {
@@ -136,11 +133,11 @@ impl Call {
             }
             begun.read_to_answer().await;
             match begun.refusal() {
-                Some((HEADER_MISMATCH, _)) if !self.was_mended => {
+                Some((code::HEADER_MISMATCH, _)) if !self.was_mended => {
                     self.mend().await;
                     continue;
                 }
-                Some((code, true)) if OF_THIS_ERA.contains(&code) || code == HEADER_MISMATCH => {}
+                Some((code, true)) if OF_THIS_ERA.contains(&code) || code == code::HEADER_MISMATCH => {}
                 _ if self.is_outdated().await => return Ok(Leg::Outdated),
                 _ => {}
             }
@@ -199,7 +196,7 @@ impl Begun {
         })?;
         let (code, _) = message.error()?;
         // A server that says which versions it speaks, and not this one, says all there is to say.
-        let names_it = code != UNSUPPORTED_VERSION && self.is_answer(message);
+        let names_it = code != code::UNSUPPORTED_VERSION && self.is_answer(message);
         Some((code, names_it))
     }
 

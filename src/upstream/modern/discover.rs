@@ -11,17 +11,16 @@ use futures_util::StreamExt as _;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 
-use super::headers::VERSION;
 use super::listen::{Key, Kinds};
 use super::request::{Facts, Request};
 use super::shape;
-use crate::mcp::{Message, MessageKind, Object};
+use crate::mcp::{MODERN_VERSION, Message, MessageKind, Object, code};
 use crate::upstream::{Answer, Exchange, Fault, Item, Replies, Upstream};
 
 /// How long the server may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Headers that do not fit, a capability that is missing (MCP 2026-07-28, basic §Error Codes).
-const OF_THIS_ERA: [i64; 2] = [-32020, -32021];
+const OF_THIS_ERA: [i64; 2] = [code::HEADER_MISMATCH, code::MISSING_CAPABILITY];
 /// Principals whose discoveries are kept.
 const KEPT: usize = 256;
 /// A server cannot have its word kept for longer.
@@ -218,7 +217,7 @@ fn judge_message(status: StatusCode, message: &Message) -> Discovered {
     }
     let Some(result) = message.result_text() else { return Discovered::Legacy };
     match serde_json::from_str::<Versions<'_>>(result) {
-        Ok(versions) if versions.supported.iter().any(|version| version == VERSION) => {
+        Ok(versions) if versions.supported.iter().any(|version| version == MODERN_VERSION) => {
             let offers = Offers::of(result);
             Discovered::Modern(Arc::new(Discovery { result: result.to_owned(), offers }))
         }

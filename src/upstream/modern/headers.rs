@@ -13,11 +13,6 @@ use crate::mcp;
 use crate::upstream::Exchange;
 use crate::upstream::transport::{ACCEPT_BOTH, IDENTITY, JSON};
 
-/// The revision of this era, as headers and `_meta` name it.
-pub(super) const VERSION: &str = "2026-07-28";
-
-/// Repeats `method`; every request has it.
-const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 /// Repeats `params.name` or `params.uri` of calls, prompts and reads.
 const NAME: HeaderName = HeaderName::from_static("mcp-name");
 /// Both ends of a value in base64; case counts.
@@ -67,8 +62,8 @@ pub(super) fn exchange(
     headers.insert(header::ACCEPT, ACCEPT_BOTH);
     headers.insert(header::CONTENT_TYPE, JSON);
     headers.insert(header::ACCEPT_ENCODING, IDENTITY);
-    headers.insert(mcp::PROTOCOL_VERSION, HeaderValue::from_static(VERSION));
-    headers.insert(METHOD, method);
+    headers.insert(mcp::PROTOCOL_VERSION, HeaderValue::from_static(mcp::MODERN_VERSION));
+    headers.insert(mcp::METHOD, method);
     if let Some(name) = name {
         headers.insert(NAME, name);
     }

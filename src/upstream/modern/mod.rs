@@ -30,7 +30,6 @@ use super::transport::{Content, Messages};
 use super::{Answer, End, Fault, Item, Upstream};
 use crate::mcp::{self, Message, MessageKind, Object, RequestId, RpcError, code, error_response};
 use call::Call;
-use headers::VERSION;
 use input::Reaction;
 use params::ToolHeaders;
 use request::{Facts, Request};
@@ -308,7 +307,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn unknown(method: &str) -> RpcError {
-    let text = format!("Method not found: {method} (the upstream speaks {VERSION}, which has no such method)");
+    let text =
+        format!("Method not found: {method} (the upstream speaks {}, which has no such method)", mcp::MODERN_VERSION);
     RpcError::new(code::METHOD_NOT_FOUND, "method_not_found", text)
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::headers::{self, VERSION};
+use super::headers;
 use super::shape::{Profile, Version};
 use crate::mcp::{self, Array, Message, Object, RequestId, RpcError, code};
 use crate::upstream::Exchange;
@@ -188,7 +188,7 @@ fn is_token(json: &str) -> bool {
 fn meta(given: Option<&str>, facts: &Facts, level: Option<&str>) -> String {
     let mut meta = given.and_then(Object::of).or_else(|| Object::of("{}")).expect("an empty object is one");
     meta.retain(|name, value| !name.starts_with(RESERVED) && (name != "progressToken" || is_token(value)));
-    meta.set("io.modelcontextprotocol/protocolVersion", mcp::quoted(VERSION));
+    meta.set("io.modelcontextprotocol/protocolVersion", mcp::quoted(mcp::MODERN_VERSION));
     meta.set("io.modelcontextprotocol/clientInfo", facts.info.as_str());
     meta.set("io.modelcontextprotocol/clientCapabilities", facts.profile.capabilities_up());
     if let Some(level) = level {

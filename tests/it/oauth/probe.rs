@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{STREAM, before, deployed, get, knock};
+use super::{STREAM, before, challenge, deployed, get, knock, request};
 use crate::support::oauth::{ProtectedServer, Protection, token};
 use crate::support::{LegacyClient, pass};
 
@@ -173,5 +173,27 @@ async fn lack_of_scope_passes_with_our_metadata_and_so_does_a_401_in_the_midst()
     assert!(posted.headers["www-authenticate"].to_str().expect("text").starts_with(&format!("Bearer {OURS}")));
     assert_eq!(get(&proxy, "/sse", &[("authorization", &bearer(STREAM, 3))]).await.status(), 401, "known by now");
     drop(client);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn streamable_http_on_the_path_of_the_stream_is_led_to_the_same_metadata() {
+    let (server, _issuer, proxy) = deployed(STREAM, "https://internal.example/mcp", &[]).await;
+    let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {}}).to_string();
+    let headers = [("content-type", "application/json"), ("accept", "application/json, text/event-stream")];
+    let answer = request(&proxy, "POST", "/sse", &headers, &initialize).await;
+    assert_eq!(answer.status(), 401);
+    assert!(challenge(&answer).starts_with(&format!("Bearer {OURS}")), "{answer:?}");
+    for number in 0..5 {
+        let sent = bearer("https://other.example", number);
+        let headers = [headers[0], headers[1], ("authorization", &*sent)];
+        let answer = request(&proxy, "POST", "/sse", &headers, &initialize).await;
+        assert_eq!(answer.status().as_u16(), if number < 3 { 401 } else { 403 }, "{number}");
+    }
+    assert_eq!(server.count("initialize"), 6);
+    let sent = bearer(STREAM, 1);
+    let answer =
+        request(&proxy, "POST", "/sse", &[headers[0], headers[1], ("authorization", &*sent)], &initialize).await;
+    assert_eq!(answer.status(), 200);
     proxy.stop().await;
 }

@@ -13,16 +13,14 @@ use super::super::finding::{Advice, On};
 use super::super::http::{Head, Http, NoAnswer, Reply, header_text, media_type, request};
 use super::super::text::{milliseconds, quote};
 use super::names;
-use crate::mcp;
+use crate::mcp::{self, MODERN_VERSION, code};
 
 /// The newest version of the session era.
 const NEWEST: &str = "2025-11-25";
 /// What most legacy clients ask for.
 pub(super) const LEGACY: &str = "2024-11-05";
-/// The version of the modern era.
-const MODERN: &str = "2026-07-28";
 /// How that era refuses: no such version, a header missing, a parameter missing (UPSTREAMS B.2).
-const MODERN_REFUSALS: [i64; 3] = [-32022, -32020, -32602];
+const MODERN_REFUSALS: [i64; 3] = [code::UNSUPPORTED_VERSION, code::HEADER_MISMATCH, code::INVALID_PARAMS];
 
 /// A session that was opened, or what stands for it in the modern era.
 pub(super) struct Session {
@@ -135,8 +133,8 @@ pub(super) async fn open(on: &mut On<'_, '_>, http: Http, is_renamed: bool) -> O
 
 /// What stands for a session with a server that holds none.
 fn modern_session(on: &mut On<'_, '_>, discovery: Reply, how: &str) -> Session {
-    on.ok("era", format!("modern era: {MODERN}, which the proxy translates ({how})"));
-    on.ok("version", format!("{MODERN}, {}", server_name(&discovery)));
+    on.ok("era", format!("modern era: {MODERN_VERSION}, which the proxy translates ({how})"));
+    on.ok("version", format!("{MODERN_VERSION}, {}", server_name(&discovery)));
     let (headers, ping_request) = modern_request("server/discover", json!({}));
     let ping = discovery.clone();
     Session {
@@ -212,11 +210,11 @@ async fn refused_after(on: &mut On<'_, '_>, http: &Http, reply: &Reply) -> Optio
 /// A request as the modern era has it (UPSTREAMS C), with the headers that repeat it.
 pub(super) fn modern_request(method: &'static str, mut params: Value) -> (HeaderMap, Value) {
     let headers = [
-        (mcp::PROTOCOL_VERSION, HeaderValue::from_static(MODERN)),
-        (http::HeaderName::from_static("mcp-method"), HeaderValue::from_static(method)),
+        (mcp::PROTOCOL_VERSION, HeaderValue::from_static(MODERN_VERSION)),
+        (mcp::METHOD, HeaderValue::from_static(method)),
     ];
     let meta = json!({
-        "io.modelcontextprotocol/protocolVersion": MODERN,
+        "io.modelcontextprotocol/protocolVersion": MODERN_VERSION,
         "io.modelcontextprotocol/clientInfo": {"name": "sse-sunset-check", "version": env!("CARGO_PKG_VERSION")},
         "io.modelcontextprotocol/clientCapabilities": {},
     });
@@ -232,7 +230,7 @@ async fn discovery(http: &Http) -> Option<Reply> {
     let reply = http.post(&headers, &body).await.ok()?;
     let speaks_it = {
         let versions = reply.result()?;
-        versions.get("supportedVersions")?.as_array()?.iter().any(|version| version == MODERN)
+        versions.get("supportedVersions")?.as_array()?.iter().any(|version| version == MODERN_VERSION)
     };
     speaks_it.then_some(reply)
 }

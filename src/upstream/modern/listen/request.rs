@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::super::headers;
 use super::topic::Topic;
-use crate::mcp::{Message, MessageKind, RequestId, RpcError, code};
+use crate::mcp::{self, Message, MessageKind, RequestId, RpcError, code};
 use crate::upstream::{Answer, End, Fault, Item, Replies, Transport};
 
 /// The method.
@@ -155,7 +155,7 @@ pub(super) async fn open(
 
 fn body(id: &str, topics: &BTreeSet<Topic>) -> Vec<u8> {
     let client = ClientInfo { name: "sse-sunset", version: env!("CARGO_PKG_VERSION") };
-    let meta = Meta { version: headers::VERSION, client, capabilities: NoCapabilities {} };
+    let meta = Meta { version: mcp::MODERN_VERSION, client, capabilities: NoCapabilities {} };
     let params = Params { meta, notifications: Filter::of(topics) };
     let request = Request { jsonrpc: "2.0", id, method: LISTEN, params };
     serde_json::to_vec(&request).expect("strings and booleans always serialise")

@@ -10,7 +10,7 @@ use crate::mcp::{Object, RpcError, code};
 const RESOURCE_NOT_FOUND: i64 = -32002;
 /// The codes of 2026-07-28 that speak of its transport: headers, capabilities, version. What they complain about is the
 /// proxy's doing, not the client's.
-const OF_THE_TRANSPORT: [i64; 3] = [-32020, -32021, -32022];
+const OF_THE_TRANSPORT: [i64; 3] = [code::HEADER_MISMATCH, code::MISSING_CAPABILITY, code::UNSUPPORTED_VERSION];
 
 /// The `error` object of an answer to `method`, for a client of any old revision.
 ///

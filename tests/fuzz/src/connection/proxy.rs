@@ -5,10 +5,12 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http::HeaderName;
+use sse_sunset::config::{self, Given, Origin, Raw};
 use sse_sunset::drain::{Drain, Tasks, Watch};
 use sse_sunset::front::{self, AllowedHost, Front, Guard, TrustedProxies};
 use sse_sunset::metrics::Metrics;
 use sse_sunset::net::{self, Limits};
+use sse_sunset::passthrough::{self, Passthrough};
 use sse_sunset::session::{self, Books, Sessions};
 use sse_sunset::traffic::{AddressForm, Log, Pseudonyms, Target};
 use sse_sunset::upstream::{self, EraOptions};
@@ -21,6 +23,15 @@ static BOOKS: LazyLock<Books> = LazyLock::new(|| Books {
     log: Log::open(Target::File("/dev/null".into()), "fuzz".into(), None).expect("there is always room in it"),
     pseudonyms: Arc::new(Pseudonyms::ephemeral(AddressForm::Hmac)),
     metrics: Arc::new(Metrics::new(session::LISTS)),
+});
+
+const PATIENCE: passthrough::Limits =
+    passthrough::Limits { stall: Duration::from_secs(60), body_stall: Duration::from_secs(30) };
+
+/// For what is passed through, which nothing is here.
+static UPSTREAM: LazyLock<upstream::Config> = LazyLock::new(|| {
+    let url = Given { values: vec!["http://127.0.0.1:9/mcp".into()], origin: Origin::Flag };
+    config::resolve(&Raw::from([("upstream", url)]), Vec::new(), "fuzz").expect("valid").upstream
 });
 
 pub(super) struct Proxy {
@@ -43,7 +54,8 @@ impl Proxy {
         let books = Books { metrics: Arc::new(Metrics::new(session::LISTS)), ..BOOKS.clone() };
         let upstream = upstream::Upstream::new(Arc::new(Upstream), EraOptions::default(), "fuzz", tasks.clone());
         let sessions = Sessions::new(session_config(), upstream, books.clone(), tasks.clone(), watch.clone());
-        let front = Front::new(front_config(), sessions.clone(), books, watch.clone());
+        let through = Passthrough::new(&UPSTREAM, PATIENCE, tasks.clone()).expect("no TLS");
+        let front = Front::new(front_config(), sessions.clone(), through, books, watch.clone());
         Proxy { listener, front, sessions, tasks, connections, watch, _drain: drain }
     }
 
@@ -87,7 +99,7 @@ fn front_config() -> front::Config {
         no_keep_alive: vec!["Java-http-client/17".into()],
         trusted: TrustedProxies(vec!["127.0.0.0/8".parse().expect("a network")]),
         identity_header: Some(HeaderName::from_static("x-team")),
-        probe_key: None,
+        ..front::Config::default()
     }
 }
 

@@ -1,0 +1,128 @@
+//! The two bodies of an exchange: what goes up and what comes down, piece by piece as it comes.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use hyper::body::Incoming;
+
+use super::exchange::{Exchange, Ticket};
+
+/// The upstream broke its answer off, and so must the connection to the client: a clean end would say that this was all.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream broke its answer off: {0}")]
+pub struct Broken(#[from] hyper::Error);
+
+/// The client broke its request off.
+#[derive(Debug, thiserror::Error)]
+#[error("the client did not send its whole request: {0}")]
+pub(super) struct Unsent(#[from] hyper::Error);
+
+/// What a client sends.
+#[derive(Debug)]
+pub enum Content {
+    /// As it comes.
+    Stream(Incoming),
+    /// It was read already.
+    Whole(Bytes),
+}
+
+/// The body that goes up.
+pub(super) struct Upload {
+    content: Source,
+    exchange: Arc<Exchange>,
+}
+
+enum Source {
+    Stream(Incoming),
+    Whole(Full<Bytes>),
+}
+
+/// The body that comes down. Dropping it closes the stream of the upstream.
+pub struct Passed {
+    body: Incoming,
+    ticket: Ticket,
+}
+
+impl Upload {
+    pub(super) fn new(content: Content, exchange: Arc<Exchange>) -> Self {
+        let content = match content {
+            Content::Stream(body) => Source::Stream(body),
+            Content::Whole(bytes) => Source::Whole(Full::new(bytes)),
+        };
+        Upload { content, exchange }
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = Unsent;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Unsent>>> {
+        let this = self.get_mut();
+        let body = match &mut this.content {
+            Source::Whole(body) => return Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+            Source::Stream(body) => body,
+        };
+        let polled = Pin::new(body).poll_frame(cx);
+        match &polled {
+            Poll::Pending => this.exchange.wanted(),
+            Poll::Ready(_) => this.exchange.came(),
+        }
+        polled.map_err(Unsent)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Source::Stream(body) => body.is_end_stream(),
+            Source::Whole(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Source::Stream(body) => body.size_hint(),
+            Source::Whole(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        // An upstream that has answered may want no more of it.
+        self.exchange.came();
+    }
+}
+
+impl Passed {
+    pub(super) fn new(body: Incoming, ticket: Ticket) -> Self {
+        ticket.exchange().answered();
+        Passed { body, ticket }
+    }
+}
+
+impl Body for Passed {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(_))) => this.ticket.exchange().handed(),
+            Poll::Ready(_) | Poll::Pending => this.ticket.exchange().asked(),
+        }
+        polled.map_err(Broken)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,100 @@
+//! Connections to the upstream for what is passed through: the same names, certificates and times as those of sessions.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Uri;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tower_service::Service;
+
+use super::body::Upload;
+use crate::upstream::{
+    self, CONNECTION_WINDOW, HttpVersion, KEEP_ALIVE, POOL_IDLE, Resolver, STREAM_WINDOW, USER_TIMEOUT,
+};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+type Boxed<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
+
+/// The client that passes exchanges on.
+pub(super) type Through = Client<Connector, Upload>;
+
+/// Makes the client; no connection is opened.
+pub(super) fn client(upstream: &upstream::Config) -> Result<Through, String> {
+    let mut http = HttpConnector::new_with_resolver(Names(Arc::new(Resolver::new())));
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_keepalive(Some(KEEP_ALIVE));
+    http.set_tcp_user_timeout(Some(USER_TIMEOUT));
+    let tls = upstream::client_tls(upstream)?;
+    let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
+    let mut client = Client::builder(TokioExecutor::new());
+    client.pool_timer(TokioTimer::new()).pool_idle_timeout(POOL_IDLE);
+    let https = match upstream.version {
+        HttpVersion::Http1 => https.enable_http1().wrap_connector(http),
+        HttpVersion::Http2 => {
+            client.http2_only(true);
+            client.http2_initial_stream_window_size(STREAM_WINDOW);
+            client.http2_initial_connection_window_size(CONNECTION_WINDOW);
+            https.enable_http2().wrap_connector(http)
+        }
+    };
+    Ok(client.build(Connector { https, timeout: upstream.connect_timeout }))
+}
+
+/// Opens connections, TLS included, in time or not at all.
+#[derive(Debug, Clone)]
+pub(super) struct Connector {
+    https: HttpsConnector<HttpConnector<Names>>,
+    timeout: Duration,
+}
+
+/// No connection in time.
+#[derive(Debug, thiserror::Error)]
+#[error("no connection within {} s", .0.as_secs_f64())]
+pub(super) struct TooSlow(Duration);
+
+impl Service<Uri> for Connector {
+    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Error = BoxError;
+    type Future = Boxed<Self::Response, BoxError>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.https.poll_ready(cx)
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let (connecting, limit) = (self.https.call(to), self.timeout);
+        Box::pin(async move {
+            tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| Err(Box::new(TooSlow(limit))))
+        })
+    }
+}
+
+/// Names to addresses, as for sessions.
+#[derive(Debug, Clone)]
+pub(super) struct Names(Arc<Resolver>);
+
+impl Service<Name> for Names {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Boxed<Self::Response, io::Error>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let addresses = self.0.addresses(name.as_str().to_owned());
+        Box::pin(async move { Ok(addresses.await?.into_iter()) })
+    }
+}

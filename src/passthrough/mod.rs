@@ -1,0 +1,167 @@
+//! What is not for legacy clients: passed through to the upstream as it is, so that the proxy can stand in front of the
+//! whole server.
+//!
+//! Promise: the raw path and query go up, every byte of a body goes on as it comes, both ways, and whoever leaves, client or
+//! upstream, takes the exchange with it. A client cannot tell that the proxy is there, but for what names the hop (`Via`,
+//! `Forwarded`).
+//!
+//! ```text
+//! request -> target -> headers (upstream::passed_headers) -> connect -> head (headers, Location) -> Passed -> client
+//!                        Upload (body, as it comes)   ^ exchange: stalls, the end of the process ^
+//! ```
+//!
+//! Bodies have no limit of size here: nothing of them is held, and what is too large for the server the server says. The
+//! trap is a client that stands still; see `exchange`.
+
+mod body;
+mod connect;
+mod exchange;
+mod fault;
+mod target;
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response};
+
+pub use body::{Broken, Content, Passed};
+pub use exchange::Limits;
+pub use fault::Failure;
+pub use target::Target;
+
+use crate::drain::{Phase, Tasks, Watch};
+use crate::net::Ender;
+use crate::upstream::{self, Hop, passed_headers, passed_on};
+use body::Upload;
+use connect::Through;
+use exchange::Exchanges;
+use target::Origin;
+
+/// A request to be passed through.
+pub struct Outgoing<'a> {
+    /// Its method.
+    pub method: Method,
+    /// Where it goes.
+    pub target: Target<'a>,
+    /// Its headers, as they came.
+    pub headers: &'a HeaderMap,
+    /// Its body.
+    pub content: Content,
+    /// What is known of the client's side.
+    pub hop: &'a Hop,
+    /// Ends its connection.
+    pub ender: Ender,
+}
+
+/// Passes requests through. Clones are the same.
+#[derive(Clone)]
+pub struct Passthrough {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    client: Through,
+    origin: Origin,
+    /// The `Host` to name, where it is not that of the origin.
+    host: Option<HeaderValue>,
+    /// What goes with every request, instead of the client's own.
+    headers: Vec<(HeaderName, HeaderValue)>,
+    exchanges: Arc<Exchanges>,
+}
+
+impl Passthrough {
+    /// A way to `upstream`, on which nothing is opened yet. The end of `tasks` waits for what is passed through.
+    ///
+    /// # Errors
+    /// What keeps TLS from being set up.
+    pub fn new(upstream: &upstream::Config, limits: Limits, tasks: Tasks) -> Result<Self, String> {
+        Ok(Passthrough {
+            shared: Arc::new(Shared {
+                client: connect::client(upstream)?,
+                origin: Origin::of(upstream.url.as_str())?,
+                host: upstream.host.clone(),
+                headers: upstream.headers.clone(),
+                exchanges: Arc::new(Exchanges::new(limits, tasks)),
+            }),
+        })
+    }
+
+    /// The path of the MCP endpoint.
+    #[must_use]
+    pub fn mcp_path(&self) -> &str {
+        self.shared.origin.mcp_path()
+    }
+
+    /// How many exchanges run.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.shared.exchanges.len()
+    }
+
+    /// Passes a request through, and gives the answer once its head is in. Dropping either closes what is open upstream.
+    ///
+    /// # Errors
+    /// When there is no answer to pass on.
+    pub async fn pass(&self, outgoing: Outgoing<'_>) -> Result<Response<Passed>, Failure> {
+        let shared = &self.shared;
+        let ticket = shared.exchanges.begin(outgoing.ender).ok_or(Failure::Ending)?;
+        let mut request = Request::new(Upload::new(outgoing.content, Arc::clone(ticket.exchange())));
+        *request.method_mut() = outgoing.method;
+        *request.uri_mut() = shared.origin.uri(outgoing.target).ok_or(Failure::Target)?;
+        *request.headers_mut() = shared.headers(outgoing.headers, outgoing.hop);
+        let answer = tokio::select! {
+            biased;
+            answer = shared.client.request(request) => answer.map_err(|error| Failure::of(&error))?,
+            cut = ticket.cut() => return Err(Failure::from(cut)),
+        };
+        let (head, body) = answer.into_parts();
+        if head.status.is_informational() {
+            // Nothing was asked that 101 could be an answer to.
+            return Err(Failure::Broken("it switched to another protocol, which nobody asked for".to_owned()));
+        }
+        let mut answer = Response::new(Passed::new(body, ticket));
+        *answer.status_mut() = head.status;
+        *answer.headers_mut() = head.headers;
+        passed_on(answer.headers_mut());
+        shared.origin.hide(answer.headers_mut());
+        Ok(answer)
+    }
+
+    /// Looks after the exchanges: cuts those whose client stands still, and all of them at the end of the drain. Never ends.
+    pub async fn watch(&self, mut drain: Watch) {
+        let exchanges = &self.shared.exchanges;
+        let mut tick = tokio::time::interval(exchanges.pace());
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => exchanges.cut_stalled(),
+                () = drain.reached(Phase::Over) => break,
+            }
+        }
+        exchanges.end();
+        std::future::pending::<()>().await;
+    }
+}
+
+impl Shared {
+    fn headers(&self, request: &HeaderMap, hop: &Hop) -> HeaderMap {
+        let mut headers = passed_headers(request, hop);
+        for (name, _) in &self.headers {
+            headers.remove(name);
+        }
+        for (name, value) in &self.headers {
+            headers.append(name, value.clone());
+        }
+        if let Some(host) = &self.host {
+            headers.insert(header::HOST, host.clone());
+        }
+        headers
+    }
+}
+
+impl fmt::Debug for Passthrough {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Passthrough")
+    }
+}
