@@ -4,6 +4,7 @@
 //! every problem, so that an operator sees all mistakes at once.
 
 mod net;
+mod oauth;
 mod options;
 mod reader;
 mod units;
@@ -22,7 +23,7 @@ pub use units::{
     authorities, duration, host, interval, probe_key, upstream_header as header, upstream_url as probed_url,
 };
 
-use crate::auth::CredentialHeaders;
+use crate::auth::{self, CredentialHeaders};
 use crate::front;
 use crate::traffic::{AddressForm, Target};
 use crate::upstream;
@@ -57,6 +58,8 @@ pub struct Config {
     pub session: session::Config,
     /// Their HTTP side.
     pub front: front::Config,
+    /// How they log in.
+    pub oauth: auth::oauth::Config,
     /// Where the traffic log goes.
     pub traffic_log: Target,
     /// What must outlive a restart is kept here.
@@ -214,6 +217,7 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
         passthrough,
         mcp_path,
     };
+    let oauth = reader.oauth(public_url.as_ref(), &front, loopback, net.tls.is_some());
     let drain = reader.value("drain", units::duration).unwrap_or_default();
     let drain_delay = reader.value("drain-delay", units::duration).unwrap_or_default();
     if drain_delay > drain {
@@ -238,6 +242,7 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
             era,
             session,
             front,
+            oauth,
             traffic_log,
             state_dir,
             client_address,

@@ -21,6 +21,7 @@ mod front;
 mod http2;
 mod layers;
 mod modern;
+mod oauth;
 mod proxy_protocol;
 mod report;
 mod rude_client;
