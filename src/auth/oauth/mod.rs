@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -47,6 +47,8 @@ use standing::{Known, Standing};
 const PROBE: Duration = Duration::from_secs(3);
 /// Probes that may be under way: a restart brings all clients back at once.
 const PROBES: usize = 64;
+/// Who asks before any client comes.
+const OURS: HeaderValue = HeaderValue::from_static(concat!("sse-sunset/", env!("CARGO_PKG_VERSION")));
 /// Longest `aud` or `iss` that is shown, in characters.
 const SHOWN: usize = 200;
 
@@ -203,7 +205,8 @@ impl Oauth {
         if self.is_off() {
             return;
         }
-        let nobody = HeaderMap::new();
+        // Some gateways turn away requests that name no program.
+        let nobody = HeaderMap::from_iter([(header::USER_AGENT, OURS)]);
         if let Some(rejection) = self.probe(&Shown::of(&nobody), &nobody).await {
             self.rewritten(rejection).await;
             self.advise_of_facade().await;

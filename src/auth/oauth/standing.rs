@@ -10,6 +10,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::StatusCode;
 use ring::hmac;
 use tokio::time::Instant;
 
@@ -144,7 +145,10 @@ impl Standing {
     /// The upstream turned it down.
     pub(super) fn rejected(&self, shown: &Shown, rejection: Rejection) {
         if shown.is_empty() {
-            self.state().without = (Known::Bad(rejection), Some(Instant::now() + ASKED_FOR));
+            // Only a 401 asks for a credential; a 403 may be a gateway's word on this one request.
+            let asks = rejection.status == StatusCode::UNAUTHORIZED;
+            let until = Instant::now() + if asks { ASKED_FOR } else { REJECTED };
+            self.state().without = (Known::Bad(rejection), Some(until));
         } else {
             self.state().judges = true;
             self.keep(shown, Known::Bad(rejection), REJECTED);
@@ -215,6 +219,9 @@ mod tests {
         standing.rejected(&none(), Rejection::bare());
         assert_eq!(standing.without(), Known::Bad(Rejection::bare()));
         tokio::time::advance(ASKED_FOR).await;
+        assert_eq!(standing.without(), Known::Nothing);
+        standing.rejected(&none(), Rejection { status: StatusCode::FORBIDDEN, ..Rejection::bare() });
+        tokio::time::advance(REJECTED).await;
         assert_eq!(standing.without(), Known::Nothing);
         standing.silent(&none());
         assert!(standing.without() == Known::Good && !standing.is_open());
