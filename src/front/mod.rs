@@ -12,6 +12,7 @@ mod cors;
 mod forwarded;
 mod guard;
 mod head;
+mod page;
 mod post;
 mod probe;
 mod reply;
@@ -23,14 +24,14 @@ mod visitor;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, Request, Response};
+use http::{HeaderName, Request, Response, Uri};
 use hyper::body::Incoming;
 
 pub use body::Body;
 pub use guard::{AllowedHost, Guard};
 pub use post::session_id;
 
-use crate::auth::{ProbeKey, Verifier};
+use crate::auth::{CredentialHeaders, ProbeKey, Verifier};
 use crate::drain::{Phase, Watch};
 use crate::net::Peer;
 pub use crate::net::TrustedProxies;
@@ -65,8 +66,12 @@ pub struct Config {
     pub trusted: TrustedProxies,
     /// A header that names the client.
     pub identity_header: Option<HeaderName>,
+    /// The headers that carry credentials.
+    pub credential_headers: CredentialHeaders,
     /// The key that the operator's own probes sign with.
     pub probe_key: Option<ProbeKey>,
+    /// The server's own URL for Streamable HTTP, if clients can be told one.
+    pub modern_url: Option<String>,
     /// What is passed through.
     pub passthrough: Through,
     /// The path of the upstream's MCP endpoint.
@@ -85,6 +90,18 @@ pub enum Through {
     Mcp,
     /// Every path that is not ours.
     All,
+}
+
+impl Through {
+    /// As it is typed, and as the log names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Through::Off => "off",
+            Through::Mcp => "mcp",
+            Through::All => "all",
+        }
+    }
 }
 
 /// Serves legacy clients. Clones serve the same sessions.
@@ -125,6 +142,9 @@ impl Front {
     async fn route(&self, request: Request<Incoming>, peer: Peer) -> Answered {
         let shared = &self.shared;
         let visitor = Visitor::of(&request, &peer, &shared.config);
+        if asks_for_login(request.uri()) {
+            shared.sessions.note_login(&visitor.client());
+        }
         let route = shared.config.route(&request);
         let is_stream = route == Route::Stream;
         let probe = if is_stream { Probe::of(&request, shared.verifier.as_ref()) } else { Probe::default() };
@@ -141,6 +161,7 @@ impl Front {
             Route::Method { allow, .. } if cors::is_preflight(&request) => {
                 Ok(cors::permission(allow, &shared.config.cors_headers))
             }
+            Route::Page => Ok(page::answer(&shared.config)),
             Route::Through { .. } | Route::Upgrade if cors::is_preflight(&request) => {
                 Ok(cors::permission_for_upstream(&request))
             }
@@ -165,5 +186,35 @@ impl Config {
     }
 }
 
+/// Whether a request is for OAuth metadata, wherever clients look for it: its client is about to log in.
+fn asks_for_login(uri: &Uri) -> bool {
+    let well_known =
+        |name: &str| uri.path().split_once("/.well-known/").is_some_and(|(_, rest)| rest.starts_with(name));
+    well_known("oauth-")
+        || well_known("openid-configuration")
+        || uri.query().is_some_and(|query| query.contains("mcp-prm="))
+}
+
 /// What a request comes to.
 type Answered = Result<Response<Body>, Refused>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn client_that_is_about_to_log_in_asks_for_metadata() {
+        let asks = |uri: &'static str| asks_for_login(&Uri::from_static(uri));
+        for uri in [
+            "/.well-known/oauth-protected-resource/sse",
+            "/.well-known/oauth-authorization-server",
+            "/sse/.well-known/openid-configuration",
+            "/sse?mcp-prm=1",
+        ] {
+            assert!(asks(uri), "{uri}");
+        }
+        for uri in ["/sse", "/messages?sessionId=x", "/.well-known/security.txt", "/oauth-protected-resource"] {
+            assert!(!asks(uri), "{uri}");
+        }
+    }
+}

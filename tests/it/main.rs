@@ -10,11 +10,13 @@
 
 mod admin;
 mod binary;
+mod binding;
 mod canary;
 mod check;
 mod conversation;
 mod cors;
 mod drain;
+mod edge;
 mod front;
 mod http2;
 mod layers;
@@ -27,9 +29,11 @@ mod secrets;
 mod session;
 mod sessions;
 mod simulation;
+mod supply_chain;
 mod support;
 mod survival;
 mod time;
 mod tls;
+mod tokens;
 mod upstream_options;
 mod verdict;

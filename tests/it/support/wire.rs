@@ -43,6 +43,21 @@ impl RawClient {
         let _ = within("room for bytes", self.stream.write_all(bytes)).await;
     }
 
+    /// Sends as much of `bytes` as is taken before the connection ends, and says how much.
+    pub(crate) async fn count_taken(&mut self, bytes: &[u8]) -> usize {
+        within("the end of the connection", async {
+            let mut taken = 0;
+            while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
+                match self.stream.write(rest).await {
+                    Ok(count @ 1..) => taken += count,
+                    _ => break,
+                }
+            }
+            taken
+        })
+        .await
+    }
+
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.came).into_owned()
     }

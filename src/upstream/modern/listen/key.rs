@@ -38,7 +38,7 @@ const OURS: HeaderValue = HeaderValue::from_static(concat!("sse-sunset/", env!("
 
 /// Equal for sessions that share a stream.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct Key(Vec<(HeaderName, HeaderValue)>);
+pub(crate) struct Key(Vec<(HeaderName, HeaderValue)>);
 
 impl fmt::Debug for Key {
     /// Without what it holds: credentials.
@@ -50,7 +50,7 @@ impl fmt::Debug for Key {
 impl Key {
     /// The key of a client's forwarded headers.
     #[must_use]
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         let counts = |name: &HeaderName| {
             !OF_THE_WAY.contains(name) && !OF_THE_WAY_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
         };
