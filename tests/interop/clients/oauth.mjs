@@ -4,7 +4,7 @@
 //
 // Promises: it is written as the SDK's own example is (an OAuthClientProvider that keeps things in memory, a callback on
 // loopback, `finishAuth` with the code, and after a login that interrupted a call, that call again), for every version
-// alike. Each line on stdin is {"do": "connect"} or {"do": "call", "tool": ..., "arguments": ...}, and is answered by one
+// alike. Each line on stdin is {"do": "connect"} or {"do": "call", "tool": NAME}, and is answered by one
 // line, {"works": text}, {"error": text} or {"hangs": true}; before that, {"open": url} stands for a browser that opens.
 // It ends with its stdin.
 
@@ -86,8 +86,8 @@ async function connect() {
     }
 }
 
-async function call({ tool, arguments: args }) {
-    const once = () => client.callTool({ name: tool, arguments: args });
+async function call({ tool }) {
+    const once = () => client.callTool({ name: tool, arguments: {} });
     const result = await once().catch(async error => {
         if (!(error instanceof UnauthorizedError)) throw error;
         await transport.finishAuth(await nextCode());

@@ -21,6 +21,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from mcp import ClientSession
 from mcp.client.auth import OAuthClientProvider
 from mcp.client.sse import sse_client
+from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.shared.auth import OAuthClientMetadata
 
 PATIENCE = 12
@@ -70,6 +71,31 @@ class Callback:
         return query["code"][0], query.get("state", [None])[0]
 
 
+class Requests:
+    """Knows when nothing is on the way any more: 1.12 answers a call while it still sends it a second time."""
+
+    def __init__(self) -> None:
+        self.active = 0
+
+    def factory(self, *args: Any, **kwargs: Any) -> Any:
+        client = create_mcp_http_client(*args, **kwargs)
+        send = client.send
+
+        async def counted(*args: Any, **kwargs: Any) -> Any:
+            self.active += 1
+            try:
+                return await send(*args, **kwargs)
+            finally:
+                self.active -= 1
+
+        client.send = counted
+        return client
+
+    async def settle(self) -> None:
+        while self.active:
+            await anyio.sleep(0.005)
+
+
 async def open_browser(url: str) -> None:
     say({"open": url})
 
@@ -81,10 +107,11 @@ def leaf(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-async def call(session: ClientSession, wanted: dict[str, Any]) -> None:
+async def call(session: ClientSession, wanted: dict[str, Any], requests: Requests) -> None:
     with anyio.move_on_after(PATIENCE) as patience:
         try:
-            result = await session.call_tool(wanted["tool"], wanted["arguments"])
+            result = await session.call_tool(wanted["tool"], {})
+            await requests.settle()
             say({"works": result.content[0].text})
         except Exception as error:
             say({"error": leaf(error)})
@@ -114,18 +141,20 @@ async def converse(url: str, name: str, callback: Callback, redirect_uri: str, t
         token_endpoint_auth_method="none",
     )
     provider = OAuthClientProvider(url, metadata, Storage(), open_browser, callback.code)
-    session = None
+    session, requests = None, Requests()
     async with AsyncExitStack() as stack:
         async for wanted in lines():
             if wanted["do"] == "call":
-                await call(session, wanted)
+                await call(session, wanted, requests)
                 continue
             connected = anyio.Event()
             tasks.start_soon(watch, connected)
             try:
-                streams = await stack.enter_async_context(sse_client(url, auth=provider))
+                client = sse_client(url, auth=provider, httpx_client_factory=requests.factory)
+                streams = await stack.enter_async_context(client)
                 session = await stack.enter_async_context(ClientSession(*streams))
                 await session.initialize()
+                await requests.settle()
             finally:
                 connected.set()
             say({"works": "connected"})

@@ -104,8 +104,9 @@ impl Client {
         self.act(&json!({ "do": "connect" }))
     }
 
-    pub(super) fn call(&mut self, tool: &str, arguments: &Value) -> Said {
-        self.act(&json!({ "do": "call", "tool": tool, "arguments": arguments }))
+    /// Calls a tool without arguments.
+    pub(super) fn call(&mut self, tool: &str) -> Said {
+        self.act(&json!({ "do": "call", "tool": tool }))
     }
 
     fn act(&mut self, command: &Value) -> Said {

@@ -20,7 +20,6 @@ const { SSEServerTransport } = require('sdk-1.32.2/server/sse.js');
 const { StreamableHTTPServerTransport } = require('sdk-1.32.2/server/streamableHttp.js');
 const { getOAuthProtectedResourceMetadataUrl, mcpAuthMetadataRouter } = require('sdk-1.32.2/server/auth/router.js');
 const { requireBearerAuth } = require('sdk-1.32.2/server/auth/middleware/bearerAuth.js');
-const { z } = require('zod');
 
 const options = {
     issuer: { type: 'string' },
@@ -36,7 +35,6 @@ const counts = new Map();
 function build() {
     const server = new McpServer({ name: 'interop-protected', version: '1.0.0' });
     const text = content => ({ content: [{ type: 'text', text: content }] });
-    server.registerTool('echo', { inputSchema: { message: z.string() } }, ({ message }) => text(`Echo: ${message}`));
     server.registerTool('restricted', { inputSchema: {} }, () => text('Restricted: done'));
     server.registerTool('count', { inputSchema: {} }, (_, { authInfo }) => {
         const user = authInfo.extra.sub;

@@ -93,10 +93,6 @@ def build(settings: AuthSettings, verifier: Introspection) -> FastMCP:
     counts: Counter[str] = Counter()
 
     @server.tool()
-    def echo(message: str) -> str:
-        return f"Echo: {message}"
-
-    @server.tool()
     def restricted() -> str:
         return "Restricted: done"
 
