@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, MissedTickBehavior, timeout, timeout_at};
 
 use crate::admin::{Door, Vitals};
+use crate::auth::oauth::Oauth;
 use crate::clock::StepDetector;
 use crate::config::Config;
 use crate::drain::{Drain, Phase, Tasks, Watch};
@@ -56,6 +57,7 @@ pub struct App {
     listener: TcpListener,
     admin: Option<Door>,
     front: Front,
+    oauth: Oauth,
     sessions: Sessions,
     books: Books,
     live: Arc<Live>,
@@ -99,7 +101,9 @@ impl App {
             session_tasks.clone(),
             watch.clone(),
         );
-        let front = Front::new(config.front.clone(), sessions.clone(), books.clone(), watch.clone());
+        let address = listener.local_addr().map_err(|error| StartError::Listen(config.listen, error))?;
+        let oauth = Oauth::new(config.oauth.clone(), address, &config.upstream, upstream.clone());
+        let front = Front::new(config.front.clone(), sessions.clone(), oauth.clone(), books.clone(), watch.clone());
         let admin = match &config.admin {
             Some(admin) => {
                 let door = Door::bind(admin, vitals(&config, &books, &watch, Arc::clone(&live), upstream));
@@ -107,7 +111,7 @@ impl App {
             }
             None => None,
         };
-        Ok(App { listener, admin, front, sessions, books, live, drain, watch, session_tasks, config })
+        Ok(App { listener, admin, front, oauth, sessions, books, live, drain, watch, session_tasks, config })
     }
 
     /// The address that was taken.
@@ -174,6 +178,7 @@ impl App {
         tokio::select! {
             () = accept => {}
             () = self.heartbeats() => {}
+            () = async { self.oauth.learn().await; std::future::pending().await } => {}
             () = evidence::keep(&self.live, &self.books.metrics) => {}
             () = async { shutdown.await; self.drain_sessions().await } => {}
         }

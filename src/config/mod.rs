@@ -3,6 +3,7 @@
 //! Two stages: first every option is a text with its origin ([`Given`]), then [`resolve`] reads all of them and collects
 //! every problem, so that an operator sees all mistakes at once.
 
+mod oauth;
 mod options;
 mod reader;
 mod units;
@@ -20,6 +21,7 @@ pub use units::{
     authorities, duration, host, interval, probe_key, upstream_header as header, upstream_url as probed_url,
 };
 
+use crate::auth;
 use crate::front::{self, TrustedProxies};
 use crate::traffic::{AddressForm, Target};
 use crate::upstream;
@@ -54,6 +56,8 @@ pub struct Config {
     pub session: session::Config,
     /// Their HTTP side.
     pub front: front::Config,
+    /// How they log in.
+    pub oauth: auth::oauth::Config,
     /// Where the traffic log goes.
     pub traffic_log: Target,
     /// What must outlive a restart is kept here.
@@ -207,6 +211,7 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
         identity_header: reader.optional("identity-header", units::header_name),
         probe_key: reader.optional("probe-key-file", units::probe_key),
     };
+    let oauth = reader.oauth(public_url.as_ref(), &front, loopback);
     let drain = reader.value("drain", units::duration).unwrap_or_default();
     let drain_delay = reader.value("drain-delay", units::duration).unwrap_or_default();
     if drain_delay > drain {
@@ -231,6 +236,7 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
             era,
             session,
             front,
+            oauth,
             traffic_log,
             state_dir,
             client_address,

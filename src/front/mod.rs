@@ -10,6 +10,7 @@
 mod cors;
 mod guard;
 mod head;
+mod oauth;
 mod post;
 mod probe;
 mod reply;
@@ -28,6 +29,7 @@ pub use guard::{AllowedHost, Guard};
 pub use post::session_id;
 pub use visitor::TrustedProxies;
 
+use crate::auth::oauth::Oauth;
 use crate::auth::{ProbeKey, Verifier};
 use crate::drain::{Phase, Watch};
 use crate::mcp;
@@ -79,6 +81,7 @@ struct Shared {
     /// Knows the operator's own probes, if they have a key.
     verifier: Option<Verifier>,
     sessions: Sessions,
+    oauth: Oauth,
     books: Books,
     drain: Watch,
 }
@@ -99,9 +102,9 @@ enum Route {
 impl Front {
     /// A front for `sessions`.
     #[must_use]
-    pub fn new(config: Config, sessions: Sessions, books: Books, drain: Watch) -> Self {
+    pub fn new(config: Config, sessions: Sessions, oauth: Oauth, books: Books, drain: Watch) -> Self {
         let verifier = config.probe_key.clone().map(Verifier::new);
-        Front { shared: Arc::new(Shared { config, verifier, sessions, books, drain }) }
+        Front { shared: Arc::new(Shared { config, verifier, sessions, oauth, books, drain }) }
     }
 
     /// Answers one request.
@@ -114,8 +117,15 @@ impl Front {
         answer
     }
 
-    async fn route(&self, request: Request<Incoming>, peer: Peer) -> Answered {
+    async fn route(&self, mut request: Request<Incoming>, peer: Peer) -> Answered {
         let shared = &self.shared;
+        if let Some(wanted) = shared.oauth.wanted(request.uri().path(), request.uri().query()) {
+            head::check(&request).and_then(|()| shared.config.guard.admit_host(&request))?;
+            request = match oauth::serve(shared, wanted, request).await {
+                Ok(answered) => return answered,
+                Err(request) => request,
+            };
+        }
         let visitor = Visitor::of(&request, peer.address, &shared.config);
         let route = shared.config.route(&request);
         let is_stream = route == Route::Stream;

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::reply::{Refused, accepted, accepted_at_last};
 use super::visitor::Visitor;
-use super::{Answered, Config, Shared};
+use super::{Answered, Config, Shared, oauth};
 use crate::auth::Credential;
 use crate::mcp::{self, IdScanner, Message, MessageKind, RpcError, code};
 use crate::session::{Hold, Payload, SessionId, Verdict};
@@ -54,8 +54,11 @@ pub(super) async fn deliver(shared: &Shared, visitor: &Visitor, request: Request
     let credential = Credential::of(&head.headers);
     let headers = forwarded_headers(&head.headers, visitor.hop());
     match shared.sessions.deliver(&id, payloads, headers, credential, hold).await {
-        Verdict::Accepted => Ok(if goes_on { accepted() } else { accepted_at_last() }),
-        Verdict::Rejected(rejection) => Err(Refused::Credential(rejection)),
+        Verdict::Accepted => {
+            oauth::accepted(shared, &id);
+            Ok(if goes_on { accepted() } else { accepted_at_last() })
+        }
+        Verdict::Rejected(rejection) => Err(oauth::refusal(shared, visitor, &head.headers, &id, rejection).await),
         Verdict::Busy => Err(Refused::Busy),
         Verdict::Gone => Err(Refused::UnknownSession),
     }

@@ -60,13 +60,15 @@ pub(super) enum Refused {
     Memory,
     /// The upstream turned the credential down.
     Credential(Rejection),
+    /// The upstream turns every credential of the client down; the text is JSON.
+    Loops(String),
 }
 
 impl Refused {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Refused::Host => StatusCode::MISDIRECTED_REQUEST,
-            Refused::Origin => StatusCode::FORBIDDEN,
+            Refused::Origin | Refused::Loops(_) => StatusCode::FORBIDDEN,
             Refused::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Refused::Path(_) | Refused::UnknownSession => StatusCode::NOT_FOUND,
             Refused::SessionId(_) | Refused::Malformed(_) | Refused::Incomplete | Refused::Head(_) => {
@@ -113,7 +115,7 @@ impl Refused {
                 "there is no such session, or it has ended; open a new one with GET /sse".to_owned()
             }
             Refused::MediaType(problem) => format!("{problem}; send the message as plain application/json"),
-            Refused::Malformed(problem) | Refused::Head(problem) => problem.clone(),
+            Refused::Malformed(problem) | Refused::Head(problem) | Refused::Loops(problem) => problem.clone(),
             Refused::TooLarge(limit) => format!("the message is larger than {limit} bytes, the limit of this proxy"),
             Refused::Incomplete => "the body ended before it was whole".to_owned(),
             Refused::Slow(limit) => {
@@ -148,6 +150,9 @@ impl Refused {
                 for challenge in rejection.challenges {
                     headers.append(header::WWW_AUTHENTICATE, challenge);
                 }
+            }
+            Refused::Loops(_) => {
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
             }
             // What is left of the body was not read: the next request would start in the middle of it.
             Refused::TooLarge(_) | Refused::Incomplete | Refused::Slow(_) => {

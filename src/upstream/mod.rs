@@ -6,8 +6,10 @@
 
 mod era;
 mod fault;
+mod fetch;
 mod forward;
 mod http;
+mod knock;
 mod link;
 mod modern;
 mod replies;
@@ -17,9 +19,12 @@ mod transport;
 
 pub use era::{Era, EraOptions, Upstream};
 pub use fault::{Fault, REASONS};
+pub use fetch::{FetchFault, Fetched, Fetcher, LONGEST_DOCUMENT, is_safe_url, pick};
 pub use forward::{Hop, forwarded_headers, is_looping};
 pub use http::{Config, HttpTransport, HttpVersion, client_builder, install_tls_provider, is_reserved, root_cause};
 pub use link::Link;
+pub(crate) use modern::Key as Shown;
 pub use modern::shape;
 pub use replies::{End, Item, MAX_MESSAGE, Replies};
+pub use reqwest::Url;
 pub use transport::{Answer, Body, Content, Exchange, Messages, Sending, Transport};

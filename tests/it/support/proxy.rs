@@ -46,6 +46,8 @@ impl Proxy {
             ("drain", "10s"),
             // What lingers is a subject of its own.
             ("linger", "0s"),
+            // So is OAuth.
+            ("oauth-resource", "none"),
         ];
         for (name, value) in defaults {
             raw.insert(name, Given { values: vec![value.to_owned()], origin: Origin::Flag });
