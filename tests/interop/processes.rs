@@ -83,9 +83,10 @@ impl Proxy {
         self.base.trim_start_matches("http://").parse().expect("an address")
     }
 
-    /// What it said on stderr so far.
-    pub(crate) fn said(&self) -> String {
-        String::from_utf8_lossy(&self.said.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    /// What it said on stderr until this is asked, be it after its end.
+    pub(crate) fn said_so_far(&self) -> impl Fn() -> String + use<> {
+        let said = Arc::clone(&self.said);
+        move || String::from_utf8_lossy(&said.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
 
     pub(crate) fn sse_url(&self) -> String {

@@ -5,8 +5,10 @@
 
 mod authority;
 mod client;
+mod deployments;
 mod door;
 mod http;
-mod native;
+mod scenario;
 mod story;
+mod table;
 mod world;

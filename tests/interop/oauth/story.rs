@@ -51,8 +51,23 @@ pub(super) struct Story {
 impl Story {
     /// What the step of this name came to, in words.
     pub(super) fn words(&self, step: &str) -> String {
+        self.outcome(step).map_or_else(|| "not reached".to_owned(), ToString::to_string)
+    }
+
+    /// The same without what differs from run to run.
+    pub(super) fn kind(&self, step: &str) -> String {
+        match self.outcome(step) {
+            Some(Outcome { said: Said::Error(text), .. }) if text.contains("403") && text.contains("scope") => {
+                "insufficient scope".to_owned()
+            }
+            Some(Outcome { said: Said::Error(_), .. }) => "error".to_owned(),
+            _ => self.words(step),
+        }
+    }
+
+    fn outcome(&self, step: &str) -> Option<&Outcome> {
         let index = STEPS.iter().position(|known| *known == step).expect("a known step");
-        self.steps.get(index).map_or_else(|| "not reached".to_owned(), ToString::to_string)
+        self.steps.get(index)
     }
 }
 
