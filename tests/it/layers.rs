@@ -35,6 +35,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tracing_subscriber", &["cli"]),
     ("prometheus_client", &["metrics"]),
     ("tokio_util", &["drain"]),
+    ("form_urlencoded", &["auth"]),
     ("glob", &["report"]),
     ("flate2", &["report"]),
     ("zstd", &["report"]),

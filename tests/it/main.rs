@@ -18,6 +18,7 @@ mod drain;
 mod front;
 mod layers;
 mod modern;
+mod oauth;
 mod report;
 mod rude_client;
 mod rude_upstream;

@@ -131,6 +131,8 @@ struct Shared {
     standing: Standing,
     breaker: Breaker,
     probes: Semaphore,
+    /// Those without a credential tell everybody the same: one at a time.
+    anonymous: Semaphore,
     /// The operator was told what clients of this upstream need.
     has_advised: AtomicBool,
     /// And that there is no telling where they come from.
@@ -166,6 +168,7 @@ impl Oauth {
                 standing: Standing::new(config.probe == ProbeMode::Always),
                 breaker: Breaker::new(),
                 probes: Semaphore::new(PROBES),
+                anonymous: Semaphore::new(1),
                 has_advised: AtomicBool::new(false),
                 has_warned: AtomicBool::new(false),
                 config,
@@ -264,7 +267,8 @@ impl Oauth {
     /// Knocks, and notes what was said. One that waited for its turn may find that it is known by then.
     async fn probe(&self, shown: &Shown, headers: &HeaderMap) -> Option<Rejection> {
         let shared = &self.shared;
-        let _turn = shared.probes.acquire().await.ok()?;
+        let probes = if shown.is_empty() { &shared.anonymous } else { &shared.probes };
+        let _turn = probes.acquire().await.ok()?;
         match shared.standing.of(shown) {
             Known::Good => return None,
             Known::Bad(rejection) => return Some(rejection),
