@@ -21,7 +21,7 @@ pub use units::{
     authorities, duration, host, interval, probe_key, upstream_header as header, upstream_url as probed_url,
 };
 
-use crate::auth;
+use crate::auth::{self, CredentialHeaders};
 use crate::front::{self, TrustedProxies};
 use crate::traffic::{AddressForm, Target};
 use crate::upstream;
@@ -209,6 +209,7 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
         no_keep_alive: reader.many("no-keep-alive", |text| Ok(text.to_owned())),
         trusted: TrustedProxies(reader.many("trusted-proxy", units::network)),
         identity_header: reader.optional("identity-header", units::header_name),
+        credential_headers: CredentialHeaders::new(reader.many("credential-header", units::header_name)),
         probe_key: reader.optional("probe-key-file", units::probe_key),
     };
     let oauth = reader.oauth(public_url.as_ref(), &front, loopback);

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, Method, Request, Response};
+use http::{HeaderName, Method, Request, Response, Uri};
 use http_body_util::Either;
 use hyper::body::Incoming;
 
@@ -30,7 +30,7 @@ pub use post::session_id;
 pub use visitor::TrustedProxies;
 
 use crate::auth::oauth::Oauth;
-use crate::auth::{ProbeKey, Verifier};
+use crate::auth::{CredentialHeaders, ProbeKey, Verifier};
 use crate::drain::{Phase, Watch};
 use crate::mcp;
 use crate::net::Peer;
@@ -65,6 +65,8 @@ pub struct Config {
     pub trusted: TrustedProxies,
     /// A header that names the client.
     pub identity_header: Option<HeaderName>,
+    /// The headers that carry credentials.
+    pub credential_headers: CredentialHeaders,
     /// The key that the operator's own probes sign with.
     pub probe_key: Option<ProbeKey>,
 }
@@ -127,6 +129,9 @@ impl Front {
             };
         }
         let visitor = Visitor::of(&request, peer.address, &shared.config);
+        if asks_for_login(request.uri()) {
+            shared.sessions.note_login(&visitor.client());
+        }
         let route = shared.config.route(&request);
         let is_stream = route == Route::Stream;
         let probe = if is_stream { Probe::of(&request, shared.verifier.as_ref()) } else { Probe::default() };
@@ -187,6 +192,15 @@ impl Config {
     }
 }
 
+/// Whether a request is for OAuth metadata, wherever clients look for it: its client is about to log in.
+fn asks_for_login(uri: &Uri) -> bool {
+    let well_known =
+        |name: &str| uri.path().split_once("/.well-known/").is_some_and(|(_, rest)| rest.starts_with(name));
+    well_known("oauth-")
+        || well_known("openid-configuration")
+        || uri.query().is_some_and(|query| query.contains("mcp-prm="))
+}
+
 /// What a request comes to.
 type Answered = Result<Response<Body>, Refused>;
 
@@ -206,6 +220,7 @@ mod tests {
             no_keep_alive: Vec::new(),
             trusted: TrustedProxies::default(),
             identity_header: None,
+            credential_headers: CredentialHeaders::default(),
             probe_key: None,
         };
         let mut request = Request::builder().method(method).uri(path);
@@ -221,6 +236,22 @@ mod tests {
             assert_eq!(route("POST", path, &[]), Route::Message, "{path}");
         }
         assert_eq!(route("POST", "/messages/x", &[]), Route::Unknown);
+    }
+
+    #[test]
+    fn client_that_is_about_to_log_in_asks_for_metadata() {
+        let asks = |uri: &'static str| asks_for_login(&Uri::from_static(uri));
+        for uri in [
+            "/.well-known/oauth-protected-resource/sse",
+            "/.well-known/oauth-authorization-server",
+            "/sse/.well-known/openid-configuration",
+            "/sse?mcp-prm=1",
+        ] {
+            assert!(asks(uri), "{uri}");
+        }
+        for uri in ["/sse", "/messages?sessionId=x", "/.well-known/security.txt", "/oauth-protected-resource"] {
+            assert!(!asks(uri), "{uri}");
+        }
     }
 
     #[test]

@@ -14,7 +14,6 @@ use tokio::time::{Instant, timeout_at};
 use super::reply::{Refused, accepted, accepted_at_last};
 use super::visitor::Visitor;
 use super::{Answered, Config, Shared, oauth};
-use crate::auth::Credential;
 use crate::mcp::{self, IdScanner, Message, MessageKind, RpcError, code};
 use crate::session::{Hold, Payload, SessionId, Verdict};
 use crate::upstream::forwarded_headers;
@@ -36,7 +35,9 @@ enum Text {
 
 pub(super) async fn deliver(shared: &Shared, visitor: &Visitor, request: Request<Incoming>) -> Answered {
     let id = session_id(request.uri().query()).map_err(Refused::SessionId)?;
-    if !shared.sessions.has(id) {
+    let sender = visitor.sender();
+    // Before anything else that could tell it from a session that is not there.
+    if !shared.sessions.has_for(id, &sender) {
         return Err(Refused::UnknownSession);
     }
     let id = id.to_owned();
@@ -51,9 +52,8 @@ pub(super) async fn deliver(shared: &Shared, visitor: &Visitor, request: Request
             vec![unreadable(&scanner, error_for(&refused)).ok_or(refused)?]
         }
     };
-    let credential = Credential::of(&head.headers);
     let headers = forwarded_headers(&head.headers, visitor.hop());
-    match shared.sessions.deliver(&id, payloads, headers, credential, hold).await {
+    match shared.sessions.deliver(&id, payloads, headers, sender, hold).await {
         Verdict::Accepted => {
             oauth::accepted(shared, &id);
             Ok(if goes_on { accepted() } else { accepted_at_last() })

@@ -10,7 +10,7 @@ use http::{Request, Version};
 use ipnet::IpNet;
 
 use super::{Config, guard};
-use crate::auth;
+use crate::auth::{self, Sender, Vouched};
 use crate::session::Books;
 use crate::traffic::{Client, Connection, printable};
 use crate::upstream::Hop;
@@ -29,6 +29,7 @@ impl TrustedProxies {
 #[derive(Debug)]
 pub(super) struct Visitor {
     client: Client,
+    sender: Sender,
     peer: IpAddr,
     /// Without the peer's address.
     connection: Connection,
@@ -45,6 +46,10 @@ impl Visitor {
         let address = if trusted { client_address(headers, peer, &config.trusted) } else { peer };
         let claimed = |name: &str| headers.get(name).filter(|_| trusted).and_then(|value| value.to_str().ok());
         let principal = auth::principal(headers, config.identity_header.as_ref());
+        // The header is the operator's word only where a proxy of his has set it: anybody else could write it too.
+        let name = config.identity_header.as_ref().filter(|_| trusted).and_then(|name| headers.get(name));
+        let vouched = Vouched { certificate: None, name: name.map(HeaderValue::as_bytes) };
+        let sender = Sender::of(headers, &config.credential_headers, vouched, address);
         let text =
             |name| headers.get(name).map(|value: &HeaderValue| printable(&String::from_utf8_lossy(value.as_bytes())));
         let user_agent = text(header::USER_AGENT);
@@ -63,6 +68,7 @@ impl Visitor {
         let proto = if claimed("x-forwarded-proto") == Some("https") { "https" } else { "http" };
         Visitor {
             client: Client { principal, info: None, user_agent, address },
+            sender,
             peer,
             connection,
             hop: Hop { client: address, host, proto },
@@ -72,6 +78,11 @@ impl Visitor {
 
     pub(super) fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// Who sent it, as far as sessions have to know.
+    pub(super) fn sender(&self) -> Sender {
+        self.sender
     }
 
     /// The connection fields, with the peer's address as the log writes it.
