@@ -35,7 +35,7 @@ fn wrong(story: &Story) -> Vec<String> {
 }
 
 /// All clients but these live through their story as before the server as it was.
-fn assert_as_before(scenario: &Scenario, cannot_log_in: &[Sdk]) -> &Found {
+fn assert_as_before(scenario: &'static Scenario, cannot_log_in: &[Sdk]) -> &'static Found {
     let found = scenario.found();
     let mut wrong_ones = Vec::new();
     for story in &found.stories {
