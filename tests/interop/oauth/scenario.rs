@@ -118,11 +118,7 @@ pub(super) static WITH_A_QUERY: Scenario = Scenario::new(
 pub(super) static FACADE: Scenario = Scenario::new(
     "facade",
     "same host; server and authorization server know the new URL only; `--oauth-resource facade`",
-    Setup {
-        routing: Routing::SameHost,
-        options: &["--oauth-resource", "facade", "--log-level", "trace"],
-        ..NATIVE
-    },
+    Setup { routing: Routing::SameHost, options: &["--oauth-resource", "facade", "--log-level", "trace"], ..NATIVE },
 );
 
 pub(super) static FACADE_OWN_HOST: Scenario = Scenario::new(

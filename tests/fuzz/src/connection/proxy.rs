@@ -8,7 +8,7 @@ use http::HeaderName;
 use sse_sunset::auth::oauth::Oauth;
 use sse_sunset::config::{self, Given, Origin, Raw};
 use sse_sunset::drain::{Drain, Tasks, Watch};
-use sse_sunset::front::{self, AllowedHost, Front, Guard, TrustedProxies};
+use sse_sunset::front::{self, AllowedHost, Front, Guard, TrustedProxies, Ways};
 use sse_sunset::metrics::Metrics;
 use sse_sunset::net::{self, Limits};
 use sse_sunset::passthrough::{self, Passthrough};
@@ -58,7 +58,8 @@ impl Proxy {
         let sessions = Sessions::new(session_config(), upstream.clone(), books.clone(), tasks.clone(), watch.clone());
         let through = Passthrough::new(&CONFIG.upstream, PATIENCE, tasks.clone()).expect("no TLS");
         let oauth = Oauth::new(CONFIG.oauth.clone(), CONFIG.listen, &CONFIG.upstream, upstream.clone());
-        let front = Front::new(front_config(), sessions.clone(), through, oauth, books, watch.clone());
+        let ways = Ways { sessions: sessions.clone(), passthrough: through, upstream, oauth };
+        let front = Front::new(front_config(), ways, books, tasks.clone(), watch.clone());
         Proxy { listener, front, sessions, tasks, connections, watch, _drain: drain }
     }
 
