@@ -15,6 +15,8 @@ mod cors;
 mod forwarded;
 mod guard;
 mod head;
+mod oauth;
+mod page;
 mod post;
 mod probe;
 mod reply;
@@ -27,7 +29,7 @@ mod visitor;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, Request, Response};
+use http::{HeaderName, Request, Response, Uri};
 use hyper::body::Incoming;
 
 pub use body::Body;
@@ -35,7 +37,8 @@ pub use guard::{AllowedHost, Guard};
 pub use post::session_id;
 pub use upgrade::Said;
 
-use crate::auth::{ProbeKey, Verifier};
+use crate::auth::oauth::Oauth;
+use crate::auth::{CredentialHeaders, ProbeKey, Verifier};
 use crate::drain::{Phase, Tasks, Watch};
 use crate::net::Peer;
 pub use crate::net::TrustedProxies;
@@ -73,8 +76,12 @@ pub struct Config {
     pub trusted: TrustedProxies,
     /// A header that names the client.
     pub identity_header: Option<HeaderName>,
+    /// The headers that carry credentials.
+    pub credential_headers: CredentialHeaders,
     /// The key that the operator's own probes sign with.
     pub probe_key: Option<ProbeKey>,
+    /// The server's own URL for Streamable HTTP, if clients can be told one.
+    pub modern_url: Option<String>,
     /// What is passed through.
     pub passthrough: Through,
     /// The path of the upstream's MCP endpoint.
@@ -96,6 +103,8 @@ pub struct Ways {
     pub passthrough: Passthrough,
     /// The upstream, in whatever era it speaks.
     pub upstream: Upstream,
+    /// Where its tokens come from.
+    pub oauth: Oauth,
 }
 
 /// What is passed through to the upstream (`--passthrough`).
@@ -110,6 +119,18 @@ pub enum Through {
     All,
 }
 
+impl Through {
+    /// As it is typed, and as the log names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Through::Off => "off",
+            Through::Mcp => "mcp",
+            Through::All => "all",
+        }
+    }
+}
+
 /// Serves legacy clients. Clones serve the same sessions.
 #[derive(Debug, Clone)]
 pub struct Front {
@@ -122,6 +143,7 @@ struct Shared {
     /// Knows the operator's own probes, if they have a key.
     verifier: Option<Verifier>,
     sessions: Sessions,
+    oauth: Oauth,
     passthrough: Passthrough,
     upgrades: Upgrades,
     census: Census,
@@ -134,13 +156,13 @@ impl Front {
     #[must_use]
     pub fn new(config: Config, ways: Ways, books: Books, tasks: Tasks, drain: Watch) -> Self {
         let verifier = config.probe_key.clone().map(Verifier::new);
-        let Ways { sessions, passthrough, upstream } = ways;
+        let Ways { sessions, passthrough, upstream, oauth } = ways;
         let upgrades = Upgrades::new(upstream, config.max_upgraded, config.keep_alive, &books.metrics);
         let census = Census::new(books.clone(), tasks);
         let exchanges = passthrough.clone();
         let running = move || u64::try_from(exchanges.running()).unwrap_or(u64::MAX);
         books.metrics.watch_gauge("passed_through", running);
-        let shared = Shared { config, verifier, sessions, passthrough, upgrades, census, books, drain };
+        let shared = Shared { config, verifier, sessions, oauth, passthrough, upgrades, census, books, drain };
         Front { shared: Arc::new(shared) }
     }
 
@@ -160,9 +182,19 @@ impl Front {
         answer
     }
 
-    async fn route(&self, request: Request<Incoming>, peer: Peer) -> Answered {
+    async fn route(&self, mut request: Request<Incoming>, peer: Peer) -> Answered {
         let shared = &self.shared;
+        if let Some(wanted) = shared.oauth.wanted(request.uri().path(), request.uri().query()) {
+            head::check(&request).and_then(|()| shared.config.guard.admit_host(&request))?;
+            request = match oauth::serve(shared, wanted, request).await {
+                Ok(answered) => return answered,
+                Err(request) => request,
+            };
+        }
         let visitor = Visitor::of(&request, &peer, &shared.config);
+        if asks_for_login(request.uri()) {
+            shared.sessions.note_login(&visitor.client());
+        }
         let route = shared.config.route(&request);
         let is_stream = route == Route::Stream;
         let probe = if is_stream { Probe::of(&request, shared.verifier.as_ref()) } else { Probe::default() };
@@ -179,6 +211,7 @@ impl Front {
             Route::Method { allow, .. } if cors::is_preflight(&request) => {
                 Ok(cors::permission(allow, &shared.config.cors_headers))
             }
+            Route::Page => Ok(page::answer(&shared.config)),
             Route::Through { .. } | Route::Upgrade if cors::is_preflight(&request) => {
                 Ok(cors::permission_for_upstream(&request))
             }
@@ -207,5 +240,35 @@ impl Config {
     }
 }
 
+/// Whether a request is for OAuth metadata, wherever clients look for it: its client is about to log in.
+fn asks_for_login(uri: &Uri) -> bool {
+    let well_known =
+        |name: &str| uri.path().split_once("/.well-known/").is_some_and(|(_, rest)| rest.starts_with(name));
+    well_known("oauth-")
+        || well_known("openid-configuration")
+        || uri.query().is_some_and(|query| query.contains("mcp-prm="))
+}
+
 /// What a request comes to.
 type Answered = Result<Response<Body>, Refused>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn client_that_is_about_to_log_in_asks_for_metadata() {
+        let asks = |uri: &'static str| asks_for_login(&Uri::from_static(uri));
+        for uri in [
+            "/.well-known/oauth-protected-resource/sse",
+            "/.well-known/oauth-authorization-server",
+            "/sse/.well-known/openid-configuration",
+            "/sse?mcp-prm=1",
+        ] {
+            assert!(asks(uri), "{uri}");
+        }
+        for uri in ["/sse", "/messages?sessionId=x", "/.well-known/security.txt", "/oauth-protected-resource"] {
+            assert!(!asks(uri), "{uri}");
+        }
+    }
+}

@@ -40,9 +40,8 @@ pub(super) async fn pass(
 ) -> Answered {
     let witness = match place {
         Place::Elsewhere => None,
-        Place::Endpoint => shared.census.witness(&head, visitor, Showing::Modern),
+        Place::Endpoint | Place::Kept => shared.census.witness(&head, visitor, Showing::Modern),
         Place::Upgraded(showing) => shared.census.witness(&head, visitor, showing),
-        Place::Kept => shared.census.witness(&head, visitor, Showing::Modern),
     };
     if place == Place::Kept {
         head.headers.remove(mcp::SESSION_ID);
