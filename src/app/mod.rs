@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, MissedTickBehavior, timeout, timeout_at};
 
 use crate::admin::{Door, Vitals};
+use crate::auth::oauth::Oauth;
 use crate::clock::StepDetector;
 use crate::config::Config;
 use crate::drain::{Drain, Phase, Tasks, Watch};
@@ -57,6 +58,7 @@ pub struct App {
     listener: TcpListener,
     admin: Option<Door>,
     front: Front,
+    oauth: Oauth,
     sessions: Sessions,
     passthrough: Passthrough,
     books: Books,
@@ -109,7 +111,12 @@ impl App {
         let passthrough =
             Passthrough::new(&config.upstream, limits, session_tasks.clone()).map_err(StartError::Upstream)?;
         let (through, shared_books) = (passthrough.clone(), books.clone());
-        let front = Front::new(config.front.clone(), sessions.clone(), through, shared_books, watch.clone());
+
+        let address = listener.local_addr().map_err(|error| StartError::Listen(config.listen, error))?;
+        let oauth = Oauth::new(config.oauth.clone(), address, &config.upstream, upstream.clone());
+        let shared_oauth = oauth.clone();
+        let front =
+            Front::new(config.front.clone(), sessions.clone(), through, shared_oauth, shared_books, watch.clone());
         let admin = match &config.admin {
             Some(admin) => {
                 let door = Door::bind(admin, vitals(&config, &books, &watch, Arc::clone(&live), upstream));
@@ -117,7 +124,20 @@ impl App {
             }
             None => None,
         };
-        Ok(App { listener, admin, front, sessions, passthrough, books, live, drain, watch, session_tasks, config })
+        Ok(App {
+            listener,
+            admin,
+            front,
+            oauth,
+            sessions,
+            passthrough,
+            books,
+            live,
+            drain,
+            watch,
+            session_tasks,
+            config,
+        })
     }
 
     /// The address that was taken.
@@ -171,6 +191,7 @@ impl App {
                 version: env!("CARGO_PKG_VERSION"),
                 config_hash: self.config.hash.clone(),
                 upstream_origin: self.config.upstream.origin(),
+                passthrough: self.config.front.passthrough.name(),
             }))
             .await;
         let connections = Tasks::default();
@@ -185,6 +206,7 @@ impl App {
             () = accept => {}
             () = watch_certificate(self.config.net.tls.as_ref()) => {}
             () = self.heartbeats() => {}
+            () = async { self.oauth.learn().await; std::future::pending().await } => {}
             () = self.passthrough.watch(self.watch.clone()) => {}
             () = evidence::keep(&self.live, &self.books.metrics) => {}
             () = async { shutdown.await; self.drain_sessions().await } => {}
@@ -232,6 +254,7 @@ impl App {
                 refused: metrics.refused.total(),
                 lost: self.books.log.health().lost(),
                 clock_step_s: clock.step_s(),
+                passthrough: self.config.front.passthrough.name(),
                 survival: survival(metrics),
             };
             self.books.log.write(Record::Heartbeat(record)).await;

@@ -4,6 +4,7 @@
 //! upstream verifies the very same token on the very same request.
 
 mod credential;
+pub mod oauth;
 mod principal;
 mod signature;
 
@@ -60,7 +61,26 @@ pub fn principal(headers: &HeaderMap, identity_header: Option<&HeaderName>) -> t
     principal
 }
 
+/// What a bearer JWT says of whom it is for and who made it; unverified, for a diagnostic.
+fn audience(headers: &HeaderMap) -> (Option<String>, Option<String>) {
+    #[derive(Deserialize)]
+    struct Names {
+        aud: Option<serde_json::Value>,
+        iss: Option<String>,
+    }
+    let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = authorization.and_then(|text| text.split_once(' ')).map(|(_, token)| token.trim());
+    let Some(Names { aud, iss }) = token.and_then(payload) else { return (None, None) };
+    let aud = aud.map(|aud| aud.as_str().map_or_else(|| aud.to_string(), str::to_owned));
+    (aud, iss)
+}
+
 fn claims(token: &str) -> Option<Claims> {
+    payload(token)
+}
+
+/// What a JWT holds.
+fn payload<T: serde::de::DeserializeOwned>(token: &str) -> Option<T> {
     let mut parts = token.split('.');
     let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
         return None;

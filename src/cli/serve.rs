@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -102,10 +103,13 @@ fn host_name() -> String {
 
 fn start(config: Config, filter: EnvFilter) -> anyhow::Result<ExitCode> {
     diagnose(&config, filter);
+    leave_no_core();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     let code = runtime.block_on(async {
         let mut signals = Signals::install()?;
+        // Before anyone is told that the process is there: a signal that nobody waits for ends it.
+        let mut hangup = signal(SignalKind::hangup())?;
         let config_for_banner = config.clone();
         let app = App::build(config)?;
         let admin = app.admin_address()?;
@@ -117,7 +121,6 @@ fn start(config: Config, filter: EnvFilter) -> anyhow::Result<ExitCode> {
             );
         }
         let (log, tls) = (app.log(), app.tls());
-        let mut hangup = signal(SignalKind::hangup())?;
         let reopen = async {
             while hangup.recv().await.is_some() {
                 tracing::info!("reopening the traffic log");
@@ -147,6 +150,14 @@ fn start(config: Config, filter: EnvFilter) -> anyhow::Result<ExitCode> {
     })?;
     runtime.shutdown_background();
     Ok(code)
+}
+
+/// A core file would hold every credential and message of the moment.
+fn leave_no_core() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "cannot switch core files off; a crash may leave credentials on the disk");
+    }
 }
 
 /// SIGTERM and SIGINT.

@@ -57,6 +57,7 @@ const fn many(heading: &'static str, name: &'static str, value_name: &'static st
 const MAIN: &str = "Main";
 const UPSTREAM: &str = "The way to the upgraded server";
 const NAMES: &str = "Names and trust";
+const OAUTH: &str = "Logging in (OAuth)";
 const TLS: &str = "TLS for clients";
 const EVIDENCE: &str = "Evidence";
 const LIMITS: &str = "Limits and times";
@@ -261,6 +262,38 @@ pub static OPTIONS: &[OptionSpec] = &[
         "FORM",
         None,
         "required (the default with --tls-client-ca), or optional for clients that have no certificate",
+    ),
+    option(
+        OAUTH,
+        "oauth-resource",
+        "MODE",
+        Some("auto"),
+        "What clients ask tokens for, where the server publishes metadata (RFC 9728): exact, the public URL; upstream, what \
+         the server says; facade, the public URL, turned into the server's on its way to the authorization server, for \
+         servers that take their own URL only; auto, exact unless the server names the public URL itself; none, no part \
+         of OAuth",
+    ),
+    option(
+        OAUTH,
+        "oauth-probe",
+        "WHEN",
+        Some("auto"),
+        "Whether the server is asked (by a ping) before a stream opens, so that clients are told 401 at once: auto, where it \
+         was seen to want a credential; always; off",
+    ),
+    option(
+        OAUTH,
+        "oauth-metadata-at",
+        "PLACE",
+        Some("well-known"),
+        "Where clients are sent for the metadata: well-known, /.well-known on the public host; sse-path, below --sse-path, \
+         where /.well-known does not lead here; query, --sse-path with a query, where nothing else does",
+    ),
+    many(
+        OAUTH,
+        "oauth-host",
+        "HOST",
+        "Further host that may be asked for the server's metadata; by default its own and its authorization server",
     ),
     option(
         EVIDENCE,

@@ -18,7 +18,7 @@ use crate::session::OpaqueRotation;
 use crate::traffic::{AddressForm, Target};
 use crate::upstream::{self, Era, HttpVersion};
 
-type Read<T> = Result<T, String>;
+pub(super) type Read<T> = Result<T, String>;
 
 pub(super) fn socket_address(text: &str) -> Read<SocketAddr> {
     let address = text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());

@@ -12,6 +12,8 @@ mod cors;
 mod forwarded;
 mod guard;
 mod head;
+mod oauth;
+mod page;
 mod post;
 mod probe;
 mod reply;
@@ -30,6 +32,7 @@ pub use body::Body;
 pub use guard::{AllowedHost, Guard};
 pub use post::session_id;
 
+use crate::auth::oauth::Oauth;
 use crate::auth::{CredentialHeaders, ProbeKey, Verifier};
 use crate::drain::{Phase, Watch};
 use crate::net::Peer;
@@ -69,6 +72,8 @@ pub struct Config {
     pub credential_headers: CredentialHeaders,
     /// The key that the operator's own probes sign with.
     pub probe_key: Option<ProbeKey>,
+    /// The server's own URL for Streamable HTTP, if clients can be told one.
+    pub modern_url: Option<String>,
     /// What is passed through.
     pub passthrough: Through,
     /// The path of the upstream's MCP endpoint.
@@ -89,6 +94,18 @@ pub enum Through {
     All,
 }
 
+impl Through {
+    /// As it is typed, and as the log names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Through::Off => "off",
+            Through::Mcp => "mcp",
+            Through::All => "all",
+        }
+    }
+}
+
 /// Serves legacy clients. Clones serve the same sessions.
 #[derive(Debug, Clone)]
 pub struct Front {
@@ -101,6 +118,7 @@ struct Shared {
     /// Knows the operator's own probes, if they have a key.
     verifier: Option<Verifier>,
     sessions: Sessions,
+    oauth: Oauth,
     passthrough: Passthrough,
     books: Books,
     drain: Watch,
@@ -109,9 +127,16 @@ struct Shared {
 impl Front {
     /// A front for `sessions`, and for what is passed through.
     #[must_use]
-    pub fn new(config: Config, sessions: Sessions, passthrough: Passthrough, books: Books, drain: Watch) -> Self {
+    pub fn new(
+        config: Config,
+        sessions: Sessions,
+        passthrough: Passthrough,
+        oauth: Oauth,
+        books: Books,
+        drain: Watch,
+    ) -> Self {
         let verifier = config.probe_key.clone().map(Verifier::new);
-        Front { shared: Arc::new(Shared { config, verifier, sessions, passthrough, books, drain }) }
+        Front { shared: Arc::new(Shared { config, verifier, sessions, oauth, passthrough, books, drain }) }
     }
 
     /// Answers one request.
@@ -124,8 +149,15 @@ impl Front {
         answer
     }
 
-    async fn route(&self, request: Request<Incoming>, peer: Peer) -> Answered {
+    async fn route(&self, mut request: Request<Incoming>, peer: Peer) -> Answered {
         let shared = &self.shared;
+        if let Some(wanted) = shared.oauth.wanted(request.uri().path(), request.uri().query()) {
+            head::check(&request).and_then(|()| shared.config.guard.admit_host(&request))?;
+            request = match oauth::serve(shared, wanted, request).await {
+                Ok(answered) => return answered,
+                Err(request) => request,
+            };
+        }
         let visitor = Visitor::of(&request, &peer, &shared.config);
         if asks_for_login(request.uri()) {
             shared.sessions.note_login(&visitor.client());
@@ -146,6 +178,7 @@ impl Front {
             Route::Method { allow, .. } if cors::is_preflight(&request) => {
                 Ok(cors::permission(allow, &shared.config.cors_headers))
             }
+            Route::Page => Ok(page::answer(&shared.config)),
             Route::Through { .. } | Route::Upgrade if cors::is_preflight(&request) => {
                 Ok(cors::permission_for_upstream(&request))
             }

@@ -13,13 +13,16 @@ use tokio::time::{Instant, timeout_at};
 
 use super::reply::{Refused, accepted, accepted_at_last};
 use super::visitor::Visitor;
-use super::{Answered, Config, Shared};
+use super::{Answered, Config, Shared, oauth};
 use crate::mcp::{self, IdScanner, Message, MessageKind, RpcError, code};
 use crate::session::{Hold, Payload, SessionId, Verdict};
 use crate::upstream::forwarded_headers;
 
 /// How much of a body over the limit is read in search of an id, as a multiple of the limit.
 const DRAIN_FACTOR: usize = 4;
+
+/// Longest silence within a body: what was read of it is held for so long.
+const STALL: Duration = Duration::from_secs(5);
 
 /// A body, as far as it was read.
 enum Text {
@@ -54,8 +57,11 @@ pub(super) async fn deliver(shared: &Shared, visitor: &Visitor, request: Request
     };
     let headers = forwarded_headers(&head.headers, visitor.hop());
     match shared.sessions.deliver(&id, payloads, headers, sender, hold).await {
-        Verdict::Accepted => Ok(if goes_on { accepted() } else { accepted_at_last() }),
-        Verdict::Rejected(rejection) => Err(Refused::Credential(rejection)),
+        Verdict::Accepted => {
+            oauth::accepted(shared, &id);
+            Ok(if goes_on { accepted() } else { accepted_at_last() })
+        }
+        Verdict::Rejected(rejection) => Err(oauth::refusal(shared, visitor, &head.headers, &id, rejection).await),
         Verdict::Busy => Err(Refused::Busy),
         Verdict::Gone => Err(Refused::UnknownSession),
     }
@@ -150,7 +156,9 @@ impl<'a> Reader<'a> {
 
     async fn next(&mut self) -> Result<Option<Bytes>, Refused> {
         loop {
-            match timeout_at(self.until, self.body.frame()).await {
+            let stalled = Instant::now() + STALL;
+            match timeout_at(self.until.min(stalled), self.body.frame()).await {
+                Err(_) if stalled < self.until => return Err(Refused::Stalled(STALL)),
                 Err(_) => return Err(Refused::Slow(self.time)),
                 Ok(None) => return Ok(None),
                 Ok(Some(Err(_))) => return Err(Refused::Incomplete),
@@ -168,7 +176,7 @@ impl<'a> Reader<'a> {
 /// The body will not come to its end.
 fn break_off(scanner: IdScanner, refused: Refused) -> Result<Text, Refused> {
     match refused {
-        Refused::Slow(_) => Ok(Text::Refused { scanner, refused, to_its_end: false }),
+        Refused::Slow(_) | Refused::Stalled(_) => Ok(Text::Refused { scanner, refused, to_its_end: false }),
         // The client is gone.
         refused => Err(refused),
     }

@@ -6,7 +6,7 @@ use hyper::body::Incoming;
 
 use super::reply::Refused;
 use super::visitor::Visitor;
-use super::{Answered, Body, Shared};
+use super::{Answered, Body, Shared, oauth};
 use crate::drain::Phase;
 use crate::net::Ender;
 use crate::passthrough::{Content, Failure, Outgoing, Target};
@@ -47,7 +47,11 @@ pub(super) async fn pass(
         ender,
     };
     let answer = shared.passthrough.pass(outgoing).await.map_err(Refused::Through)?;
-    Ok(leaving(shared, answer.map(Body::Through)))
+    let mut answer = answer.map(Body::Through);
+    if place == Place::Mcp {
+        oauth::mind(shared, visitor, &head.headers, &mut answer).await?;
+    }
+    Ok(leaving(shared, answer))
 }
 
 /// A process that leaves says so: the next request goes elsewhere.

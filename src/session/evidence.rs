@@ -25,7 +25,7 @@ use crate::traffic::{
 };
 
 /// Why clients are turned away: all that [`Books::refuse`] is told.
-pub(super) const REFUSALS: &[&str] = &["host", "limit", "origin", "request"];
+pub(super) const REFUSALS: &[&str] = &["auth", "host", "limit", "origin", "request"];
 
 /// Where records and counts go.
 #[derive(Debug, Clone)]

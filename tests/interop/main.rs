@@ -16,6 +16,7 @@
 mod check;
 mod clients;
 mod comparison;
+mod oauth;
 mod packages;
 mod processes;
 mod rmcp_client;

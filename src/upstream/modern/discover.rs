@@ -15,7 +15,7 @@ use super::listen::{Key, Kinds};
 use super::request::{Facts, Request};
 use super::shape;
 use crate::mcp::{MODERN_VERSION, Message, MessageKind, Object, code};
-use crate::upstream::{Answer, Fault, Item, Replies, Upstream};
+use crate::upstream::{Answer, Exchange, Fault, Item, Replies, Upstream};
 
 /// How long the server may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -150,6 +150,12 @@ pub(in crate::upstream) async fn discover(upstream: &Upstream, facts: &Facts, he
         return Discovered::Modern(discovery, false);
     }
     ask(upstream, facts, headers).await
+}
+
+/// `server/discover` in no client's name, with a client's headers.
+pub(in crate::upstream) fn question(headers: &HeaderMap) -> Option<Exchange> {
+    let request = Request::of("server/discover", None, &Facts::of_nobody(), None).ok()?;
+    Some(request.exchange(headers))
 }
 
 /// The same, without what is known.

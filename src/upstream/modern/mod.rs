@@ -35,8 +35,9 @@ use params::ToolHeaders;
 use request::{Facts, Request};
 use subscriptions::Subscriptions;
 
-pub(super) use discover::{Discovered, Discoveries, Discovery, ask, discover, is_refusal};
+pub(super) use discover::{Discovered, Discoveries, Discovery, ask, discover, is_refusal, question};
 pub(super) use listen::Hub;
+pub(crate) use listen::Key;
 pub(super) use request::Facts as ClientFacts;
 
 /// Sessions so far.

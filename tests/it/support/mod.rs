@@ -3,6 +3,7 @@
 mod client;
 mod http;
 pub(crate) mod modern;
+pub(crate) mod oauth;
 mod proxy;
 pub(crate) mod schema;
 pub(crate) mod script;

@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http::HeaderName;
+use sse_sunset::auth::oauth::Oauth;
 use sse_sunset::config::{self, Given, Origin, Raw};
 use sse_sunset::drain::{Drain, Tasks, Watch};
 use sse_sunset::front::{self, AllowedHost, Front, Guard, TrustedProxies};
@@ -28,10 +29,11 @@ static BOOKS: LazyLock<Books> = LazyLock::new(|| Books {
 const PATIENCE: passthrough::Limits =
     passthrough::Limits { stall: Duration::from_secs(60), body_stall: Duration::from_secs(30) };
 
-/// For what is passed through, which nothing is here.
-static UPSTREAM: LazyLock<upstream::Config> = LazyLock::new(|| {
-    let url = Given { values: vec!["http://127.0.0.1:9/mcp".into()], origin: Origin::Flag };
-    config::resolve(&Raw::from([("upstream", url)]), Vec::new(), "fuzz").expect("valid").upstream
+/// For what is passed through and for tokens, neither of which there is here.
+static CONFIG: LazyLock<config::Config> = LazyLock::new(|| {
+    let given = |value: &str| Given { values: vec![value.to_owned()], origin: Origin::Flag };
+    let raw = Raw::from([("upstream", given("http://127.0.0.1:9/mcp")), ("oauth-resource", given("none"))]);
+    config::resolve(&raw, Vec::new(), "fuzz").expect("valid")
 });
 
 pub(super) struct Proxy {
@@ -53,9 +55,10 @@ impl Proxy {
         // The books are shared by runs, the numbers of each are its own.
         let books = Books { metrics: Arc::new(Metrics::new(session::LISTS)), ..BOOKS.clone() };
         let upstream = upstream::Upstream::new(Arc::new(Upstream), EraOptions::default(), "fuzz", tasks.clone());
-        let sessions = Sessions::new(session_config(), upstream, books.clone(), tasks.clone(), watch.clone());
-        let through = Passthrough::new(&UPSTREAM, PATIENCE, tasks.clone()).expect("no TLS");
-        let front = Front::new(front_config(), sessions.clone(), through, books, watch.clone());
+        let sessions = Sessions::new(session_config(), upstream.clone(), books.clone(), tasks.clone(), watch.clone());
+        let through = Passthrough::new(&CONFIG.upstream, PATIENCE, tasks.clone()).expect("no TLS");
+        let oauth = Oauth::new(CONFIG.oauth.clone(), CONFIG.listen, &CONFIG.upstream, upstream.clone());
+        let front = Front::new(front_config(), sessions.clone(), through, oauth, books, watch.clone());
         Proxy { listener, front, sessions, tasks, connections, watch, _drain: drain }
     }
 
@@ -99,6 +102,7 @@ fn front_config() -> front::Config {
         no_keep_alive: vec!["Java-http-client/17".into()],
         trusted: TrustedProxies(vec!["127.0.0.0/8".parse().expect("a network")]),
         identity_header: Some(HeaderName::from_static("x-team")),
+        modern_url: Some("https://mcp.example.com/mcp".into()),
         ..front::Config::default()
     }
 }
