@@ -150,9 +150,9 @@ impl State {
             _ if is_unclaimed => true,
             // A token that names its person is not replaced by one that could be anybody's.
             (Principal::Token(_), _) => false,
-            // Only where the upstream has asked for a credential does nobody in particular become somebody; and anybody could
-            // bring it about that it asks.
-            (Principal::Anonymous, _) => rotation != OpaqueRotation::Deny && was_turned_down && is_at_home,
+            // Only where the upstream has asked for a credential does nobody in particular become somebody. How long ago does
+            // not matter: anybody could bring it about that it asks, so it is the address that counts.
+            (Principal::Anonymous, _) => rotation != OpaqueRotation::Deny && self.turned_down.is_some() && is_at_home,
             (Principal::Opaque(_), _) => match rotation {
                 OpaqueRotation::Guarded => was_turned_down || is_at_home,
                 OpaqueRotation::Deny => false,
@@ -243,7 +243,9 @@ mod tests {
         assert!(!binding.admits(&away(ANN)), "anybody can bring it about that the upstream asks");
         assert!(!binding.admits(&home(TEAM)));
         tokio::time::advance(TURNED_DOWN).await;
-        assert!(!binding.admits(&home(ANN)));
+        assert!(binding.admits(&home(ANN)), "a person may log in after an hour");
+        binding.accepted(NOBODY);
+        assert!(!binding.admits(&home(ANN)), "it takes nobody again");
     }
 
     #[tokio::test(start_paused = true)]
