@@ -12,10 +12,11 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, MissedTickBehavior, timeout, timeout_at};
 
 use crate::admin::{Door, Vitals};
+use crate::auth::oauth::Oauth;
 use crate::clock::StepDetector;
 use crate::config::Config;
 use crate::drain::{Drain, Phase, Tasks, Watch};
-use crate::front::Front;
+use crate::front::{Front, Ways};
 use crate::metrics::Metrics;
 use crate::net::{self, Acceptor, Tls};
 use crate::passthrough::{self, Passthrough};
@@ -57,8 +58,8 @@ pub struct App {
     listener: TcpListener,
     admin: Option<Door>,
     front: Front,
+    oauth: Oauth,
     sessions: Sessions,
-    passthrough: Passthrough,
     books: Books,
     live: Arc<Live>,
     drain: Drain,
@@ -108,8 +109,10 @@ impl App {
         let limits = passthrough::Limits { stall: config.session.stall, body_stall: config.front.body_time };
         let passthrough =
             Passthrough::new(&config.upstream, limits, session_tasks.clone()).map_err(StartError::Upstream)?;
-        let (through, shared_books) = (passthrough.clone(), books.clone());
-        let front = Front::new(config.front.clone(), sessions.clone(), through, shared_books, watch.clone());
+        let address = listener.local_addr().map_err(|error| StartError::Listen(config.listen, error))?;
+        let oauth = Oauth::new(config.oauth.clone(), address, &config.upstream, upstream.clone());
+        let ways = Ways { sessions: sessions.clone(), passthrough, upstream: upstream.clone(), oauth: oauth.clone() };
+        let front = Front::new(config.front.clone(), ways, books.clone(), session_tasks.clone(), watch.clone());
         let admin = match &config.admin {
             Some(admin) => {
                 let door = Door::bind(admin, vitals(&config, &books, &watch, Arc::clone(&live), upstream));
@@ -117,7 +120,7 @@ impl App {
             }
             None => None,
         };
-        Ok(App { listener, admin, front, sessions, passthrough, books, live, drain, watch, session_tasks, config })
+        Ok(App { listener, admin, front, oauth, sessions, books, live, drain, watch, session_tasks, config })
     }
 
     /// The address that was taken.
@@ -171,6 +174,7 @@ impl App {
                 version: env!("CARGO_PKG_VERSION"),
                 config_hash: self.config.hash.clone(),
                 upstream_origin: self.config.upstream.origin(),
+                passthrough: self.config.front.passthrough.name(),
             }))
             .await;
         let connections = Tasks::default();
@@ -185,7 +189,8 @@ impl App {
             () = accept => {}
             () = watch_certificate(self.config.net.tls.as_ref()) => {}
             () = self.heartbeats() => {}
-            () = self.passthrough.watch(self.watch.clone()) => {}
+            () = async { self.oauth.learn().await; std::future::pending().await } => {}
+            () = self.front.watch() => {}
             () = evidence::keep(&self.live, &self.books.metrics) => {}
             () = async { shutdown.await; self.drain_sessions().await } => {}
         }
@@ -232,6 +237,7 @@ impl App {
                 refused: metrics.refused.total(),
                 lost: self.books.log.health().lost(),
                 clock_step_s: clock.step_s(),
+                passthrough: self.config.front.passthrough.name(),
                 survival: survival(metrics),
             };
             self.books.log.write(Record::Heartbeat(record)).await;

@@ -4,6 +4,7 @@
 //! every problem, so that an operator sees all mistakes at once.
 
 mod net;
+mod oauth;
 mod options;
 mod reader;
 mod units;
@@ -22,6 +23,7 @@ pub use units::{
     authorities, duration, host, interval, probe_key, upstream_header as header, upstream_url as probed_url,
 };
 
+use crate::auth::{self, CredentialHeaders};
 use crate::front;
 use crate::traffic::{AddressForm, Target};
 use crate::upstream;
@@ -56,6 +58,8 @@ pub struct Config {
     pub session: session::Config,
     /// Their HTTP side.
     pub front: front::Config,
+    /// How they log in.
+    pub oauth: auth::oauth::Config,
     /// Where the traffic log goes.
     pub traffic_log: Target,
     /// What must outlive a restart is kept here.
@@ -206,12 +210,16 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
         no_keep_alive: reader.many("no-keep-alive", |text| Ok(text.to_owned())),
         trusted: net.trusted.clone(),
         identity_header: reader.optional("identity-header", units::header_name),
+        credential_headers: CredentialHeaders::new(reader.many("credential-header", units::header_name)),
         probe_key: reader.optional("probe-key-file", units::probe_key),
+        max_upgraded: session.max_sessions,
+        keep_alive: session.keep_alive,
         upgrade: !reader.value("no-upgrade", units::switch).unwrap_or_default(),
         modern_url: modern_url(public_url.as_ref(), passthrough, &mcp_path),
         passthrough,
         mcp_path,
     };
+    let oauth = reader.oauth(public_url.as_ref(), &front, loopback, net.tls.is_some());
     let drain = reader.value("drain", units::duration).unwrap_or_default();
     let drain_delay = reader.value("drain-delay", units::duration).unwrap_or_default();
     if drain_delay > drain {
@@ -236,6 +244,7 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
             era,
             session,
             front,
+            oauth,
             traffic_log,
             state_dir,
             client_address,

@@ -57,6 +57,7 @@ const fn many(heading: &'static str, name: &'static str, value_name: &'static st
 const MAIN: &str = "Main";
 const UPSTREAM: &str = "The way to the upgraded server";
 const NAMES: &str = "Names and trust";
+const OAUTH: &str = "Logging in (OAuth)";
 const TLS: &str = "TLS for clients";
 const EVIDENCE: &str = "Evidence";
 const LIMITS: &str = "Limits and times";
@@ -214,7 +215,22 @@ pub static OPTIONS: &[OptionSpec] = &[
         "identity-header",
         "NAME",
         None,
-        "Header set by something you trust that names the client; the strongest identity in the log",
+        "Header set by something you trust that names the client; the strongest identity in the log, and what sessions are \
+         bound to where a --trusted-proxy sets it",
+    ),
+    many(
+        NAMES,
+        "credential-header",
+        "NAME",
+        "Header that carries a credential besides Authorization, X-API-Key and Api-Key; a session is bound to what they name",
+    ),
+    option(
+        NAMES,
+        "opaque-rotation",
+        "RULE",
+        Some("guarded"),
+        "Whether a client may go on in its session under another credential that is no JWT: guarded (from its own address, or \
+         within 10 minutes after the server turned the last one down), deny, or allow",
     ),
     option(
         NAMES,
@@ -246,6 +262,38 @@ pub static OPTIONS: &[OptionSpec] = &[
         "FORM",
         None,
         "required (the default with --tls-client-ca), or optional for clients that have no certificate",
+    ),
+    option(
+        OAUTH,
+        "oauth-resource",
+        "MODE",
+        Some("auto"),
+        "What clients ask tokens for, where the server publishes metadata (RFC 9728): exact, the public URL; upstream, what \
+         the server says; facade, the public URL, turned into the server's on its way to the authorization server, for \
+         servers that take their own URL only; auto, exact unless the server names the public URL itself; none, no part \
+         of OAuth",
+    ),
+    option(
+        OAUTH,
+        "oauth-probe",
+        "WHEN",
+        Some("auto"),
+        "Whether the server is asked (by a ping) before a stream opens, so that clients are told 401 at once: auto, where it \
+         was seen to want a credential; always; off",
+    ),
+    option(
+        OAUTH,
+        "oauth-metadata-at",
+        "PLACE",
+        Some("well-known"),
+        "Where clients are sent for the metadata: well-known, /.well-known on the public host; sse-path, below --sse-path, \
+         where /.well-known does not lead here; query, --sse-path with a query, where nothing else does",
+    ),
+    many(
+        OAUTH,
+        "oauth-host",
+        "HOST",
+        "Further host that may be asked for the server's metadata; by default its own and its authorization server",
     ),
     option(
         EVIDENCE,
@@ -288,7 +336,8 @@ pub static OPTIONS: &[OptionSpec] = &[
         "max-sessions-per-principal",
         "COUNT",
         None,
-        "Sessions open at once with one credential, or one name in --identity-header; no limit by default",
+        "Sessions open at once of one principal: a name in --identity-header, a JWT's subject, or a credential; no limit by \
+         default",
     ),
     option(
         LIMITS,

@@ -72,15 +72,18 @@ impl Guard {
 
     /// Lets the request pass, or says why not. Without an `Origin` it does not come from a page.
     pub(super) fn admit<B>(&self, request: &Request<B>) -> Result<(), Refused> {
-        let host = asked_host(request).ok_or(Refused::Host)?;
-        let (name, port) = (host.host().to_ascii_lowercase(), host.port_u16());
-        if !self.hosts.iter().any(|allowed| allowed.allows(&name, port)) {
-            return Err(Refused::Host);
-        }
+        self.admit_host(request)?;
         if !request.headers().contains_key(header::ORIGIN) || self.allowed_origin(request).is_some() {
             return Ok(());
         }
         Err(Refused::Origin)
+    }
+
+    /// The same for what pages of every origin may read.
+    pub(super) fn admit_host<B>(&self, request: &Request<B>) -> Result<(), Refused> {
+        let host = asked_host(request).ok_or(Refused::Host)?;
+        let (name, port) = (host.host().to_ascii_lowercase(), host.port_u16());
+        if self.hosts.iter().any(|allowed| allowed.allows(&name, port)) { Ok(()) } else { Err(Refused::Host) }
     }
 
     /// The request's `Origin`, if its pages may ask.

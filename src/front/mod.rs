@@ -8,10 +8,12 @@
 //! Errors become answers in one place (`reply`); each has a body that says what to do.
 
 mod body;
+mod census;
 mod cors;
 mod forwarded;
 mod guard;
 mod head;
+mod oauth;
 mod page;
 mod post;
 mod probe;
@@ -19,28 +21,34 @@ mod reply;
 mod route;
 mod stream;
 mod through;
+mod upgrade;
 mod visitor;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, Request, Response};
+use http::{HeaderName, Request, Response, Uri};
 use hyper::body::Incoming;
 
 pub use body::Body;
 pub use guard::{AllowedHost, Guard};
 pub use post::session_id;
+pub use upgrade::Said;
 
-use crate::auth::{ProbeKey, Verifier};
-use crate::drain::{Phase, Watch};
+use crate::auth::oauth::Oauth;
+use crate::auth::{CredentialHeaders, ProbeKey, Verifier};
+use crate::drain::{Phase, Tasks, Watch};
 use crate::net::Peer;
 pub use crate::net::TrustedProxies;
-use crate::passthrough::Passthrough;
+use crate::passthrough::{Content, Passthrough};
 use crate::session::{Books, Sessions};
+use crate::upstream::Upstream;
+use census::Census;
 use probe::Probe;
 use reply::Refused;
 use route::Route;
 use through::Place;
+use upgrade::Upgrades;
 use visitor::Visitor;
 
 /// Where and how legacy clients are served.
@@ -66,6 +74,8 @@ pub struct Config {
     pub trusted: TrustedProxies,
     /// A header that names the client.
     pub identity_header: Option<HeaderName>,
+    /// The headers that carry credentials.
+    pub credential_headers: CredentialHeaders,
     /// The key that the operator's own probes sign with.
     pub probe_key: Option<ProbeKey>,
     /// The server's own URL for Streamable HTTP, if clients can be told one.
@@ -76,6 +86,23 @@ pub struct Config {
     pub mcp_path: String,
     /// Whether Streamable HTTP is spoken on the path of the stream.
     pub upgrade: bool,
+    /// Most sessions that are kept for clients who do.
+    pub max_upgraded: usize,
+    /// After how much silence a comment goes on a stream of theirs.
+    pub keep_alive: Duration,
+}
+
+/// Where requests go.
+#[derive(Debug)]
+pub struct Ways {
+    /// Legacy sessions.
+    pub sessions: Sessions,
+    /// The upstream, as it is.
+    pub passthrough: Passthrough,
+    /// The upstream, in whatever era it speaks.
+    pub upstream: Upstream,
+    /// Where its tokens come from.
+    pub oauth: Oauth,
 }
 
 /// What is passed through to the upstream (`--passthrough`).
@@ -90,6 +117,18 @@ pub enum Through {
     All,
 }
 
+impl Through {
+    /// As it is typed, and as the log names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Through::Off => "off",
+            Through::Mcp => "mcp",
+            Through::All => "all",
+        }
+    }
+}
+
 /// Serves legacy clients. Clones serve the same sessions.
 #[derive(Debug, Clone)]
 pub struct Front {
@@ -102,17 +141,33 @@ struct Shared {
     /// Knows the operator's own probes, if they have a key.
     verifier: Option<Verifier>,
     sessions: Sessions,
+    oauth: Oauth,
     passthrough: Passthrough,
+    upgrades: Upgrades,
+    census: Census,
     books: Books,
     drain: Watch,
 }
 
 impl Front {
-    /// A front for `sessions`, and for what is passed through.
+    /// A front for what `ways` lead to. The end of `tasks` waits for what it does besides answering.
     #[must_use]
-    pub fn new(config: Config, sessions: Sessions, passthrough: Passthrough, books: Books, drain: Watch) -> Self {
+    pub fn new(config: Config, ways: Ways, books: Books, tasks: Tasks, drain: Watch) -> Self {
         let verifier = config.probe_key.clone().map(Verifier::new);
-        Front { shared: Arc::new(Shared { config, verifier, sessions, passthrough, books, drain }) }
+        let Ways { sessions, passthrough, upstream, oauth } = ways;
+        let upgrades = Upgrades::new(upstream, config.max_upgraded, config.keep_alive, &books.metrics);
+        let census = Census::new(books.clone(), tasks);
+        let exchanges = passthrough.clone();
+        let running = move || u64::try_from(exchanges.running()).unwrap_or(u64::MAX);
+        books.metrics.watch_gauge("passed_through", running);
+        let shared = Shared { config, verifier, sessions, oauth, passthrough, upgrades, census, books, drain };
+        Front { shared: Arc::new(shared) }
+    }
+
+    /// Looks after what is under way: ends what stands still, forgets what nobody uses. Never ends.
+    pub async fn watch(&self) {
+        let shared = &self.shared;
+        tokio::join!(shared.passthrough.watch(shared.drain.clone()), shared.upgrades.sweep(shared.drain.clone()));
     }
 
     /// Answers one request.
@@ -125,9 +180,19 @@ impl Front {
         answer
     }
 
-    async fn route(&self, request: Request<Incoming>, peer: Peer) -> Answered {
+    async fn route(&self, mut request: Request<Incoming>, peer: Peer) -> Answered {
         let shared = &self.shared;
+        if let Some(wanted) = shared.oauth.wanted(request.uri().path(), request.uri().query()) {
+            head::check(&request).and_then(|()| shared.config.guard.admit_host(&request))?;
+            request = match oauth::serve(shared, wanted, request).await {
+                Ok(answered) => return answered,
+                Err(request) => request,
+            };
+        }
         let visitor = Visitor::of(&request, &peer, &shared.config);
+        if asks_for_login(request.uri()) {
+            shared.sessions.note_login(&visitor.client());
+        }
         let route = shared.config.route(&request);
         let is_stream = route == Route::Stream;
         let probe = if is_stream { Probe::of(&request, shared.verifier.as_ref()) } else { Probe::default() };
@@ -155,8 +220,12 @@ impl Front {
             }
             Route::Stream => stream::open(shared, &visitor, &request, peer.ender, probe).await,
             Route::Message => post::deliver(shared, &visitor, request).await,
-            Route::Through { .. } => through::pass(shared, &visitor, request, peer.ender, Place::AsAsked).await,
-            Route::Upgrade => through::pass(shared, &visitor, request, peer.ender, Place::Mcp).await,
+            Route::Through { is_mcp } => {
+                let place = if is_mcp { Place::Endpoint } else { Place::Elsewhere };
+                let (head, body) = request.into_parts();
+                through::pass(shared, &visitor, head, Content::Stream(body), peer.ender, place).await
+            }
+            Route::Upgrade => upgrade::serve(shared, &visitor, request, peer.ender).await,
             Route::Method { allow, text } => Err(Refused::Method { allow, text }),
             Route::Unknown => Err(Refused::Path(shared.config.clone_paths())),
         }
@@ -169,5 +238,35 @@ impl Config {
     }
 }
 
+/// Whether a request is for OAuth metadata, wherever clients look for it: its client is about to log in.
+fn asks_for_login(uri: &Uri) -> bool {
+    let well_known =
+        |name: &str| uri.path().split_once("/.well-known/").is_some_and(|(_, rest)| rest.starts_with(name));
+    well_known("oauth-")
+        || well_known("openid-configuration")
+        || uri.query().is_some_and(|query| query.contains("mcp-prm="))
+}
+
 /// What a request comes to.
 type Answered = Result<Response<Body>, Refused>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn client_that_is_about_to_log_in_asks_for_metadata() {
+        let asks = |uri: &'static str| asks_for_login(&Uri::from_static(uri));
+        for uri in [
+            "/.well-known/oauth-protected-resource/sse",
+            "/.well-known/oauth-authorization-server",
+            "/sse/.well-known/openid-configuration",
+            "/sse?mcp-prm=1",
+        ] {
+            assert!(asks(uri), "{uri}");
+        }
+        for uri in ["/sse", "/messages?sessionId=x", "/.well-known/security.txt", "/oauth-protected-resource"] {
+            assert!(!asks(uri), "{uri}");
+        }
+    }
+}

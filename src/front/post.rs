@@ -13,8 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::reply::{Refused, accepted, accepted_at_last};
 use super::visitor::Visitor;
-use super::{Answered, Config, Shared};
-use crate::auth::Credential;
+use super::{Answered, Config, Shared, oauth};
 use crate::mcp::{self, IdScanner, Message, MessageKind, RpcError, code};
 use crate::session::{Hold, Payload, SessionId, Verdict};
 use crate::upstream::forwarded_headers;
@@ -39,7 +38,9 @@ enum Text {
 
 pub(super) async fn deliver(shared: &Shared, visitor: &Visitor, request: Request<Incoming>) -> Answered {
     let id = session_id(request.uri().query()).map_err(Refused::SessionId)?;
-    if !shared.sessions.has(id) {
+    let sender = visitor.sender();
+    // Before anything else that could tell it from a session that is not there.
+    if !shared.sessions.has_for(id, &sender) {
         return Err(Refused::UnknownSession);
     }
     let id = id.to_owned();
@@ -54,13 +55,23 @@ pub(super) async fn deliver(shared: &Shared, visitor: &Visitor, request: Request
             vec![unreadable(&scanner, error_for(&refused)).ok_or(refused)?]
         }
     };
-    let credential = Credential::of(&head.headers);
     let headers = forwarded_headers(&head.headers, visitor.hop());
-    match shared.sessions.deliver(&id, payloads, headers, credential, hold).await {
-        Verdict::Accepted => Ok(if goes_on { accepted() } else { accepted_at_last() }),
-        Verdict::Rejected(rejection) => Err(Refused::Credential(rejection)),
+    match shared.sessions.deliver(&id, payloads, headers, sender, hold).await {
+        Verdict::Accepted => {
+            oauth::accepted(shared, &id);
+            Ok(if goes_on { accepted() } else { accepted_at_last() })
+        }
+        Verdict::Rejected(rejection) => Err(oauth::refusal(shared, visitor, &head.headers, &id, rejection).await),
         Verdict::Busy => Err(Refused::Busy),
         Verdict::Gone => Err(Refused::UnknownSession),
+    }
+}
+
+/// A body that is of use only if it can be taken whole.
+pub(super) async fn whole(body: Incoming, config: &Config, hold: &mut Hold) -> Result<Bytes, Refused> {
+    match Reader::new(body, config, hold).read().await? {
+        Text::Whole(text) => Ok(text),
+        Text::Refused { refused, .. } => Err(refused),
     }
 }
 
@@ -85,7 +96,7 @@ pub fn session_id(query: Option<&str>) -> Result<&str, &'static str> {
 }
 
 /// A page can send `text/plain` across origins without asking (CVE-2026-33252); JSON it cannot.
-fn check_media_type(headers: &HeaderMap) -> Result<(), Refused> {
+pub(super) fn check_media_type(headers: &HeaderMap) -> Result<(), Refused> {
     let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = media.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("application/json") {

@@ -7,13 +7,14 @@ use http::{HeaderMap, HeaderName, Request, Response};
 
 use super::probe::Probe;
 use super::visitor::Visitor;
-use super::{Answered, Body, Shared};
-use crate::auth::{Credential, PROBE_HEADER};
+use super::{Answered, Body, Shared, oauth};
+use crate::auth::PROBE_HEADER;
 use crate::mcp;
 use crate::net::{self, Ender};
 use crate::session::{Closer, Guest};
 
-/// Opens a session. Nothing goes upstream before the first POST: mcp-remote opens two streams as probes and leaks them.
+/// Opens a session. Nothing of it goes upstream before the first POST: mcp-remote opens two streams as probes and leaks
+/// them. What may go is a knock, which leaves nothing there.
 pub(super) async fn open<B>(
     shared: &Shared,
     visitor: &Visitor,
@@ -21,10 +22,11 @@ pub(super) async fn open<B>(
     ender: Ender,
     probe: Probe,
 ) -> Answered {
+    oauth::admit(shared, visitor, request, &probe).await?;
     let (closer, vanished) = (ender.clone(), ender.clone());
     let guest = Guest {
         client: visitor.client(),
-        credential: Credential::of(request.headers()),
+        sender: visitor.sender(),
         connection: visitor.connection(&shared.books),
         closer: Closer::new(move || closer.end()).with_absence(move || absence(&vanished)),
         bears_comments: bears_comments(request.headers(), &shared.config.no_keep_alive),

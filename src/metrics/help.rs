@@ -11,6 +11,7 @@ const HELP: &[(&str, &str)] = &[
     ("sessions_opened", "Legacy sessions opened, by the family that the request for the stream showed"),
     ("sessions_ended", "Legacy sessions that are over, by what ended them"),
     ("refused", "Attempts of legacy clients that were turned away"),
+    ("foreign_posts", "Posts into sessions that belong to another principal, answered like unknown sessions"),
     ("canaries", "Signed canary sessions that went the whole way"),
     ("requests", "JSON-RPC requests of legacy clients"),
     (
@@ -43,6 +44,10 @@ const HELP: &[(&str, &str)] = &[
     ("messages_replayed", "Messages that were turned away for want of a session and sent again in the next"),
     ("upstream_pings", "Pings to the upstream"),
     ("upstream_streams_resumed", "Streams of calls that broke and were asked for again"),
+    ("modern_requests", "Requests of Streamable HTTP that clients made themselves, passed through or upgraded"),
+    ("upgrades", "Clients of the legacy URL that were served Streamable HTTP on it, once a handshake or a day"),
+    ("upgraded_sessions", "Sessions kept for such clients where the server keeps none"),
+    ("passed_through", "Exchanges that are passed through now"),
     ("outbox", "Bytes of messages that wait for clients, all sessions together (--memory)"),
     ("inbox", "Bytes of posted messages that the upstream has not taken, all sessions together (--memory)"),
     ("traffic_log_records_lost", "Records that the traffic log could not take; any makes the verdict unknown"),

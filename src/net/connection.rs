@@ -177,7 +177,7 @@ where
                 asked.0.ended.notify_one();
                 return std::future::pending().await;
             };
-            Ok::<_, Infallible>(answer.await.map(|body| Answer { body, _asked: asked }))
+            Ok::<_, Infallible>(answer.await.map(|body| Answer::new(body, asked, None)))
         }
     });
     let connection = http1::Builder::new()
@@ -245,8 +245,27 @@ impl Drop for Asked {
 
 /// The body of an answer; hyper drops it when it is written.
 pub(super) struct Answer<B> {
-    pub(super) body: B,
-    pub(super) _asked: Asked,
+    body: B,
+    _asked: Asked,
+    /// Its stream on HTTP/2, until it is known that the head of the answer is out.
+    stream: Option<Arc<Stream>>,
+}
+
+impl<B: http_body::Body> Answer<B> {
+    pub(super) fn new(body: B, asked: Asked, stream: Option<Arc<Stream>>) -> Self {
+        let mut answer = Answer { body, _asked: asked, stream };
+        if answer.body.is_end_stream() {
+            // hyper will not ask for it.
+            answer.begun();
+        }
+        answer
+    }
+
+    fn begun(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            stream.on_answered();
+        }
+    }
 }
 
 impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Answer<B> {
@@ -254,6 +273,7 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Answer<B> {
     type Error = B::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        self.begun();
         Pin::new(&mut self.body).poll_frame(cx)
     }
 

@@ -1,14 +1,17 @@
 //! How what was posted gets into a session, and what becomes of the POST.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::HeaderMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::binding::Binding;
 use super::{Hold, Sessions};
-use crate::auth::{Credential, Rejection};
+use crate::auth::{Rejection, Sender};
 use crate::mcp::{Message, RequestId, RpcError};
 
 /// How long a session may take to make room for what was posted to it under another name.
@@ -19,6 +22,8 @@ const FORWARD: Duration = Duration::from_secs(5);
 pub(super) struct Handle {
     /// Boxed: the channel makes room for 32 of them at once, in every session.
     pub(super) inbox: mpsc::Sender<Box<Delivery>>,
+    /// Whose it is.
+    pub(super) binding: Arc<Binding>,
 }
 
 /// One message on its way into a session.
@@ -28,14 +33,16 @@ pub(super) struct Delivery {
     pub payload: Payload,
     /// The headers that go up with it.
     pub headers: Arc<HeaderMap>,
-    /// What it authenticates with.
-    pub credential: Credential,
+    /// Who posted it.
+    pub sender: Sender,
     /// The memory it takes.
     pub hold: Arc<Hold>,
     /// When it came.
     pub arrived: Instant,
     /// Told what becomes of the POST; none for the later messages of a batch.
     pub verdict: Option<oneshot::Sender<Verdict>>,
+    /// Set where the credential was good so far: then the POST waits for a moment only.
+    pub was_good: Arc<AtomicBool>,
 }
 
 /// What was posted.
@@ -77,30 +84,32 @@ impl Handle {
 }
 
 impl Sessions {
-    /// Hands messages of one POST to the session named `id`, in order, and waits for the verdict: at once where the
-    /// credential is known to be good, else until the upstream's response head is in, 2 s at most (WIRE, POST 2).
+    /// Hands messages of one POST to the session named `id`, in order, and waits for the verdict: at once where there is
+    /// nothing to wait for, a moment where the credential was good so far, else until the upstream's response head is in,
+    /// 2 s at most (WIRE, POST 2).
     pub async fn deliver(
         &self,
         id: &str,
         payloads: Vec<Payload>,
         headers: HeaderMap,
-        credential: Credential,
+        sender: Sender,
         hold: Hold,
     ) -> Verdict {
         let Some(mut handle) = self.find(id) else { return Verdict::Gone };
         let arrived = Instant::now();
         let deadline = arrived + self.context.config.verdict;
-        let (headers, hold) = (Arc::new(headers), Arc::new(hold));
-        let (sender, verdict) = oneshot::channel();
-        let mut sender = Some(sender);
+        let (headers, hold, was_good) = (Arc::new(headers), Arc::new(hold), Arc::new(AtomicBool::new(false)));
+        let (tell, verdict) = oneshot::channel();
+        let mut tell = Some(tell);
         for payload in payloads {
             let delivery = Delivery {
                 payload,
                 headers: Arc::clone(&headers),
-                credential: credential.clone(),
+                sender,
                 hold: Arc::clone(&hold),
                 arrived,
-                verdict: sender.take(),
+                verdict: tell.take(),
+                was_good: Arc::clone(&was_good),
             };
             match timeout_at(deadline, handle.inbox.send(Box::new(delivery))).await {
                 Ok(Ok(())) => {}
@@ -117,7 +126,12 @@ impl Sessions {
                 Err(_) => return Verdict::Busy,
             }
         }
-        match timeout_at(deadline, verdict).await {
+        let mut verdict = pin!(verdict);
+        let mut told = timeout_at(arrived + self.context.config.moment, &mut verdict).await;
+        if told.is_err() && !was_good.load(Ordering::Relaxed) {
+            told = timeout_at(deadline, verdict).await;
+        }
+        match told {
             Ok(Ok(verdict)) => verdict,
             Ok(Err(_)) => Verdict::Gone,
             Err(_) => Verdict::Accepted,

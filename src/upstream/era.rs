@@ -7,7 +7,6 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use http::HeaderMap;
 use tokio::sync::Semaphore;
 
 use super::modern::{Discoveries, Hub, Warned};
@@ -217,9 +216,4 @@ impl Upstream {
     pub(super) fn forget_discoveries(&self) {
         self.discoveries(|discoveries| *discoveries = Discoveries::default());
     }
-}
-
-/// What tells one principal from another among a client's headers.
-pub(super) fn credential_of(headers: &HeaderMap) -> Option<&http::HeaderValue> {
-    headers.get(http::header::AUTHORIZATION)
 }

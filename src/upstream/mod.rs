@@ -6,8 +6,10 @@
 
 mod era;
 mod fault;
+mod fetch;
 mod forward;
 mod http;
+mod knock;
 mod link;
 mod modern;
 mod replies;
@@ -18,14 +20,17 @@ mod transport;
 
 pub use era::{Era, EraOptions, Upstream};
 pub use fault::{Fault, REASONS};
+pub use fetch::{FetchFault, Fetched, Fetcher, LONGEST_DOCUMENT, is_safe_url, pick};
 pub use forward::{Hop, forwarded_headers, is_looping, passed_headers, passed_on};
 pub use http::{
     CONNECTION_WINDOW, Config, HttpTransport, HttpVersion, KEEP_ALIVE, POOL_IDLE, STREAM_WINDOW, USER_TIMEOUT,
     client_builder, install_tls_provider, is_reserved, root_cause,
 };
 pub use link::Link;
+pub(crate) use modern::Key as Shown;
 pub use modern::shape;
 pub use replies::{End, Item, MAX_MESSAGE, Replies};
+pub use reqwest::Url;
 pub use resolver::Resolver;
 pub use tls::{Pem, client_tls};
 pub use transport::{Answer, Body, Content, Exchange, Messages, Sending, Transport};

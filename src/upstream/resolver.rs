@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -82,6 +82,52 @@ impl fmt::Debug for Resolver {
 }
 
 impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let addresses = self.addresses(name.as_str().to_owned());
+        Box::pin(async move { Ok(Box::new(addresses.await?.into_iter()) as Addrs) })
+    }
+}
+
+/// Asks the system, and gives no addresses that must not be asked: a name is whatever its owner makes it.
+pub(super) struct Guarded {
+    allows: fn(IpAddr) -> bool,
+    lookup: Arc<dyn Fn(String) -> Lookup + Send + Sync>,
+}
+
+impl Guarded {
+    /// Gives addresses of names all of whose addresses `allows` lets through.
+    pub(super) fn new(allows: fn(IpAddr) -> bool) -> Self {
+        let lookup = |name: String| -> Lookup {
+            Box::pin(async move { Ok(tokio::net::lookup_host((name.as_str(), 0)).await?.collect()) })
+        };
+        Guarded { allows, lookup: Arc::new(lookup) }
+    }
+
+    #[cfg(test)]
+    pub(super) fn with(
+        allows: fn(IpAddr) -> bool,
+        lookup: impl Fn(String) -> Vec<SocketAddr> + Send + Sync + 'static,
+    ) -> Self {
+        let lookup = move |name| -> Lookup {
+            let found = lookup(name);
+            Box::pin(async move { Ok(found) })
+        };
+        Guarded { allows, lookup: Arc::new(lookup) }
+    }
+
+    pub(super) fn addresses(&self, name: String) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static {
+        let (asked, allows) = ((self.lookup)(name), self.allows);
+        async move {
+            let found = asked.await?;
+            match found.iter().find(|address| !allows(address.ip())) {
+                Some(denied) => Err(io::Error::other(format!("its address {} must not be asked", denied.ip()))),
+                None => Ok(found),
+            }
+        }
+    }
+}
+
+impl Resolve for Guarded {
     fn resolve(&self, name: Name) -> Resolving {
         let addresses = self.addresses(name.as_str().to_owned());
         Box::pin(async move { Ok(Box::new(addresses.await?.into_iter()) as Addrs) })

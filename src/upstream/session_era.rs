@@ -35,6 +35,11 @@ pub(super) struct Names {
 }
 
 impl Names {
+    /// Of a request in the session `id`.
+    pub(super) fn of_session(id: HeaderValue) -> Self {
+        Names { session_id: Some(id), version: None }
+    }
+
     /// Notes the version that `initialize` settled. Requests name it from 2025-06-18 on; before, the header did not
     /// exist and some servers refuse it.
     pub(super) fn negotiated(&mut self, version: &str) {

@@ -9,6 +9,7 @@ use sse_sunset::probe::check::{self, Finding, Options, Report, Status, Trust};
 use crate::support::{Behaviour, within};
 
 mod binary;
+mod login;
 mod public;
 mod server;
 mod tls;

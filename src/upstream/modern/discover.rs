@@ -6,16 +6,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::{HeaderMap, HeaderValue, StatusCode};
+use ::http::{HeaderMap, StatusCode};
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 
-use super::listen::Kinds;
+use super::listen::{Key, Kinds};
 use super::request::{Facts, Request};
 use super::shape;
 use crate::mcp::{MODERN_VERSION, Message, MessageKind, Object, code};
-use crate::upstream::{Answer, Fault, Item, Replies, Upstream, era};
+use crate::upstream::{Answer, Exchange, Fault, Item, Replies, Upstream};
 
 /// How long the server may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -46,8 +46,8 @@ pub(super) struct Offers {
 /// What came of asking.
 #[derive(Debug)]
 pub(in crate::upstream) enum Discovered {
-    /// It speaks 2026-07-28.
-    Modern(Arc<Discovery>),
+    /// It speaks 2026-07-28. Whether it said so now, to whoever asked.
+    Modern(Arc<Discovery>, bool),
     /// It does not.
     Legacy,
     /// It wants another credential first.
@@ -73,22 +73,22 @@ struct Kept {
 #[derive(Debug, PartialEq, Eq)]
 enum Scope {
     Everybody,
-    /// Whoever shows this credential.
-    Of(Option<HeaderValue>),
+    /// Whoever the server would take for the same client: by anything that is not known to say nothing of who asks.
+    Of(Key),
 }
 
 impl Discoveries {
-    fn find(&mut self, credential: Option<&HeaderValue>) -> Option<Arc<Discovery>> {
+    fn find(&mut self, whose: &Key) -> Option<Arc<Discovery>> {
         let now = Instant::now();
         self.kept.retain(|kept| kept.until > now);
         let fits = |kept: &&Kept| match &kept.scope {
             Scope::Everybody => true,
-            Scope::Of(theirs) => theirs.as_ref() == credential,
+            Scope::Of(theirs) => theirs == whose,
         };
         self.kept.iter().find(fits).map(|kept| Arc::clone(&kept.discovery))
     }
 
-    fn keep(&mut self, discovery: &Arc<Discovery>, credential: Option<&HeaderValue>) {
+    fn keep(&mut self, discovery: &Arc<Discovery>, whose: Key) {
         #[derive(Deserialize)]
         struct Hints<'a> {
             #[serde(rename = "ttlMs", default)]
@@ -103,7 +103,7 @@ impl Discoveries {
         }
         let scope = match hints.cache_scope {
             Some("public") => Scope::Everybody,
-            _ => Scope::Of(credential.cloned()),
+            _ => Scope::Of(whose),
         };
         self.kept.retain(|kept| kept.scope != scope);
         if self.kept.len() >= KEPT {
@@ -145,11 +145,17 @@ impl Offers {
 
 /// What the server says of itself to whoever sends `headers`, lately or now.
 pub(in crate::upstream) async fn discover(upstream: &Upstream, facts: &Facts, headers: &HeaderMap) -> Discovered {
-    let credential = era::credential_of(headers);
-    if let Some(discovery) = upstream.discoveries(|discoveries| discoveries.find(credential)) {
-        return Discovered::Modern(discovery);
+    let whose = Key::of(headers);
+    if let Some(discovery) = upstream.discoveries(|discoveries| discoveries.find(&whose)) {
+        return Discovered::Modern(discovery, false);
     }
     ask(upstream, facts, headers).await
+}
+
+/// `server/discover` in no client's name, with a client's headers.
+pub(in crate::upstream) fn question(headers: &HeaderMap) -> Option<Exchange> {
+    let request = Request::of("server/discover", None, &Facts::of_nobody(), None).ok()?;
+    Some(request.exchange(headers))
 }
 
 /// The same, without what is known.
@@ -165,9 +171,8 @@ pub(in crate::upstream) async fn ask(upstream: &Upstream, facts: &Facts, headers
         judge(answer).await
     };
     let discovered = timeout(PATIENCE, asking).await.unwrap_or(Discovered::Unknown(Fault::Silent(PATIENCE)));
-    if let Discovered::Modern(discovery) = &discovered {
-        let credential = era::credential_of(headers);
-        upstream.discoveries(|discoveries| discoveries.keep(discovery, credential));
+    if let Discovered::Modern(discovery, _) = &discovered {
+        upstream.discoveries(|discoveries| discoveries.keep(discovery, Key::of(headers)));
     }
     discovered
 }
@@ -214,7 +219,7 @@ fn judge_message(status: StatusCode, message: &Message) -> Discovered {
     match serde_json::from_str::<Versions<'_>>(result) {
         Ok(versions) if versions.supported.iter().any(|version| version == MODERN_VERSION) => {
             let offers = Offers::of(result);
-            Discovered::Modern(Arc::new(Discovery { result: result.to_owned(), offers }))
+            Discovered::Modern(Arc::new(Discovery { result: result.to_owned(), offers }), true)
         }
         _ => Discovered::Legacy,
     }
@@ -234,7 +239,16 @@ impl Discovery {
 
 #[cfg(test)]
 mod tests {
+    use ::http::{HeaderName, HeaderValue};
+
     use super::*;
+
+    fn key(headers: &[(&'static str, &'static str)]) -> Key {
+        let pair = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        Key::of(&headers.iter().map(pair).collect())
+    }
 
     fn discovery(hints: &str) -> Arc<Discovery> {
         Arc::new(Discovery { result: format!("{{{hints}}}"), offers: Offers::default() })
@@ -242,21 +256,32 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn word_of_the_server_is_kept_for_whom_and_as_long_as_it_says() {
-        let (ann, ben) = (HeaderValue::from_static("Bearer a"), HeaderValue::from_static("Bearer b"));
+        let (nobody, ann, ben) =
+            (key(&[]), key(&[("authorization", "Bearer a")]), key(&[("authorization", "Bearer b")]));
         let mut kept = Discoveries::default();
-        kept.keep(&discovery(r#""ttlMs":0,"cacheScope":"public""#), None);
-        kept.keep(&discovery(r#""ttlMs":-5"#), None);
-        kept.keep(&discovery(""), None);
-        assert!(kept.find(None).is_none(), "nothing was promised");
-        kept.keep(&discovery(r#""ttlMs":2000,"cacheScope":"private""#), Some(&ann));
-        assert!(kept.find(Some(&ann)).is_some());
-        assert!(kept.find(Some(&ben)).is_none() && kept.find(None).is_none());
-        kept.keep(&discovery(r#""ttlMs":1000,"cacheScope":"public""#), Some(&ben));
-        assert!(kept.find(None).is_some());
+        kept.keep(&discovery(r#""ttlMs":0,"cacheScope":"public""#), nobody.clone());
+        kept.keep(&discovery(r#""ttlMs":-5"#), nobody.clone());
+        kept.keep(&discovery(""), nobody.clone());
+        assert!(kept.find(&nobody).is_none(), "nothing was promised");
+        kept.keep(&discovery(r#""ttlMs":2000,"cacheScope":"private""#), ann.clone());
+        assert!(kept.find(&ann).is_some());
+        assert!(kept.find(&ben).is_none() && kept.find(&nobody).is_none());
+        kept.keep(&discovery(r#""ttlMs":1000,"cacheScope":"public""#), ben.clone());
+        assert!(kept.find(&nobody).is_some());
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(kept.find(None).is_none() && kept.find(Some(&ann)).is_some());
+        assert!(kept.find(&nobody).is_none() && kept.find(&ann).is_some());
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(kept.find(Some(&ann)).is_none());
+        assert!(kept.find(&ann).is_none());
+    }
+
+    /// What the server says to one client in private must not reach another, whatever tells them apart.
+    #[tokio::test(start_paused = true)]
+    async fn private_word_is_for_one_api_key_only() {
+        let (ann, ben) = (key(&[("x-api-key", "a")]), key(&[("x-api-key", "b")]));
+        let mut kept = Discoveries::default();
+        kept.keep(&discovery(r#""ttlMs":2000,"cacheScope":"private""#), ann.clone());
+        assert!(kept.find(&ann).is_some());
+        assert!(kept.find(&ben).is_none() && kept.find(&key(&[])).is_none());
     }
 
     #[test]

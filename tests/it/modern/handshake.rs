@@ -116,6 +116,19 @@ async fn discovery_that_is_stale_or_anothers_is_asked_for_again() {
     );
 }
 
+/// A key in another header is a credential as much as a token is.
+#[tokio::test]
+async fn private_discovery_of_one_api_key_is_not_shown_to_another() {
+    let (upstream, proxy) = start(Manner { ttl_ms: 3_600_000, ..Manner::default() }, &[]).await;
+    for (key, asked) in [("ann", 1), ("ann", 1), ("ben", 2), ("ann", 2)] {
+        let mut client = Client::connect_with(&proxy, NEWEST, &[("x-api-key", key)]).await;
+        client.handshake(json!({})).await;
+        client.still_works().await;
+        assert_eq!(upstream.count(|seen| seen.rpc() == "server/discover"), asked, "{key}");
+    }
+    proxy.stop().await;
+}
+
 #[tokio::test]
 async fn second_session_costs_no_probe() {
     let (upstream, proxy) = start(Manner { ttl_ms: 3_600_000, ..Manner::default() }, &[]).await;

@@ -19,6 +19,11 @@ impl RawClient {
         RawClient { stream, came: Vec::new() }
     }
 
+    /// Gives the connection away as it is.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// A connection whose `GET /sse` was answered with an endpoint, which is given too.
     pub(crate) async fn open_stream(proxy: &Proxy) -> (Self, String) {
         let mut client = Self::connect(proxy).await;

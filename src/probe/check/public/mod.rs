@@ -5,6 +5,7 @@
 //! the usual setting.
 
 mod gateway;
+mod login;
 mod routing;
 mod stream;
 mod watch;
@@ -71,7 +72,12 @@ pub(super) async fn look(options: &Options, url: &Url, direct: Option<Duration>,
         }
     };
     let mut way = Way { client, options, gateway: Gateway::Unknown };
-    let Some(mut stream) = stream::open(on, &mut way).await else {
+    let opened = stream::open(on, &mut way).await;
+    // Whoever gets in with nothing in hand has nowhere to log in.
+    if opened.is_none() || options.headers.contains_key(http::header::AUTHORIZATION) {
+        login::look(on, &way).await;
+    }
+    let Some(mut stream) = opened else {
         on.skipped(NAMES, "no event stream");
         return;
     };

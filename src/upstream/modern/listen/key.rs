@@ -38,7 +38,7 @@ const OURS: HeaderValue = HeaderValue::from_static(concat!("sse-sunset/", env!("
 
 /// Equal for sessions that share a stream.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct Key(Vec<(HeaderName, HeaderValue)>);
+pub(crate) struct Key(Vec<(HeaderName, HeaderValue)>);
 
 impl fmt::Debug for Key {
     /// Without what it holds: credentials.
@@ -50,15 +50,24 @@ impl fmt::Debug for Key {
 impl Key {
     /// The key of a client's forwarded headers.
     #[must_use]
-    pub(super) fn of(headers: &HeaderMap) -> Self {
-        let counts = |name: &HeaderName| {
-            !OF_THE_WAY.contains(name) && !OF_THE_WAY_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
-        };
-        let counted = headers.iter().filter(|(name, _)| counts(name));
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let counted = headers.iter().filter(|(name, _)| !Self::is_of_the_way(name));
         let mut counted: Vec<_> = counted.map(|(name, value)| (name.clone(), value.clone())).collect();
         // Stable: the values of one name keep their order, which may matter to a server.
         counted.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
         Key(counted)
+    }
+
+    /// Whether a header says nothing of who sent it.
+    #[must_use]
+    pub(crate) fn is_of_the_way(name: &HeaderName) -> bool {
+        OF_THE_WAY.contains(name) || OF_THE_WAY_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
+    }
+
+    /// Whether there is nothing among them that could be a credential.
+    #[must_use]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// What goes up for all who share it. `Via` goes with it, so that a loop is noticed.

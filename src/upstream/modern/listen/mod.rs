@@ -23,12 +23,13 @@ use ::http::HeaderMap;
 use tokio::time::Instant;
 
 use self::keeper::Keeper;
-use self::key::Key;
+
 use self::share::{REFUSED_FOR, Settled, Share, State};
 use self::topic::Topic;
 use crate::drain::Tasks;
 use crate::upstream::Transport;
 
+pub(crate) use self::key::Key;
 pub(crate) use self::member::{Change, Member};
 pub(crate) use self::request::Rejection;
 pub(crate) use self::share::Opened;

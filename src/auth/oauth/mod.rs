@@ -1,0 +1,442 @@
+//! OAuth for legacy clients (SECURITY §2): they log in to the public URL, and the upstream protects another one.
+//!
+//! ```text
+//!  challenge   WWW-Authenticate, read and written anew     places     where clients look, and for what
+//!  metadata    the documents and what becomes of them      swap       `resource` in queries and forms
+//!  learning    what the upstream publishes (cached)        standing   what it said of credentials
+//!  answers     documents and the facade, as HTTP           breaker    ends loops of refused clients
+//! ```
+//!
+//! Promise: clients are sent to places that the configuration names and never to what a request says; nothing that is
+//! secret is kept or logged; a server that asks for no credential is asked once and never again. The front asks
+//! ([`Oauth::admit`] at `GET /sse`, [`Oauth::turned_down`] for every 401 and 403 that leaves); sessions do not know it.
+
+mod answers;
+mod breaker;
+mod cached;
+pub mod challenge;
+mod learning;
+mod metadata;
+mod places;
+mod standing;
+mod swap;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+pub use answers::Relayed;
+pub use places::{Endpoint, MetadataAt, Wanted};
+pub use swap::{InvalidTarget, swap};
+
+use crate::auth::Rejection;
+use crate::traffic::{Client, printable};
+use crate::upstream::{self, Fetcher, Shown, Upstream, Url};
+use breaker::{Breaker, Refusal};
+use learning::{Learning, Protection};
+use metadata::Resource;
+use places::Places;
+use standing::{Known, Standing};
+
+/// How long `GET /sse` may wait for the upstream's word.
+const PROBE: Duration = Duration::from_secs(3);
+/// Probes that may be under way: a restart brings all clients back at once.
+const PROBES: usize = 64;
+/// Who asks before any client comes.
+const OURS: HeaderValue = HeaderValue::from_static(concat!("sse-sunset/", env!("CARGO_PKG_VERSION")));
+/// Longest `aud` or `iss` that is shown, in characters.
+const SHOWN: usize = 200;
+
+/// What clients are told to ask tokens for (`--oauth-resource`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ResourceMode {
+    /// The public URL where the upstream publishes metadata for another one; else whatever it says.
+    #[default]
+    Auto,
+    /// The public URL.
+    Exact,
+    /// What the upstream says.
+    Upstream,
+    /// The public URL, and this proxy turns it into the upstream's on the way to the authorization server.
+    Facade,
+    /// Nothing: no part of OAuth is done here.
+    None,
+}
+
+/// Whether the upstream is asked before a stream opens (`--oauth-probe`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ProbeMode {
+    /// Where it was seen to ask for credentials.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never: clients learn at their first POST.
+    Off,
+}
+
+/// What the operator says.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// What clients ask tokens for.
+    pub resource: ResourceMode,
+    /// When the upstream is asked.
+    pub probe: ProbeMode,
+    /// Where the challenge sends clients.
+    pub metadata_at: MetadataAt,
+    /// Further hosts whose metadata may be fetched.
+    pub hosts: Vec<String>,
+    /// The URL that clients know the proxy under, without our paths.
+    pub public: Option<Url>,
+    /// Whether clients are spoken to in TLS where it is not known.
+    pub is_tls: bool,
+    /// What stands before our paths there.
+    pub public_path: String,
+    /// The path of the event stream.
+    pub sse_path: String,
+}
+
+/// Whose credential was refused.
+#[derive(Debug, Clone, Copy)]
+pub enum Asker<'a> {
+    /// Whoever posts to this session.
+    Session(&'a str),
+    /// Whoever opens a stream.
+    Newcomer(&'a Client),
+}
+
+/// What a client is told that was turned down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Turned {
+    /// The refusal, with challenges that lead to our metadata.
+    Rejected(Rejection),
+    /// 403: it has tried enough. The text is JSON.
+    Broken(String),
+}
+
+/// The proxy's side of OAuth. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Oauth {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: Config,
+    /// `None` where clients may come under names that are not known.
+    places: Option<Places>,
+    upstream: Upstream,
+    learning: Learning,
+    standing: Standing,
+    breaker: Breaker,
+    probes: Semaphore,
+    /// Those without a credential tell everybody the same: one at a time.
+    anonymous: Semaphore,
+    /// The operator was told what clients of this upstream need.
+    has_advised: AtomicBool,
+    /// And that there is no telling where they come from.
+    has_warned: AtomicBool,
+}
+
+/// What is done with the upstream's metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    /// It passes.
+    Pass,
+    /// `resource` becomes the public URL.
+    Exact,
+    /// The same, and the facade stands before the authorization server.
+    Facade,
+}
+
+impl Oauth {
+    /// For a proxy that listens on `address`.
+    #[must_use]
+    pub fn new(config: Config, address: SocketAddr, server: &upstream::Config, upstream: Upstream) -> Self {
+        let scheme = if config.is_tls { "https" } else { "http" };
+        let local = || Url::parse(&format!("{scheme}://{address}{}", config.public_path)).ok();
+        // Without a public URL, only clients of this machine have a name for us that we know.
+        let base = config.public.clone().or_else(|| address.ip().is_loopback().then(local).flatten());
+        let places = base.map(|base| Places::new(&base, &config.sse_path, &server.url, config.metadata_at));
+        let public = places.as_ref().map(|places| places.origin.clone());
+        let learning = Learning::new(Fetcher::new(server), server.url.clone(), public, config.hosts.clone());
+        Oauth {
+            shared: Arc::new(Shared {
+                places,
+                upstream,
+                learning,
+                standing: Standing::new(config.probe == ProbeMode::Always),
+                breaker: Breaker::new(),
+                probes: Semaphore::new(PROBES),
+                anonymous: Semaphore::new(1),
+                has_advised: AtomicBool::new(false),
+                has_warned: AtomicBool::new(false),
+                config,
+            }),
+        }
+    }
+
+    fn is_off(&self) -> bool {
+        self.shared.config.resource == ResourceMode::None
+    }
+
+    /// Whether nobody who opens a stream is asked for anything.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let probe = self.shared.config.probe;
+        self.is_off() || probe == ProbeMode::Off || (probe == ProbeMode::Auto && self.shared.standing.is_open())
+    }
+
+    /// What a request for `path` asks for, if it is anything of OAuth.
+    #[must_use]
+    pub fn wanted(&self, path: &str, query: Option<&str>) -> Option<Wanted> {
+        let wanted = self.shared.places.as_ref().filter(|_| !self.is_off())?.wanted(path, query)?;
+        let is_facade = self.shared.config.resource == ResourceMode::Facade;
+        (is_facade || !matches!(wanted, Wanted::Facade | Wanted::Endpoint(_))).then_some(wanted)
+    }
+
+    /// Asks the upstream whether it wants credentials, and learns what protects it. At start, before any client comes.
+    pub async fn learn(&self) {
+        if self.is_off() {
+            return;
+        }
+        // Some gateways turn away requests that name no program.
+        let nobody = HeaderMap::from_iter([(header::USER_AGENT, OURS)]);
+        if let Some(rejection) = self.probe(&Shown::of(&nobody), &nobody).await {
+            self.rewritten(rejection).await;
+            self.advise_of_facade().await;
+        }
+    }
+
+    /// Tells the operator whose clients the facade cannot help.
+    async fn advise_of_facade(&self) {
+        if self.shared.config.resource != ResourceMode::Facade || self.shared.places.is_none() {
+            return;
+        }
+        match self.shared.learning.server().await {
+            Ok(Some(server)) if server.names_itself() => tracing::warn!(
+                "the authorization server names itself in its answers (RFC 9207): clients that compare the name refuse what                  comes through the facade; legacy ones do not"
+            ),
+            Ok(Some(_)) => {}
+            Ok(None) => tracing::warn!(
+                "the authorization server of the upstream publishes no metadata that can be used: the facade has nothing to                  offer"
+            ),
+            Err(problem) => tracing::warn!(%problem, "the authorization server of the upstream cannot be reached"),
+        }
+    }
+
+    /// Whether a client that opens a stream with `headers`, as they go up, may; else how the upstream turns it down.
+    ///
+    /// # Errors
+    /// The upstream's refusal, as it came.
+    pub async fn admit(&self, headers: &HeaderMap) -> Result<(), Rejection> {
+        let shared = &self.shared;
+        if self.is_quiet() {
+            return Ok(());
+        }
+        let is_auto = shared.config.probe == ProbeMode::Auto;
+        let shown = Shown::of(headers);
+        match timeout(PROBE, self.ask(&shown, headers, is_auto)).await {
+            Ok(None) => Ok(()),
+            Ok(Some(rejection)) => Err(rejection),
+            Err(_) => {
+                // Every POST is judged by the upstream anyway; a client that is kept waiting is lost.
+                shared.standing.silent(&shown);
+                Ok(())
+            }
+        }
+    }
+
+    async fn ask(&self, shown: &Shown, headers: &HeaderMap, is_auto: bool) -> Option<Rejection> {
+        let standing = &self.shared.standing;
+        if is_auto && !shown.is_empty() && standing.without() == Known::Nothing {
+            // What a credential is worth tells nothing of whether one is needed.
+            let anonymous = headers.iter().filter(|(name, _)| Shown::is_of_the_way(name));
+            let anonymous: HeaderMap = anonymous.map(|(name, value)| (name.clone(), value.clone())).collect();
+            self.probe(&Shown::of(&anonymous), &anonymous).await;
+            if standing.is_open() {
+                return None;
+            }
+        }
+        match standing.of(shown) {
+            Known::Good => None,
+            Known::Bad(rejection) => Some(rejection),
+            Known::Nothing => self.probe(shown, headers).await,
+        }
+    }
+
+    /// Knocks, and notes what was said. One that waited for its turn may find that it is known by then.
+    async fn probe(&self, shown: &Shown, headers: &HeaderMap) -> Option<Rejection> {
+        let shared = &self.shared;
+        let probes = if shown.is_empty() { &shared.anonymous } else { &shared.probes };
+        let _turn = probes.acquire().await.ok()?;
+        match shared.standing.of(shown) {
+            Known::Good => return None,
+            Known::Bad(rejection) => return Some(rejection),
+            Known::Nothing => {}
+        }
+        match shared.upstream.knock(headers).await {
+            Ok(knocked) if knocked.is_refusal => {
+                let rejection = Rejection { status: knocked.status, challenges: knocked.challenges };
+                shared.standing.rejected(shown, rejection.clone());
+                Some(rejection)
+            }
+            Ok(knocked) if knocked.status.is_server_error() => {
+                shared.standing.silent(shown);
+                None
+            }
+            Ok(_) => {
+                shared.standing.accepted(shown);
+                None
+            }
+            Err(_) => {
+                shared.standing.silent(shown);
+                None
+            }
+        }
+    }
+
+    /// What a client is told whose request with `headers`, as they went up, the upstream answered with `rejection`.
+    pub async fn turned_down(&self, asker: Asker<'_>, headers: &HeaderMap, rejection: Rejection) -> Turned {
+        if self.is_off() {
+            return Turned::Rejected(rejection);
+        }
+        let shown = Shown::of(headers);
+        if rejection.status == StatusCode::UNAUTHORIZED {
+            self.shared.standing.rejected(&shown, rejection.clone());
+            if !shown.is_empty() && self.breaks(asker, &shown, headers) {
+                return Turned::Broken(self.refusal_text());
+            }
+        }
+        Turned::Rejected(self.rewritten(rejection).await)
+    }
+
+    /// Whether anybody's refusals are being counted, so that it matters who is accepted.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        self.shared.breaker.counts()
+    }
+
+    /// The upstream took a credential of `asker`.
+    pub fn accepted(&self, asker: Asker<'_>) {
+        match asker {
+            Asker::Session(id) => self.shared.breaker.accepted(&id),
+            Asker::Newcomer(client) => self.shared.breaker.accepted(&label_of(client)),
+        }
+    }
+
+    /// Whether the client has tried enough. The operator is told once, with what the token says of itself.
+    fn breaks(&self, asker: Asker<'_>, shown: &Shown, headers: &HeaderMap) -> bool {
+        let refusal = match asker {
+            Asker::Session(id) => self.shared.breaker.refused(&id, shown),
+            Asker::Newcomer(client) => self.shared.breaker.refused(&label_of(client), shown),
+        };
+        if refusal == Refusal::Opens {
+            let (audience, issuer) = super::audience(headers);
+            let cut = |text: Option<String>| -> String {
+                text.as_deref().map(printable).unwrap_or_default().chars().take(SHOWN).collect()
+            };
+            tracing::error!(
+                audience = cut(audience),
+                issuer = cut(issuer),
+                "the upstream rejects every token of a client that gets new ones again and again; it is answered 403 for a \
+                 minute. Have the upstream accept this audience, or start the proxy with --oauth-resource facade"
+            );
+        }
+        refusal != Refusal::Passes
+    }
+
+    fn refusal_text(&self) -> String {
+        let stream = self.shared.places.as_ref().map_or("this URL", |places| &places.stream);
+        let text = format!(
+            "upstream rejects tokens issued for {stream}; the server behind this proxy must accept that audience, or its \
+             operator start the proxy with --oauth-resource facade"
+        );
+        serde_json::json!({"error": "access_denied", "error_description": text}).to_string()
+    }
+
+    /// The refusal as clients get it: with challenges that lead to our metadata, if there is any.
+    async fn rewritten(&self, rejection: Rejection) -> Rejection {
+        let shared = &self.shared;
+        let named = challenge::named_metadata(&rejection.challenges);
+        shared.learning.hear(named.as_deref());
+        let Some(places) = &shared.places else {
+            if named.is_some() && !shared.has_warned.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    "the upstream wants clients to log in, and under which URL they know this proxy is not known: they \
+                     can not before --public-url says it"
+                );
+            }
+            return rejection;
+        };
+        let protection = shared.learning.protection().await;
+        if let Err(problem) = &protection
+            && !shared.has_warned.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(%problem, "what protects the upstream cannot be learnt; challenges pass as they are");
+        }
+        let resource = protection.as_ref().ok().and_then(|protection| protection.resource.as_ref());
+        let metadata = resource.map(|_| places.metadata());
+        if let Some(resource) = resource {
+            self.advise(places, resource);
+            // Whoever runs the server has thought of the public URL: what it says reaches its clients.
+            let is_public = named.as_ref().is_some_and(|named| named.starts_with(&format!("{}/", places.origin)));
+            if self.effect(places, resource) == Effect::Pass && is_public {
+                return Rejection {
+                    challenges: challenge::rewrite(&rejection.challenges, rejection.status, None),
+                    ..rejection
+                };
+            }
+        }
+        let challenges = challenge::rewrite(&rejection.challenges, rejection.status, metadata.as_deref());
+        Rejection { challenges, ..rejection }
+    }
+
+    fn effect(&self, places: &Places, resource: &Resource) -> Effect {
+        match self.shared.config.resource {
+            ResourceMode::Upstream | ResourceMode::None => Effect::Pass,
+            ResourceMode::Auto if swap::is_same(&resource.name, &places.stream) => Effect::Pass,
+            ResourceMode::Auto | ResourceMode::Exact => Effect::Exact,
+            ResourceMode::Facade => Effect::Facade,
+        }
+    }
+
+    /// Tells the operator, once, what clients that log in need.
+    fn advise(&self, places: &Places, resource: &Resource) {
+        if self.shared.has_advised.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (upstream, public) = (printable(&resource.name), &places.stream);
+        match self.effect(places, resource) {
+            Effect::Exact if !swap::is_same(&resource.name, public) => tracing::warn!(
+                upstream,
+                public,
+                "clients will get tokens for the public URL: the authorization server must allow this resource (or ignore \
+                 it), and the upstream accept this audience. Where it takes its own URL only, start the proxy with \
+                 --oauth-resource facade"
+            ),
+            Effect::Pass | Effect::Exact => tracing::info!(upstream, public, "the upstream wants clients to log in"),
+            Effect::Facade => tracing::info!(
+                upstream,
+                public,
+                "clients log in through the facade, and get tokens for the upstream's own URL"
+            ),
+        }
+    }
+
+    async fn protection(&self) -> Result<Arc<Protection>, cached::Problem> {
+        self.shared.learning.protection().await
+    }
+}
+
+/// What tells one newcomer from another. The subject of a token that nobody has verified is not enough: others could open
+/// the breaker of a client whose name they know.
+fn label_of(client: &Client) -> impl std::hash::Hash + '_ {
+    let principal = &client.principal;
+    (&principal.header, &principal.subject, &principal.client_id, client.address, &client.user_agent)
+}
