@@ -191,6 +191,7 @@ impl App {
                 version: env!("CARGO_PKG_VERSION"),
                 config_hash: self.config.hash.clone(),
                 upstream_origin: self.config.upstream.origin(),
+                passthrough: self.config.front.passthrough.name(),
             }))
             .await;
         let connections = Tasks::default();
@@ -253,6 +254,7 @@ impl App {
                 refused: metrics.refused.total(),
                 lost: self.books.log.health().lost(),
                 clock_step_s: clock.step_s(),
+                passthrough: self.config.front.passthrough.name(),
                 survival: survival(metrics),
             };
             self.books.log.write(Record::Heartbeat(record)).await;

@@ -1,10 +1,11 @@
-//! What a request says about who sends it: its credential, and the signature of the operator's own probes (`signature`).
+//! What a request says about who sends it: its credential, the principal that sessions are bound to, and the signature of the operator's own probes (`signature`).
 //!
 //! A bearer JWT is decoded only as a label for the log. Nothing is verified here and nothing is allowed by it: the
 //! upstream verifies the very same token on the very same request.
 
 mod credential;
 pub mod oauth;
+mod principal;
 mod signature;
 
 use base64::Engine as _;
@@ -12,12 +13,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderName, header};
 use serde::Deserialize;
 
-pub use credential::{Credential, Rejection};
+pub(crate) use credential::keyed_hash;
+pub use credential::{Credential, CredentialHeaders, Rejection};
+pub use principal::{Principal, Sender, Vouched};
 pub use signature::{
     ACCEPTED, CLOCK_DIFFERENCE, KeepAlive, KeyError, PROBE_HEADER, ProbeKey, Rejected, SignedProbe, Signer, Verifier,
 };
 
-use crate::traffic::{Principal, printable};
+use crate::traffic::{self, printable};
 
 /// Longest token that is looked into, in bytes.
 const LONGEST_TOKEN: usize = 16 << 10;
@@ -25,16 +28,17 @@ const LONGEST_TOKEN: usize = 16 << 10;
 /// The claims that name a principal.
 #[derive(Deserialize)]
 struct Claims {
+    iss: Option<String>,
     sub: Option<String>,
     client_id: Option<String>,
     azp: Option<String>,
 }
 
-/// Reads the principal; `identity_header` is a header that the operator trusts to name the client.
+/// Reads how the log calls the principal; `identity_header` is a header that the operator trusts to name the client.
 #[must_use]
-pub fn principal(headers: &HeaderMap, identity_header: Option<&HeaderName>) -> Principal {
+pub fn principal(headers: &HeaderMap, identity_header: Option<&HeaderName>) -> traffic::Principal {
     let named = identity_header.and_then(|name| headers.get(name)).and_then(|value| value.to_str().ok());
-    let mut principal = Principal { header: named.map(printable), ..Principal::default() };
+    let mut principal = traffic::Principal { header: named.map(printable), ..traffic::Principal::default() };
     let Some(authorization) = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()) else {
         return principal;
     };
@@ -93,7 +97,7 @@ mod tests {
 
     use super::*;
 
-    fn of(authorization: &str) -> Principal {
+    fn of(authorization: &str) -> traffic::Principal {
         let value = HeaderValue::from_str(authorization).expect("a header");
         principal(&HeaderMap::from_iter([(header::AUTHORIZATION, value)]), None)
     }

@@ -51,6 +51,7 @@ pub(super) fn command() -> Command {
         .arg(option("since", "TIME", "Leave out what was recorded before: 2026-11-01, or a full RFC 3339 time").value_parser(beginning))
         .arg(option("until", "TIME", "Judge as of this time; a date means its end [default: now]").value_parser(end))
         .arg(option("client", "PATTERN", "Show only these clients (* stands for anything); all of them decide").action(ArgAction::Append))
+        .arg(Arg::new("all").long("all").action(ArgAction::SetTrue).help("Show clients too that came by Streamable HTTP only, and never over SSE"))
         .arg(option("who", "VALUE", "Show only whoever has this address, subject or client id; needs --state-dir where the log holds pseudonyms").action(ArgAction::Append))
         .arg(option("state-dir", "DIR", "The proxy's state directory, with the key of the pseudonyms").value_parser(value_parser!(PathBuf)))
         .arg(option("waivers", "FILE", "TOML file: who answers for which client, why, and until when").value_parser(value_parser!(PathBuf)))
@@ -121,6 +122,7 @@ fn policy(options: &ArgMatches, now: i64) -> Result<Policy, String> {
         window,
         since,
         waivers,
+        is_for_all: options.get_flag("all"),
         words: typed(options, true),
         words_later: typed(options, false),
         ..Policy::at(now)

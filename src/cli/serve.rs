@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -102,6 +103,7 @@ fn host_name() -> String {
 
 fn start(config: Config, filter: EnvFilter) -> anyhow::Result<ExitCode> {
     diagnose(&config, filter);
+    leave_no_core();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     let code = runtime.block_on(async {
@@ -147,6 +149,14 @@ fn start(config: Config, filter: EnvFilter) -> anyhow::Result<ExitCode> {
     })?;
     runtime.shutdown_background();
     Ok(code)
+}
+
+/// A core file would hold every credential and message of the moment.
+fn leave_no_core() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "cannot switch core files off; a crash may leave credentials on the disk");
+    }
 }
 
 /// SIGTERM and SIGINT.

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use reqwest::Url;
 use ring::digest;
 
 pub use options::{OPTIONS, OptionSpec, PREFIX};
@@ -22,7 +23,7 @@ pub use units::{
     authorities, duration, host, interval, probe_key, upstream_header as header, upstream_url as probed_url,
 };
 
-use crate::auth;
+use crate::auth::{self, CredentialHeaders};
 use crate::front;
 use crate::traffic::{AddressForm, Target};
 use crate::upstream;
@@ -196,6 +197,8 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
         .optional("public-path", units::path)
         .or_else(|| public_url.as_ref().map(|url| url.path().trim_end_matches('/').to_owned()))
         .unwrap_or_default();
+    let passthrough = reader.value("passthrough", units::passthrough).unwrap_or_default();
+    let mcp_path = upstream.as_ref().map(|upstream| upstream.url.path().to_owned()).unwrap_or_default();
     let front = front::Config {
         sse_path: reader.value("sse-path", units::path).unwrap_or_default(),
         messages_path: reader.value("messages-path", units::path).unwrap_or_default(),
@@ -207,10 +210,12 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
         no_keep_alive: reader.many("no-keep-alive", |text| Ok(text.to_owned())),
         trusted: net.trusted.clone(),
         identity_header: reader.optional("identity-header", units::header_name),
+        credential_headers: CredentialHeaders::new(reader.many("credential-header", units::header_name)),
         probe_key: reader.optional("probe-key-file", units::probe_key),
-        passthrough: reader.value("passthrough", units::passthrough).unwrap_or_default(),
-        mcp_path: upstream.as_ref().map(|upstream| upstream.url.path().to_owned()).unwrap_or_default(),
         upgrade: !reader.value("no-upgrade", units::switch).unwrap_or_default(),
+        modern_url: modern_url(public_url.as_ref(), passthrough, &mcp_path),
+        passthrough,
+        mcp_path,
     };
     let oauth = reader.oauth(public_url.as_ref(), &front, loopback, net.tls.is_some());
     let drain = reader.value("drain", units::duration).unwrap_or_default();
@@ -251,6 +256,12 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
         }),
         _ => Err(problems),
     }
+}
+
+/// Where Streamable HTTP is spoken, as clients know it, if the proxy serves it.
+fn modern_url(public_url: Option<&Url>, passthrough: front::Through, mcp_path: &str) -> Option<String> {
+    let base = public_url.filter(|_| passthrough != front::Through::Off)?.as_str();
+    Some(format!("{}{mcp_path}", base.trim_end_matches('/')))
 }
 
 /// A fingerprint of what was given, for the log: whether two starts had the same configuration.

@@ -215,7 +215,22 @@ pub static OPTIONS: &[OptionSpec] = &[
         "identity-header",
         "NAME",
         None,
-        "Header set by something you trust that names the client; the strongest identity in the log",
+        "Header set by something you trust that names the client; the strongest identity in the log, and what sessions are \
+         bound to where a --trusted-proxy sets it",
+    ),
+    many(
+        NAMES,
+        "credential-header",
+        "NAME",
+        "Header that carries a credential besides Authorization, X-API-Key and Api-Key; a session is bound to what they name",
+    ),
+    option(
+        NAMES,
+        "opaque-rotation",
+        "RULE",
+        Some("guarded"),
+        "Whether a client may go on in its session under another credential that is no JWT: guarded (from its own address, or \
+         within 10 minutes after the server turned the last one down), deny, or allow",
     ),
     option(
         NAMES,
@@ -321,7 +336,8 @@ pub static OPTIONS: &[OptionSpec] = &[
         "max-sessions-per-principal",
         "COUNT",
         None,
-        "Sessions open at once with one credential, or one name in --identity-header; no limit by default",
+        "Sessions open at once of one principal: a name in --identity-header, a JWT's subject, or a credential; no limit by \
+         default",
     ),
     option(
         LIMITS,

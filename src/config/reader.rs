@@ -108,6 +108,7 @@ impl<'a> Reader<'a> {
             linger: self.value("linger", units::duration).unwrap_or_default(),
             ping: self.interval("upstream-ping"),
             call_silence: self.interval("call-timeout"),
+            opaque_rotation: self.value("opaque-rotation", units::opaque_rotation).unwrap_or_default(),
             ..session::Config::default()
         }
     }

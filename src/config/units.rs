@@ -14,6 +14,7 @@ use super::LogFormat;
 use crate::admin::Token;
 use crate::auth::ProbeKey;
 use crate::front::Through;
+use crate::session::OpaqueRotation;
 use crate::traffic::{AddressForm, Target};
 use crate::upstream::{self, Era, HttpVersion};
 
@@ -109,6 +110,15 @@ pub fn host(text: &str) -> Read<HeaderValue> {
     let authority = text.parse::<Authority>().ok().filter(|authority| !authority.as_str().contains('@'));
     let host = authority.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
     host.ok_or_else(|| "is not a host or host:port".to_owned())
+}
+
+pub(super) fn opaque_rotation(text: &str) -> Read<OpaqueRotation> {
+    match text {
+        "guarded" => Ok(OpaqueRotation::Guarded),
+        "deny" => Ok(OpaqueRotation::Deny),
+        "allow" => Ok(OpaqueRotation::Allow),
+        _ => Err("is none of guarded, deny and allow".to_owned()),
+    }
 }
 
 /// `NAME: VALUE`, or `NAME: @FILE`. Problems never quote the value: it may be a credential.

@@ -64,6 +64,12 @@ impl Guard {
         Guard { hosts, origins }
     }
 
+    /// Whether the request names a host and an origin that may ask.
+    #[must_use]
+    pub fn admits<B>(&self, request: &Request<B>) -> bool {
+        self.admit(request).is_ok()
+    }
+
     /// Lets the request pass, or says why not. Without an `Origin` it does not come from a page.
     pub(super) fn admit<B>(&self, request: &Request<B>) -> Result<(), Refused> {
         self.admit_host(request)?;
@@ -97,8 +103,17 @@ pub(super) fn asked_host<B>(request: &Request<B>) -> Option<Authority> {
         (None, Some(target)) if request.version() == Version::HTTP_2 => target.clone(),
         (None, _) => return None,
     };
-    let is_plain = !host.as_str().contains('@');
+    let is_plain = !host.as_str().contains('@') && has_valid_port(&host);
     (is_plain && target.is_none_or(|target| *target == host)).then_some(host)
+}
+
+/// `http` takes other things for a port too, such as `:`, `:+80` and `:99999`.
+fn has_valid_port(host: &Authority) -> bool {
+    match host.as_str().get(host.host().len()..) {
+        Some("") => true,
+        Some(port) => host.port_u16().is_some() && port.bytes().skip(1).all(|byte| byte.is_ascii_digit()),
+        None => false,
+    }
 }
 
 fn one<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Result<Option<&'a HeaderValue>, ()> {
@@ -125,7 +140,21 @@ mod tests {
         for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "[::1]:9"] {
             assert_eq!(admit(&guard, "/sse", &[("host", host)]), Ok(()), "{host}");
         }
-        for host in ["evil.example", "localhost.evil.example", "user@localhost", ""] {
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "user@localhost",
+            "",
+            "localhost:",
+            "localhost:99999",
+            "localhost:+80",
+            "localhost:80:80",
+            "localhost:80a",
+            "[::1]x",
+            "localhost, evil.example",
+            "localhost/",
+            "localhost ",
+        ] {
             assert_eq!(admit(&guard, "/sse", &[("host", host)]), Err(Refused::Host), "{host}");
         }
         assert_eq!(admit(&guard, "/sse", &[]), Err(Refused::Host));

@@ -10,6 +10,8 @@ use crate::upstream::is_looping;
 
 /// Longest target, in bytes.
 const MAX_TARGET: usize = 8 << 10;
+/// Longest method, in bytes; the longest that is registered has 17.
+const MAX_METHOD: usize = 32;
 /// Most header fields.
 const MAX_FIELDS: usize = 100;
 /// Most bytes of them all.
@@ -18,7 +20,14 @@ const MAX_FIELD_BYTES: usize = 32 << 10;
 pub(super) fn check<B>(request: &Request<B>) -> Result<(), Refused> {
     let headers = request.headers();
     if *request.method() == Method::CONNECT {
-        return Err(Refused::Method { allow: "GET, POST", text: "this is no forward proxy: it opens no tunnels" });
+        return Err(Refused::Tunnel);
+    }
+    if request.method().as_str().len() > MAX_METHOD {
+        return Err(Refused::Head(format!("the method is longer than {MAX_METHOD} bytes")));
+    }
+    // RFC 3986 §2: what a target holds beside ASCII is percent-encoded; servers would decode it each in its own way.
+    if request.uri().path_and_query().is_some_and(|target| !target.as_str().is_ascii()) {
+        return Err(Refused::Head("the URL holds bytes that are not ASCII".to_owned()));
     }
     if request.uri().path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET) {
         return Err(Refused::TargetTooLong(MAX_TARGET));
@@ -29,6 +38,14 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Refused> {
     // RFC 9110 §5.5: obs-text means something else to every reader, and these values go up.
     if let Some((name, _)) = headers.iter().find(|(_, value)| !value.as_bytes().is_ascii()) {
         return Err(Refused::Head(format!("the header {name} holds bytes that are not ASCII")));
+    }
+    // RFC 9112 §6.1: hyper takes off the chunks, and would leave a body that is still gzip. Servers read odd spellings
+    // each in its own way.
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if codings.next().is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+        || codings.next().is_some()
+    {
+        return Err(Refused::Head("the Transfer-Encoding is not chunked, once".to_owned()));
     }
     // Which of two would count is anybody's guess.
     if headers.get_all(header::AUTHORIZATION).iter().nth(1).is_some() {
@@ -64,7 +81,16 @@ mod tests {
         assert_eq!(status(many(101)), Some(431));
         assert_eq!(status(request().header("x-large", "x".repeat(33 << 10))), Some(431));
         assert_eq!(status(Request::builder().uri(format!("/sse?{}", "x".repeat(9000)))), Some(414));
+        assert_eq!(status(Request::builder().uri("/caf\u{e9}")), Some(400));
+        assert_eq!(status(request().method(&*"X".repeat(33))), Some(400));
+        assert_eq!(status(request().method("BASELINE-CONTROL")), None);
         assert_eq!(status(Request::builder().method("CONNECT").uri("a.example:443")), Some(405));
+        assert_eq!(status(request().header("transfer-encoding", "Chunked")), None);
+        assert_eq!(status(request().header("transfer-encoding", "gzip, chunked")), Some(400));
+        assert_eq!(
+            status(request().header("transfer-encoding", "chunked").header("transfer-encoding", "chunked")),
+            Some(400)
+        );
         let latin = HeaderValue::from_bytes(b"caf\xe9").expect("obs-text");
         assert_eq!(status(request().header("x-name", latin)), Some(400));
         assert_eq!(

@@ -13,6 +13,7 @@ mod forwarded;
 mod guard;
 mod head;
 mod oauth;
+mod page;
 mod post;
 mod probe;
 mod reply;
@@ -24,7 +25,7 @@ mod visitor;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, Request, Response};
+use http::{HeaderName, Request, Response, Uri};
 use hyper::body::Incoming;
 
 pub use body::Body;
@@ -32,7 +33,7 @@ pub use guard::{AllowedHost, Guard};
 pub use post::session_id;
 
 use crate::auth::oauth::Oauth;
-use crate::auth::{ProbeKey, Verifier};
+use crate::auth::{CredentialHeaders, ProbeKey, Verifier};
 use crate::drain::{Phase, Watch};
 use crate::net::Peer;
 pub use crate::net::TrustedProxies;
@@ -67,8 +68,12 @@ pub struct Config {
     pub trusted: TrustedProxies,
     /// A header that names the client.
     pub identity_header: Option<HeaderName>,
+    /// The headers that carry credentials.
+    pub credential_headers: CredentialHeaders,
     /// The key that the operator's own probes sign with.
     pub probe_key: Option<ProbeKey>,
+    /// The server's own URL for Streamable HTTP, if clients can be told one.
+    pub modern_url: Option<String>,
     /// What is passed through.
     pub passthrough: Through,
     /// The path of the upstream's MCP endpoint.
@@ -87,6 +92,18 @@ pub enum Through {
     Mcp,
     /// Every path that is not ours.
     All,
+}
+
+impl Through {
+    /// As it is typed, and as the log names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Through::Off => "off",
+            Through::Mcp => "mcp",
+            Through::All => "all",
+        }
+    }
 }
 
 /// Serves legacy clients. Clones serve the same sessions.
@@ -134,14 +151,18 @@ impl Front {
 
     async fn route(&self, mut request: Request<Incoming>, peer: Peer) -> Answered {
         let shared = &self.shared;
-        if let Some(wanted) = shared.oauth.wanted(request.uri().path(), request.uri().query()) {
+        let visitor = Visitor::of(&request, &peer, &shared.config);
+        let wanted = shared.oauth.wanted(request.uri().path(), request.uri().query());
+        if wanted.is_some() || asks_for_login(request.uri()) {
+            shared.sessions.note_login(&visitor.client());
+        }
+        if let Some(wanted) = wanted {
             head::check(&request).and_then(|()| shared.config.guard.admit_host(&request))?;
             request = match oauth::serve(shared, wanted, request).await {
                 Ok(answered) => return answered,
                 Err(request) => request,
             };
         }
-        let visitor = Visitor::of(&request, &peer, &shared.config);
         let route = shared.config.route(&request);
         let is_stream = route == Route::Stream;
         let probe = if is_stream { Probe::of(&request, shared.verifier.as_ref()) } else { Probe::default() };
@@ -158,6 +179,7 @@ impl Front {
             Route::Method { allow, .. } if cors::is_preflight(&request) => {
                 Ok(cors::permission(allow, &shared.config.cors_headers))
             }
+            Route::Page => Ok(page::answer(&shared.config)),
             Route::Through { .. } | Route::Upgrade if cors::is_preflight(&request) => {
                 Ok(cors::permission_for_upstream(&request))
             }
@@ -182,5 +204,35 @@ impl Config {
     }
 }
 
+/// Whether a request is for OAuth metadata, wherever clients look for it: its client is about to log in.
+fn asks_for_login(uri: &Uri) -> bool {
+    let well_known =
+        |name: &str| uri.path().split_once("/.well-known/").is_some_and(|(_, rest)| rest.starts_with(name));
+    well_known("oauth-")
+        || well_known("openid-configuration")
+        || uri.query().is_some_and(|query| query.contains("mcp-prm="))
+}
+
 /// What a request comes to.
 type Answered = Result<Response<Body>, Refused>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn client_that_is_about_to_log_in_asks_for_metadata() {
+        let asks = |uri: &'static str| asks_for_login(&Uri::from_static(uri));
+        for uri in [
+            "/.well-known/oauth-protected-resource/sse",
+            "/.well-known/oauth-authorization-server",
+            "/sse/.well-known/openid-configuration",
+            "/sse?mcp-prm=1",
+        ] {
+            assert!(asks(uri), "{uri}");
+        }
+        for uri in ["/sse", "/messages?sessionId=x", "/.well-known/security.txt", "/oauth-protected-resource"] {
+            assert!(!asks(uri), "{uri}");
+        }
+    }
+}

@@ -14,13 +14,15 @@ use tokio::time::{Instant, timeout_at};
 use super::reply::{Refused, accepted, accepted_at_last};
 use super::visitor::Visitor;
 use super::{Answered, Config, Shared, oauth};
-use crate::auth::Credential;
 use crate::mcp::{self, IdScanner, Message, MessageKind, RpcError, code};
 use crate::session::{Hold, Payload, SessionId, Verdict};
 use crate::upstream::forwarded_headers;
 
 /// How much of a body over the limit is read in search of an id, as a multiple of the limit.
 const DRAIN_FACTOR: usize = 4;
+
+/// Longest silence within a body: what was read of it is held for so long.
+const STALL: Duration = Duration::from_secs(5);
 
 /// A body, as far as it was read.
 enum Text {
@@ -36,7 +38,9 @@ enum Text {
 
 pub(super) async fn deliver(shared: &Shared, visitor: &Visitor, request: Request<Incoming>) -> Answered {
     let id = session_id(request.uri().query()).map_err(Refused::SessionId)?;
-    if !shared.sessions.has(id) {
+    let sender = visitor.sender();
+    // Before anything else that could tell it from a session that is not there.
+    if !shared.sessions.has_for(id, &sender) {
         return Err(Refused::UnknownSession);
     }
     let id = id.to_owned();
@@ -51,9 +55,8 @@ pub(super) async fn deliver(shared: &Shared, visitor: &Visitor, request: Request
             vec![unreadable(&scanner, error_for(&refused)).ok_or(refused)?]
         }
     };
-    let credential = Credential::of(&head.headers);
     let headers = forwarded_headers(&head.headers, visitor.hop());
-    match shared.sessions.deliver(&id, payloads, headers, credential, hold).await {
+    match shared.sessions.deliver(&id, payloads, headers, sender, hold).await {
         Verdict::Accepted => {
             oauth::accepted(shared, &id);
             Ok(if goes_on { accepted() } else { accepted_at_last() })
@@ -153,7 +156,9 @@ impl<'a> Reader<'a> {
 
     async fn next(&mut self) -> Result<Option<Bytes>, Refused> {
         loop {
-            match timeout_at(self.until, self.body.frame()).await {
+            let stalled = Instant::now() + STALL;
+            match timeout_at(self.until.min(stalled), self.body.frame()).await {
+                Err(_) if stalled < self.until => return Err(Refused::Stalled(STALL)),
                 Err(_) => return Err(Refused::Slow(self.time)),
                 Ok(None) => return Ok(None),
                 Ok(Some(Err(_))) => return Err(Refused::Incomplete),
@@ -171,7 +176,7 @@ impl<'a> Reader<'a> {
 /// The body will not come to its end.
 fn break_off(scanner: IdScanner, refused: Refused) -> Result<Text, Refused> {
     match refused {
-        Refused::Slow(_) => Ok(Text::Refused { scanner, refused, to_its_end: false }),
+        Refused::Slow(_) | Refused::Stalled(_) => Ok(Text::Refused { scanner, refused, to_its_end: false }),
         // The client is gone.
         refused => Err(refused),
     }

@@ -30,6 +30,8 @@ pub(super) enum Refused {
     Host,
     /// The `Origin` may not ask.
     Origin,
+    /// `CONNECT`.
+    Tunnel,
     /// Not with this method.
     Method { allow: &'static str, text: &'static str },
     /// No such path; the paths there are.
@@ -48,6 +50,8 @@ pub(super) enum Refused {
     Incomplete,
     /// The client took longer than this over the body.
     Slow(Duration),
+    /// Nothing of the body came for this long.
+    Stalled(Duration),
     /// The target is longer than this, in bytes.
     TargetTooLong(usize),
     /// The head is larger than it may be.
@@ -73,12 +77,12 @@ impl Refused {
         match self {
             Refused::Host => StatusCode::MISDIRECTED_REQUEST,
             Refused::Origin | Refused::Loops(_) => StatusCode::FORBIDDEN,
-            Refused::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Refused::Method { .. } | Refused::Tunnel => StatusCode::METHOD_NOT_ALLOWED,
             Refused::Path(_) | Refused::UnknownSession => StatusCode::NOT_FOUND,
             Refused::SessionId(_) | Refused::Malformed(_) | Refused::Incomplete | Refused::Head(_) => {
                 StatusCode::BAD_REQUEST
             }
-            Refused::Slow(_) => StatusCode::REQUEST_TIMEOUT,
+            Refused::Slow(_) | Refused::Stalled(_) => StatusCode::REQUEST_TIMEOUT,
             Refused::TargetTooLong(_) => StatusCode::URI_TOO_LONG,
             Refused::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Refused::Loop => StatusCode::LOOP_DETECTED,
@@ -109,6 +113,7 @@ impl Refused {
             Refused::Origin => "pages of this Origin may not use this proxy; its operator can add it with \
                                 --allowed-origin"
                 .to_owned(),
+            Refused::Tunnel => "this is no forward proxy: it opens no tunnels".to_owned(),
             Refused::Method { text, .. } => (*text).to_owned(),
             Refused::Path((sse, messages)) => {
                 format!("nothing is served here; legacy MCP clients use GET {sse} and POST {messages}")
@@ -125,6 +130,9 @@ impl Refused {
             Refused::Incomplete => "the body ended before it was whole".to_owned(),
             Refused::Slow(limit) => {
                 format!("the body did not come within {} s, the limit of this proxy", limit.as_secs())
+            }
+            Refused::Stalled(limit) => {
+                format!("nothing more of the body came for {} s, the limit of this proxy", limit.as_secs())
             }
             Refused::TargetTooLong(limit) => format!("the URL is longer than {limit} bytes, the limit of this proxy"),
             Refused::HeadTooLarge { fields, bytes } => {
@@ -164,7 +172,17 @@ impl Refused {
             Refused::TooLarge(_)
             | Refused::Incomplete
             | Refused::Slow(_)
+            | Refused::Stalled(_)
             | Refused::Through(Failure::Incomplete | Failure::Stalled) => {
+                headers.insert(header::CONNECTION, CLOSE);
+            }
+            // What follows would be the tunnel's.
+            Refused::Tunnel => {
+                headers.insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
+                headers.insert(header::CONNECTION, CLOSE);
+            }
+            // Who sends such a head, or passes it on, may mean another end of it than ours.
+            Refused::Host | Refused::Head(_) | Refused::HeadTooLarge { .. } | Refused::TargetTooLong(_) => {
                 headers.insert(header::CONNECTION, CLOSE);
             }
             _ => {}

@@ -2,7 +2,7 @@
 
 use http::{Method, Request};
 
-use super::{Config, Through, reply, session_id};
+use super::{Config, Through, page, reply, session_id};
 use crate::mcp;
 
 /// What a request asks for.
@@ -10,6 +10,8 @@ use crate::mcp;
 pub(super) enum Route {
     /// The stream of a legacy session.
     Stream,
+    /// The page for people.
+    Page,
     /// A message of one.
     Message,
     /// Streamable HTTP on the path of the stream.
@@ -51,6 +53,7 @@ impl Config {
     fn route_of_stream<B>(&self, request: &Request<B>) -> Route {
         let bears_session = request.headers().contains_key(mcp::SESSION_ID);
         match *request.method() {
+            _ if page::is_wanted(request) => Route::Page,
             Method::GET if !bears_session => Route::Stream,
             Method::GET | Method::DELETE if bears_session && self.upgrade => Route::Upgrade,
             Method::POST if self.upgrade => Route::Upgrade,

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, Request, Response};
 use super::probe::Probe;
 use super::visitor::Visitor;
 use super::{Answered, Body, Shared, oauth};
-use crate::auth::{Credential, PROBE_HEADER};
+use crate::auth::PROBE_HEADER;
 use crate::mcp;
 use crate::net::{self, Ender};
 use crate::session::{Closer, Guest};
@@ -26,7 +26,7 @@ pub(super) async fn open<B>(
     let (closer, vanished) = (ender.clone(), ender.clone());
     let guest = Guest {
         client: visitor.client(),
-        credential: Credential::of(request.headers()),
+        sender: visitor.sender(),
         connection: visitor.connection(&shared.books),
         closer: Closer::new(move || closer.end()).with_absence(move || absence(&vanished)),
         bears_comments: bears_comments(request.headers(), &shared.config.no_keep_alive),

@@ -10,7 +10,7 @@ use http::{Request, Version};
 
 use super::forwarded::{self, Claim};
 use super::{Config, guard};
-use crate::auth;
+use crate::auth::{self, Sender, Vouched};
 use crate::net::Peer;
 use crate::session::Books;
 use crate::traffic::{Client, Connection, printable};
@@ -20,6 +20,7 @@ use crate::upstream::Hop;
 #[derive(Debug)]
 pub(super) struct Visitor {
     client: Client,
+    sender: Sender,
     peer: IpAddr,
     /// Without the peer's address.
     connection: Connection,
@@ -31,13 +32,18 @@ pub(super) struct Visitor {
 impl Visitor {
     pub(super) fn of<B>(request: &Request<B>, peer: &Peer, config: &Config) -> Self {
         let headers = request.headers();
-        let sender = peer.client.ip().to_canonical();
-        let trusted = !peer.is_unnamed && config.trusted.trusts(sender);
-        let claim = if trusted { forwarded::read(headers, sender, &config.trusted) } else { Claim::none(sender) };
+        let nearest = peer.client.ip().to_canonical();
+        let trusted = !peer.is_unnamed && config.trusted.trusts(nearest);
+        let claim = if trusted { forwarded::read(headers, nearest, &config.trusted) } else { Claim::none(nearest) };
         let mut principal = auth::principal(headers, config.identity_header.as_ref());
         // A trusted proxy shows its own certificate, not its client's.
         let certificate = peer.certificate.as_ref().filter(|_| !trusted);
         principal.certificate = certificate.and_then(|shown| shown.subject.as_deref()).map(printable);
+        // The header is the operator's word only where a proxy of his has set it: anybody else could write it too.
+        let name = config.identity_header.as_ref().filter(|_| trusted).and_then(|name| headers.get(name));
+        let vouched =
+            Vouched { certificate: certificate.map(|shown| &shown.key), name: name.map(HeaderValue::as_bytes) };
+        let sender = Sender::of(headers, &config.credential_headers, vouched, claim.client);
         let text =
             |name| headers.get(name).map(|value: &HeaderValue| printable(&String::from_utf8_lossy(value.as_bytes())));
         let user_agent = text(header::USER_AGENT);
@@ -60,6 +66,7 @@ impl Visitor {
         let proto = if claim.is_https.unwrap_or(peer.tls) { "https" } else { "http" };
         Visitor {
             client: Client { principal, info: None, user_agent, address: claim.client },
+            sender,
             peer: peer.address.ip().to_canonical(),
             connection,
             hop: Hop { client: claim.client, host, proto },
@@ -69,6 +76,11 @@ impl Visitor {
 
     pub(super) fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// Who sent it, as far as sessions have to know.
+    pub(super) fn sender(&self) -> Sender {
+        self.sender
     }
 
     /// The connection fields, with the peer's address as the log writes it.

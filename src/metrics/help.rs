@@ -11,6 +11,7 @@ const HELP: &[(&str, &str)] = &[
     ("sessions_opened", "Legacy sessions opened, by the family that the request for the stream showed"),
     ("sessions_ended", "Legacy sessions that are over, by what ended them"),
     ("refused", "Attempts of legacy clients that were turned away"),
+    ("foreign_posts", "Posts into sessions that belong to another principal, answered like unknown sessions"),
     ("canaries", "Signed canary sessions that went the whole way"),
     ("requests", "JSON-RPC requests of legacy clients"),
     (

@@ -77,6 +77,8 @@ pub struct Metrics {
     pub sessions_ended: Closed<Counter>,
     /// Legacy requests turned away.
     pub refused: Closed<Counter>,
+    /// Posts into sessions of other principals.
+    pub foreign_posts: Counter,
     /// Requests that clients sent.
     pub requests: Counter,
     /// Use-level messages (EVIDENCE, Engagement).
@@ -175,6 +177,7 @@ impl Metrics {
             sessions_opened: of.add("sessions_opened", Closed::new(FAMILY, families)),
             sessions_ended: of.add("sessions_ended", Closed::new("reason", lists.end_reasons)),
             refused: of.add("refused", Closed::new("reason", lists.refusals)),
+            foreign_posts: of.counter("foreign_posts"),
             canaries: of.counter("canaries"),
             requests: of.counter("requests"),
             uses: of.add("uses", Closed::new(FAMILY, families)),

@@ -197,7 +197,8 @@ impl Shared {
             return Err(Lost::Address);
         }
         let Some(tls) = &self.config.tls else { return Ok((Socket::Plain(stream), caller, false)) };
-        let first = timeout(limits.first_byte, stream.readable()).await.map_err(|_| Lost::Silent)?;
+        // A look at the byte, as a socket may be called readable that is not.
+        let first = timeout(limits.first_byte, stream.peek(&mut [0])).await.map_err(|_| Lost::Silent)?;
         first.map_err(Lost::Handshake)?;
         let hands = timeout(limits.handshake, tls.acceptor().accept(stream)).await;
         let stream = hands.map_err(|_| Lost::SlowHandshake)?.map_err(Lost::Handshake)?;

@@ -24,6 +24,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::certificate::ClientCertificate;
+use super::heads::Heads;
 use super::http2::Stream;
 use super::patience::{Limits, Patience};
 use super::wire::{Socket, Wire};
@@ -51,6 +52,7 @@ pub(super) struct Control {
     pub(super) patience: Patience,
     /// On HTTP/2: how many more requests were called off before their answer than were answered.
     pub(super) called_off: AtomicUsize,
+    pub(super) heads: Heads,
 }
 
 /// What a connection knows of its other end.
@@ -79,6 +81,7 @@ impl Control {
             timed_out: AtomicBool::new(false),
             patience: Patience::new(limits, multiplexed),
             called_off: AtomicUsize::new(0),
+            heads: Heads::default(),
         })
     }
 }
@@ -166,8 +169,16 @@ where
     let wire = Wire { socket, control: Arc::clone(&control) };
     let answer = service_fn(|request| {
         let asked = Asked::new(&control);
-        let answer = service(request, peer.clone());
-        async { Ok::<_, Infallible>(answer.await.map(|body| Answer { body, _asked: asked })) }
+        let is_doubtful = asked.0.heads.are_doubtful();
+        let answer = (!is_doubtful).then(|| service(request, peer.clone()));
+        async {
+            let Some(answer) = answer else {
+                tracing::debug!("a head with a line that ends without CR; the connection is ended");
+                asked.0.ended.notify_one();
+                return std::future::pending().await;
+            };
+            Ok::<_, Infallible>(answer.await.map(|body| Answer::new(body, asked, None)))
+        }
     });
     let connection = http1::Builder::new()
         .max_headers(MAX_HEADERS)
@@ -228,13 +239,33 @@ impl Asked {
 impl Drop for Asked {
     fn drop(&mut self) {
         self.0.patience.on_answered();
+        self.0.heads.await_next();
     }
 }
 
 /// The body of an answer; hyper drops it when it is written.
 pub(super) struct Answer<B> {
-    pub(super) body: B,
-    pub(super) _asked: Asked,
+    body: B,
+    _asked: Asked,
+    /// Its stream on HTTP/2, until it is known that the head of the answer is out.
+    stream: Option<Arc<Stream>>,
+}
+
+impl<B: http_body::Body> Answer<B> {
+    pub(super) fn new(body: B, asked: Asked, stream: Option<Arc<Stream>>) -> Self {
+        let mut answer = Answer { body, _asked: asked, stream };
+        if answer.body.is_end_stream() {
+            // hyper will not ask for it.
+            answer.begun();
+        }
+        answer
+    }
+
+    fn begun(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            stream.on_answered();
+        }
+    }
 }
 
 impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Answer<B> {
@@ -242,6 +273,7 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Answer<B> {
     type Error = B::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        self.begun();
         Pin::new(&mut self.body).poll_frame(cx)
     }
 

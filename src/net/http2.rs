@@ -65,6 +65,11 @@ impl Stream {
         self.ended.notify_one();
     }
 
+    /// The head of its answer is out. An answer alone says little: one is also made for a request whose client is gone.
+    pub(super) fn on_answered(&self) {
+        self.answered.store(true, Ordering::Relaxed);
+    }
+
     /// Resets it so that the client knows that nothing was done; too late for that once an answer has begun.
     pub(super) fn refuse(&self) {
         self.is_refused.store(true, Ordering::Relaxed);
@@ -152,6 +157,7 @@ async fn answer<S, F, B>(
 where
     S: Fn(Request<Incoming>, Peer) -> F,
     F: Future<Output = Response<B>>,
+    B: http_body::Body,
 {
     let stream = STREAM.with(Arc::clone);
     let peer = Peer { ender: peer.ender.of_stream(Arc::clone(&stream)), ..peer };
@@ -160,6 +166,5 @@ where
         () = stream.refused.notified() => return Err(Reason::REFUSED_STREAM.into()),
         answer = service(request, peer) => answer,
     };
-    stream.answered.store(true, Ordering::Relaxed);
-    Ok(answer.map(|body| Answer { body, _asked: asked }))
+    Ok(answer.map(|body| Answer::new(body, asked, Some(stream))))
 }

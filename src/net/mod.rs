@@ -9,6 +9,7 @@
 mod acceptor;
 mod certificate;
 mod connection;
+mod heads;
 mod http2;
 mod listener;
 mod patience;

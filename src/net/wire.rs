@@ -70,8 +70,9 @@ impl AsyncRead for Wire {
             Socket::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Socket::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
         };
-        if buffer.filled().len() > before {
+        if let Some(came @ [_, ..]) = buffer.filled().get(before..) {
             self.control.patience.on_bytes();
+            self.control.heads.feed(came);
         }
         self.noted(read)
     }

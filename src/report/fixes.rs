@@ -12,7 +12,7 @@ use super::outcome::Moves;
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fix {
-    /// What clients refer to: the family's name, or `other`.
+    /// What clients refer to: the family's name, `other`, or `auto`.
     pub key: String,
     /// The product or library, as people call it.
     pub title: String,
@@ -56,6 +56,9 @@ static BOOK: LazyLock<Vec<Fix>> = LazyLock::new(|| {
 /// The key of what suits no family.
 pub const GENERAL: &str = "other";
 
+/// The key of what suits whoever was upgraded on the old URL, whatever the family.
+pub const AUTO: &str = "auto";
+
 /// All of them.
 #[must_use]
 pub fn all() -> &'static [Fix] {
@@ -92,7 +95,9 @@ mod tests {
         let keys: Vec<&str> = all().iter().map(|fix| fix.key.as_str()).collect();
         let once: BTreeSet<&str> = keys.iter().copied().collect();
         assert_eq!(keys.len(), once.len(), "a key stands twice");
-        assert_eq!(once, FAMILIES.iter().copied().collect(), "a family has no advice, or advice has no family");
+        let families: BTreeSet<&str> = FAMILIES.iter().copied().chain([AUTO]).collect();
+        assert_eq!(once, families, "a family has no advice, or advice has no family");
+        assert_eq!(of(AUTO).moves, Moves::Auto);
         assert_eq!(of("cline").key, "cline");
         assert_eq!(of("nobody knows").key, GENERAL);
     }

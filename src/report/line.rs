@@ -74,6 +74,8 @@ struct Fields<'a> {
     clock_step_s: Option<f64>,
     #[serde(rename = "sessions.active")]
     active: Option<i64>,
+    #[serde(borrow)]
+    passthrough: Option<Text<'a>>,
     #[serde(rename = "fleet.boots", borrow, default)]
     peers: Vec<Text<'a>>,
     #[serde(rename = "legacy.session", borrow)]
@@ -131,7 +133,10 @@ pub struct Line<'a> {
 #[derive(Debug)]
 pub enum Event<'a> {
     /// `proxy.start`
-    Start,
+    Start {
+        /// Whether modern clients are passed through, and so counted; logs of earlier versions do not say.
+        passthrough: Option<bool>,
+    },
     /// `proxy.stop`
     Stop {
         /// Records lost since the start.
@@ -145,6 +150,8 @@ pub enum Event<'a> {
         clock_step_ms: Millis,
         /// Sessions open, if told.
         active: Option<i64>,
+        /// As of the start: a piece of a log may lack that.
+        passthrough: Option<bool>,
         /// Other boots that this one knows of, as `instance/boot`.
         peers: Vec<Text<'a>>,
     },
@@ -259,12 +266,13 @@ impl<'a> Line<'a> {
         let name = std::mem::take(&mut fields.name);
         let lost = fields.lost.unwrap_or_default();
         let event = match &*name {
-            "proxy.start" => Event::Start,
+            "proxy.start" => Event::Start { passthrough: passes(&fields) },
             "proxy.stop" => Event::Stop { lost },
             "proxy.heartbeat" => Event::Heartbeat {
                 lost,
                 clock_step_ms: in_millis(fields.clock_step_s.unwrap_or_default()),
                 active: fields.active,
+                passthrough: passes(&fields),
                 peers: fields.peers,
             },
             "canary.seen" => Event::Canary,
@@ -336,6 +344,11 @@ fn seen_as(fields: &Fields<'_>) -> String {
     text
 }
 
+/// `off`, or which paths.
+fn passes(fields: &Fields<'_>) -> Option<bool> {
+    fields.passthrough.as_deref().map(|paths| paths != "off")
+}
+
 fn is_ours(schema: &str) -> bool {
     SCHEMA.split_once('/').is_some_and(|(name, _)| schema.starts_with(name))
 }
@@ -402,6 +415,22 @@ mod tests {
     fn record_with_a_wrong_field_is_broken_in_any_order_of_fields() {
         let wrong = r#"{"schema":"sse-sunset/1","log.seq":"4","@timestamp":"2026-11-21T14:27:32.514Z"}"#;
         assert!(matches!(Line::parse(wrong.as_bytes()), Err(NotALine::Broken(_))));
+    }
+
+    #[test]
+    fn passthrough_is_on_off_or_not_told() {
+        for (field, told) in
+            [("", None), (r#","passthrough":"off""#, Some(false)), (r#","passthrough":"all""#, Some(true))]
+        {
+            for name in ["proxy.start", "proxy.heartbeat"] {
+                let text = USE.replace("legacy.use\"", &format!("{name}\"")).replace(r#","legacy.uses":3"#, field);
+                let line = Line::parse(text.as_bytes()).expect("a record");
+                let (Event::Start { passthrough } | Event::Heartbeat { passthrough, .. }) = line.event else {
+                    panic!("{:?}", line.event)
+                };
+                assert_eq!(passthrough, told, "{text}");
+            }
+        }
     }
 
     #[test]

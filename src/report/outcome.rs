@@ -3,9 +3,13 @@
 //! Its JSON is the machine-readable report (`--format json`, `/report.json`). Times are RFC 3339 in UTC, days are dates
 //! in UTC, durations carry their unit in the name. Fields are only ever added within one schema.
 
+mod movement;
+
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::Serialize;
+
+pub use movement::{Measured, Modern, Movement, Moving};
 
 use crate::traffic::Engagement;
 
@@ -88,6 +92,8 @@ pub struct Report {
     pub grade: Grade,
     /// Sums over all clients.
     pub totals: Totals,
+    /// How far they have moved to Streamable HTTP.
+    pub moving: Moving,
     /// The days that `uses` lists refer to, oldest first, each day from the first evidence (or a year ago) to the end.
     pub days: Vec<Date>,
     /// Uses of all clients on each of `days`.
@@ -198,6 +204,11 @@ pub struct Client {
     pub moves: Moves,
     /// The key of what to tell its owner: see `fixes`.
     pub fix: &'static str,
+    /// Where it stands between SSE and Streamable HTTP; none for who never used the server over SSE and was not seen
+    /// elsewhere.
+    pub movement: Option<Movement>,
+    /// What was seen of it by Streamable HTTP.
+    pub modern: Option<Modern>,
     /// Uses on each of the report's days.
     pub by_day: Vec<u64>,
     /// Where in the log its last use stands: `replica/boot/seq`, to be found by `grep`.
@@ -220,6 +231,8 @@ pub enum State {
     Quiet,
     /// Anonymous, and never got to use.
     Noise,
+    /// It came by Streamable HTTP and never over SSE. Listed on demand only.
+    Modern,
 }
 
 impl State {
@@ -233,7 +246,14 @@ impl State {
             State::Looked => "never used",
             State::Quiet => "quiet",
             State::Noise => "noise",
+            State::Modern => "modern",
         }
+    }
+
+    /// Whether SSE is in use, as far as that can be told: also by one that somebody answers for.
+    #[must_use]
+    pub fn is_in_use(self) -> bool {
+        matches!(self, State::Open | State::Blocking | State::Waived)
     }
 
     /// Whether it stands against switching off.
@@ -283,7 +303,7 @@ impl Rhythm {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Moves {
-    /// By itself: it was upgraded, or tries with a POST.
+    /// By itself: it was upgraded on the old URL.
     Auto,
     /// By a change of its configuration.
     Config,

@@ -29,6 +29,8 @@ pub struct Policy {
     pub waivers: Vec<Waiver>,
     /// Which clients to show; all of them decide.
     pub shown: Vec<Pattern>,
+    /// Whether to show those too that never came over SSE.
+    pub is_for_all: bool,
     /// What the next command has to name again: the logs and options as they were typed.
     pub words: String,
     /// The same for a later day: without the time that was judged.
@@ -50,6 +52,7 @@ impl Policy {
             since: None,
             waivers: Vec::new(),
             shown: Vec::new(),
+            is_for_all: false,
             words: "LOG...".to_owned(),
             words_later: "LOG...".to_owned(),
             is_live: false,

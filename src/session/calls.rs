@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Verdict;
-use super::exchange::Sent;
+use super::exchange::{Answered, Sent};
 use super::keepsake::Effect;
 use super::loss::Held;
 use crate::mcp::RequestId;
@@ -279,8 +279,14 @@ impl ServerRequests {
 
     /// The server's id and method for a request that the client answers.
     pub(super) fn close(&mut self, ours: &RequestId) -> Option<(RequestId, Box<str>)> {
-        let plain: String = serde_json::from_str(ours.as_json()).ok()?;
-        self.open.remove(&plain.strip_prefix(OUR_PREFIX)?.parse().ok()?)
+        self.open.remove(&number(ours)?)
+    }
+
+    /// The client's answer did not get through: it may answer again.
+    pub(super) fn reopen(&mut self, Answered { ours, theirs, method }: Answered) {
+        if let Some(number) = number(&ours) {
+            self.open.insert(number, (theirs, method));
+        }
     }
 
     /// Our id for a request that the server gives up.
@@ -289,6 +295,11 @@ impl ServerRequests {
         self.open.remove(&number);
         Some(ours(number))
     }
+}
+
+fn number(ours: &RequestId) -> Option<u64> {
+    let plain: String = serde_json::from_str(ours.as_json()).ok()?;
+    plain.strip_prefix(OUR_PREFIX)?.parse().ok()
 }
 
 fn ours(number: u64) -> RequestId {

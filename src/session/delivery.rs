@@ -7,8 +7,9 @@ use http::HeaderMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::binding::Binding;
 use super::{Hold, Sessions};
-use crate::auth::{Credential, Rejection};
+use crate::auth::{Rejection, Sender};
 use crate::mcp::{Message, RequestId, RpcError};
 
 /// How long a session may take to make room for what was posted to it under another name.
@@ -19,6 +20,8 @@ const FORWARD: Duration = Duration::from_secs(5);
 pub(super) struct Handle {
     /// Boxed: the channel makes room for 32 of them at once, in every session.
     pub(super) inbox: mpsc::Sender<Box<Delivery>>,
+    /// Whose it is.
+    pub(super) binding: Arc<Binding>,
 }
 
 /// One message on its way into a session.
@@ -28,8 +31,8 @@ pub(super) struct Delivery {
     pub payload: Payload,
     /// The headers that go up with it.
     pub headers: Arc<HeaderMap>,
-    /// What it authenticates with.
-    pub credential: Credential,
+    /// Who posted it.
+    pub sender: Sender,
     /// The memory it takes.
     pub hold: Arc<Hold>,
     /// When it came.
@@ -84,23 +87,23 @@ impl Sessions {
         id: &str,
         payloads: Vec<Payload>,
         headers: HeaderMap,
-        credential: Credential,
+        sender: Sender,
         hold: Hold,
     ) -> Verdict {
         let Some(mut handle) = self.find(id) else { return Verdict::Gone };
         let arrived = Instant::now();
         let deadline = arrived + self.context.config.verdict;
         let (headers, hold) = (Arc::new(headers), Arc::new(hold));
-        let (sender, verdict) = oneshot::channel();
-        let mut sender = Some(sender);
+        let (tell, verdict) = oneshot::channel();
+        let mut tell = Some(tell);
         for payload in payloads {
             let delivery = Delivery {
                 payload,
                 headers: Arc::clone(&headers),
-                credential: credential.clone(),
+                sender,
                 hold: Arc::clone(&hold),
                 arrived,
-                verdict: sender.take(),
+                verdict: tell.take(),
             };
             match timeout_at(deadline, handle.inbox.send(Box::new(delivery))).await {
                 Ok(Ok(())) => {}

@@ -7,10 +7,10 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use super::Payload;
+use super::credential::Taker;
 use super::exchange::{Errand, OutgoingKind};
 use super::recovery::Standing;
 use super::task::{Handshake, Task};
-use crate::auth::Credential;
 use crate::mcp::{self, MessageKind, RpcError, code, error_response};
 
 /// How long the end of a session waits for the client to take what it is owed.
@@ -128,7 +128,11 @@ impl Task {
             OutgoingKind::Initialize(id) | OutgoingKind::Request(id) => Some(id),
             _ => None,
         }));
+        let mut unread = self.vetting.take();
         while let Ok(delivery) = self.inbox.try_recv() {
+            unread.push_back(*delivery);
+        }
+        for delivery in unread {
             match &delivery.payload {
                 Payload::Message(message) => {
                     if let MessageKind::Request { id, .. } = message.kind() {
@@ -180,7 +184,7 @@ impl Task {
             if let (Errand::Call { serial }, Ok(_)) = (errand, answer)
                 && let Some(call) = self.calls.get_mut(serial).filter(|call| call.is_initialize)
             {
-                self.credentials.accept(&call.sent.credential, &call.sent.headers);
+                self.credentials.accept(&call.sent.sender, &call.sent.headers, Taker::Upstream);
                 return;
             }
         }
@@ -193,7 +197,9 @@ impl Task {
         attempt.give_up();
         if let Ok(revived) = revival.await {
             self.link = revived.link;
-            self.credentials.accept(&Credential::of(&self.reviving_with), &self.reviving_with);
+            if let Some(sender) = self.reviving_as.take() {
+                self.credentials.accept(&sender, &self.reviving_with, Taker::Upstream);
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use super::Payload;
 use super::canary::Canary;
 use super::ending::CLIENT_GONE;
 use super::reunion::Kin;
-use crate::auth::Credential;
+use crate::auth::Sender;
 use crate::clock;
 use crate::mcp::{Message, RequestId};
 use crate::metrics::{ClientFamily, Metrics};
@@ -203,10 +203,16 @@ impl Evidence {
         self.write_connect().await;
     }
 
-    /// What sessions of this client with `credential` have in common.
+    /// The client, as far as it is known.
     #[must_use]
-    pub(super) fn kin(&self, credential: &Credential) -> Option<Kin> {
-        Kin::of(credential, self.client.user_agent.as_deref(), self.client.address)
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// What sessions of this client have in common that are `sender`'s.
+    #[must_use]
+    pub(super) fn kin(&self, sender: &Sender) -> Option<Kin> {
+        Kin::of(sender, self.client.user_agent.as_deref(), self.client.address)
     }
 
     /// The session's label in the log, for diagnostics.

@@ -18,7 +18,11 @@ use super::calls::Serial;
 use super::delivery::{Delivery, Verdict};
 use super::desk::Reading;
 use super::keepsake::Effect;
-use crate::auth::Credential;
+#[cfg(test)]
+use crate::auth::CredentialHeaders;
+use crate::auth::Sender;
+#[cfg(test)]
+use crate::auth::Vouched;
 use crate::mcp::RequestId;
 use crate::upstream::Item;
 
@@ -39,7 +43,8 @@ pub(super) struct Sent {
     /// Empty once it need not be kept any more.
     pub(super) body: Bytes,
     pub(super) headers: Arc<HeaderMap>,
-    pub(super) credential: Credential,
+    /// Who sent it.
+    pub(super) sender: Sender,
     /// When the client sent it.
     pub(super) arrived: Instant,
     /// The memory it takes, of the session's share and of the whole.
@@ -53,16 +58,17 @@ const KEPT: usize = 64 << 10;
 impl Sent {
     /// The message of `delivery`, which goes up as `body` and takes this `share` of the session's memory.
     pub(super) fn of(delivery: Delivery, body: Bytes, share: Hold) -> (Self, Option<oneshot::Sender<Verdict>>) {
-        let Delivery { headers, credential, arrived, hold, verdict, .. } = delivery;
-        (Sent { body, headers, credential, arrived, holds: Some((share, hold)) }, verdict)
+        let Delivery { headers, sender, arrived, hold, verdict, .. } = delivery;
+        (Sent { body, headers, sender, arrived, holds: Some((share, hold)) }, verdict)
     }
 
     /// One that takes no room.
     #[cfg(test)]
     pub(super) fn new(body: Bytes, headers: Arc<HeaderMap>, budget: &Budget) -> Self {
-        let credential = Credential::of(&headers);
+        let address = std::net::Ipv4Addr::LOCALHOST.into();
+        let sender = Sender::of(&headers, &CredentialHeaders::default(), Vouched::default(), address);
         let arrived = Instant::now();
-        Sent { body, headers, credential, arrived, holds: Some((budget.hold(), Arc::new(budget.hold()))) }
+        Sent { body, headers, sender, arrived, holds: Some((budget.hold(), Arc::new(budget.hold()))) }
     }
 
     /// Whether it could be sent again.
@@ -92,9 +98,19 @@ pub(super) enum OutgoingKind {
     /// A notification: those after it wait for its response head.
     Ordered,
     /// An answer to the server, likewise; it is nothing to any other session.
-    Answer,
+    Answer(Box<Answered>),
     /// `cancelled` and `progress`: nothing waits for them.
     Loose,
+}
+
+/// A request of the server that the client has answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Answered {
+    /// The id that the client knows it by.
+    pub(super) ours: RequestId,
+    /// The server's.
+    pub(super) theirs: RequestId,
+    pub(super) method: Box<str>,
 }
 
 impl OutgoingKind {

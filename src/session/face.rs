@@ -146,10 +146,10 @@ impl Face {
 
     /// Whether a client that comes back with `credential` may have the session. One that works under a credential is nobody's
     /// who has none.
-    pub(super) fn belongs_to(&self, credential: &Credential) -> bool {
+    pub(super) fn belongs_to(&self, credential: Credential) -> bool {
         let shared = lock(&self.shared);
         let has_any = shared.credentials.iter().flatten().any(Credential::is_some);
-        let is_one = shared.credentials.iter().flatten().any(|bound| bound == credential);
+        let is_one = shared.credentials.iter().flatten().any(|bound| *bound == credential);
         is_one && (credential.is_some() || !has_any)
     }
 

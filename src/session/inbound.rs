@@ -16,7 +16,7 @@ use super::calls::Start;
 use super::calls::{CallState, Serial};
 use super::credential::Standing;
 use super::delivery::Delivery;
-use super::exchange::{Barrier, Errand, Outgoing, OutgoingKind, Sent};
+use super::exchange::{Answered, Barrier, Errand, Outgoing, OutgoingKind, Sent};
 use super::keepsake::Effect;
 use super::recovery::Standing as Upstream;
 use super::task::{Handshake, Task};
@@ -49,9 +49,14 @@ enum Turn {
 impl Task {
     /// Takes one posted message in.
     pub(super) async fn on_delivery(&mut self, delivery: Delivery) {
+        // Once more: whose the session is may have been settled since it was asked at the door.
+        if !self.context.lets_in(&self.binding, &delivery.sender) {
+            return answer(delivery.verdict, Verdict::Gone);
+        }
         self.unused_until = None;
         self.membership.hear();
         let Some(delivery) = self.decide(delivery) else { return };
+        let Some(delivery) = self.vet(delivery) else { return };
         self.evidence.hear(&delivery.payload).await;
         match delivery.payload {
             Payload::Message(ref message) => match message.kind().clone() {
@@ -175,12 +180,19 @@ impl Task {
         if !self.has_room_beside_requests() {
             return answer(delivery.verdict, Verdict::Busy);
         }
+        // Not taken for answered before the credential is known to be no bad one: the client answers again with another.
+        if let Some(rejection) = self.rejection(&delivery).filter(|_| self.refusal.is_none()) {
+            return reject(delivery.verdict, rejection);
+        }
         let Some((theirs, method)) = id.and_then(|id| self.server_requests.close(id)) else {
             tracing::debug!(session = self.evidence.label(), "the client answered a request that nobody asked");
             return accept(delivery.verdict);
         };
         self.evidence.answered(&method).await;
-        self.enqueue_unless_refused(OutgoingKind::Answer, message.with_id(&theirs), delivery);
+        let body = message.with_id(&theirs);
+        let Some(ours) = id.cloned() else { return accept(delivery.verdict) };
+        let answered = Answered { ours, theirs, method };
+        self.enqueue_unless_refused(OutgoingKind::Answer(Box::new(answered)), body, delivery);
     }
 
     fn enqueue_unless_refused(&mut self, kind: OutgoingKind, body: Bytes, delivery: Delivery) {
@@ -199,7 +211,7 @@ impl Task {
             return self.refuse_for_size(kind, delivery.verdict);
         }
         let (sent, verdict) = Sent::of(delivery, body, share);
-        let known_good = self.credentials.standing(&sent.credential) == Standing::Accepted;
+        let known_good = self.credentials.are_good_for(sent.sender.credential, &sent.body);
         let verdict = if known_good { answered(verdict) } else { verdict };
         self.waiting.push_back(Outgoing { kind, effect, sent, was_replayed: false, verdict });
     }
@@ -235,7 +247,7 @@ impl Task {
     }
 
     fn rejection(&self, delivery: &Delivery) -> Option<Rejection> {
-        match self.credentials.standing(&delivery.credential) {
+        match self.credentials.standing(delivery.sender.credential) {
             Standing::Rejected(rejection) => Some(rejection.clone()),
             Standing::Accepted | Standing::Unknown => None,
         }
@@ -295,13 +307,13 @@ impl Task {
 
     fn start(&mut self, mut outgoing: Outgoing) {
         // What was unknown when the message arrived may be known by now.
-        let known_good = self.credentials.standing(&outgoing.sent.credential) == Standing::Accepted;
+        let known_good = self.credentials.are_good_for(outgoing.sent.sender.credential, &outgoing.sent.body);
         let verdict = outgoing.verdict.take();
         outgoing.verdict = if known_good { answered(verdict) } else { verdict };
         self.ping_at = Instant::now() + self.context.config.ping;
         match outgoing.kind {
             OutgoingKind::Initialize(_) | OutgoingKind::Request(_) => self.start_call(outgoing),
-            OutgoingKind::Initialized | OutgoingKind::Ordered | OutgoingKind::Answer | OutgoingKind::Loose => {
+            OutgoingKind::Initialized | OutgoingKind::Ordered | OutgoingKind::Answer(_) | OutgoingKind::Loose => {
                 self.start_message(outgoing);
             }
         }
@@ -407,7 +419,7 @@ fn answered(verdict: PostVerdict) -> PostVerdict {
     None
 }
 
-fn answer(verdict: PostVerdict, what: Verdict) {
+pub(super) fn answer(verdict: PostVerdict, what: Verdict) {
     if let Some(verdict) = verdict {
         // The POST may have been given up meanwhile; then nobody wants to know.
         let _ = verdict.send(what);

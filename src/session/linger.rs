@@ -106,12 +106,13 @@ impl Task {
             if arrival.is_resume {
                 self.context.books.metrics.streams_resumed.inc();
             }
+            self.binding.moved(arrival.client.address);
             self.evidence.lost(arrival.lost);
             self.evidence.reconnected(arrival.client, arrival.connection).await;
         }
-        if let Some(credential) = self.credentials.accepted() {
+        if let Some(sender) = self.credentials.accepted() {
             // It may have come from another address.
-            self.membership.rename(self.evidence.kin(credential));
+            self.membership.rename(self.evidence.kin(sender));
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::calls::{CallState, Serial};
 use super::exchange::{Outgoing, OutgoingKind};
-use super::inbound::{accept, reject};
+use super::inbound::accept;
 use super::recovery::Standing;
 use super::revival;
 use super::task::{Handshake, Task};
@@ -220,8 +220,7 @@ impl Task {
     /// It was no loss: the message is turned away as it seemed.
     fn give_up_message(&mut self, status: u16, outgoing: Outgoing) {
         if status == StatusCode::UNAUTHORIZED.as_u16() {
-            self.reject_credential(outgoing.sent.credential, Rejection::bare());
-            reject(outgoing.verdict, Rejection::bare());
+            self.turn_message_away(self.generation, outgoing, Rejection::bare());
         }
     }
 
@@ -286,7 +285,7 @@ impl Task {
         self.withdraw_questions();
         for outgoing in std::mem::take(&mut self.waiting) {
             match outgoing.kind {
-                OutgoingKind::Answer | OutgoingKind::Loose => accept(outgoing.verdict),
+                OutgoingKind::Answer(_) | OutgoingKind::Loose => accept(outgoing.verdict),
                 _ => self.waiting.push_back(outgoing),
             }
         }

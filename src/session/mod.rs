@@ -4,6 +4,7 @@
 //! way out (the outbox, taken by the [`EventStream`]) and one exit, through which every end goes. The registry hands
 //! out clones of handles, never guards of its map.
 
+mod binding;
 mod budget;
 mod calls;
 mod canary;
@@ -17,6 +18,7 @@ mod face;
 mod inbound;
 mod keepsake;
 mod linger;
+mod login;
 mod loss;
 mod outbound;
 mod outbox;
@@ -30,6 +32,7 @@ mod revival;
 mod stream;
 mod task;
 mod timers;
+mod vetting;
 
 use std::fmt;
 use std::sync::Arc;
@@ -39,19 +42,22 @@ use dashmap::DashMap;
 use http::HeaderValue;
 use tokio::sync::mpsc;
 
+pub use binding::OpaqueRotation;
 pub use budget::{Budget, Hold};
 pub use delivery::{Payload, Verdict};
 pub use evidence::{Books, Evidence};
 pub use stream::EventStream;
 
-use crate::auth::{Credential, KeepAlive, SignedProbe};
+use crate::auth::{KeepAlive, Sender, SignedProbe};
 use crate::drain::{Tasks, Watch};
 use crate::mcp::RpcError;
 use crate::metrics::Lists;
 use crate::traffic::{self, Client, Connection};
 use crate::upstream::{self, Upstream};
+use binding::{Alarm, Binding};
 use delivery::Handle;
 use face::Face;
+use login::Logins;
 use places::{Places, Seat};
 use position::ResumeKey;
 use reunion::{Kin, Newcomer, Reunions};
@@ -95,6 +101,8 @@ pub struct Config {
     pub call_silence: Duration,
     /// How long a POST may wait for the upstream's word on an unknown credential.
     pub verdict: Duration,
+    /// Whether a client may come with another credential that says nothing.
+    pub opaque_rotation: OpaqueRotation,
 }
 
 impl Default for Config {
@@ -116,6 +124,7 @@ impl Default for Config {
             ping: Duration::from_secs(90),
             call_silence: Duration::from_secs(600),
             verdict: Duration::from_secs(2),
+            opaque_rotation: OpaqueRotation::default(),
         }
     }
 }
@@ -168,7 +177,10 @@ struct Context {
     /// All sessions that can be posted to.
     registry: DashMap<SessionId, Handle>,
     /// The same by the key in the ids of their events.
-    resumable: DashMap<ResumeKey, (SessionId, Face)>,
+    resumable: DashMap<ResumeKey, (SessionId, Face, Arc<Binding>)>,
+    /// Tells of posts into other people's sessions.
+    alarm: Alarm,
+    logins: Logins,
     /// Finds the session of a client that does not say which is its own.
     reunions: Arc<Reunions>,
     gate: Gate,
@@ -179,6 +191,18 @@ struct Context {
     incoming: Budget,
     /// For what clients have taken and might not have got.
     spare: Budget,
+}
+
+impl Context {
+    /// Whether `sender` may post into the session of `binding`; operators hear of it if not.
+    fn lets_in(&self, binding: &Binding, sender: &Sender) -> bool {
+        let admitted = binding.admits(sender);
+        if !admitted {
+            self.books.metrics.foreign_posts.inc();
+            binding.tell(&self.alarm, sender);
+        }
+        admitted
+    }
 }
 
 /// The registry of sessions. Clones are the same registry.
@@ -192,8 +216,8 @@ pub struct Sessions {
 pub struct Guest {
     /// Who it is, as far as its `GET` tells.
     pub client: Client,
-    /// What its `GET` authenticated with.
-    pub credential: Credential,
+    /// What its `GET` authenticated with, and whom it is taken for.
+    pub sender: Sender,
     /// The connection, for the log.
     pub connection: Connection,
     /// Ends the client's TCP connection, even one that takes no more bytes.
@@ -234,7 +258,7 @@ impl Guest {
     }
 
     fn kin(&self) -> Option<Kin> {
-        Kin::of(&self.credential, self.client.user_agent.as_deref(), self.client.address)
+        Kin::of(&self.sender, self.client.user_agent.as_deref(), self.client.address)
     }
 }
 
@@ -304,6 +328,8 @@ impl Sessions {
                 drain,
                 registry,
                 resumable,
+                alarm: Alarm::default(),
+                logins: Logins::default(),
                 reunions,
                 gate,
                 places,
@@ -359,21 +385,23 @@ impl Sessions {
                 return None;
             }
         };
-        let (id, key, credential) = (SessionId::random(), ResumeKey::random(), guest.credential.clone());
+        let (id, key, credential) = (SessionId::random(), ResumeKey::random(), guest.sender.credential);
+        let binding = Binding::new(context.config.opaque_rotation, label.clone(), &guest.sender);
+        let binding = Arc::new(binding);
         let (budget, spare) = (context.outgoing.clone(), context.spare.clone());
         let outbox = outbox::outbox(context.config.outbox_bytes, budget, spare, key.clone(), credential);
         let (face, endpoint) = (outbox.face(), crate::sse::endpoint_event(&endpoint(id.as_str())));
         let stream = EventStream::new(endpoint, face.clone(), face.attach_first(), keep_alive).counted(bytes());
         let (sender, inbox) = mpsc::channel(context.config.max_waiting);
-        let handle = Handle { inbox: sender };
+        let handle = Handle { inbox: sender, binding: Arc::clone(&binding) };
         context.registry.insert(id.clone(), handle.clone());
-        context.resumable.insert(key.clone(), (id.clone(), face.clone()));
+        context.resumable.insert(key.clone(), (id.clone(), face.clone(), Arc::clone(&binding)));
         let newcomer = guest.newcomer(&stream, arrival()).filter(|_| refusal.is_none());
         let undecided = newcomer.is_some();
         let membership = context.reunions.join(guest.kin(), face, handle, newcomer);
         let connection = Connection { reconnect: guest.came_back().is_some(), ..guest.connection };
         let evidence = Evidence::open(context.books.clone(), label, guest.client, connection, guest.signed.is_some());
-        let ways = Ways { id, key, inbox, outbox, closer, membership };
+        let ways = Ways { id, key, inbox, outbox, closer, membership, binding };
         let unused = if guest.is_probe { context.config.probe } else { context.config.unused };
         let outset = Outset { refusal, unused, undecided, version: guest.version };
         context.tasks.spawn(Task::new(Arc::clone(context), place, ways, evidence, outset).live());
@@ -387,12 +415,24 @@ impl Sessions {
         guest: &Guest,
         arrival: Arrival,
     ) -> Option<(SessionId, Face, face::Attachment)> {
-        let (id, face) = self.context.resumable.get(key)?.value().clone();
-        if !face.belongs_to(&guest.credential) {
+        let (id, face, binding) = self.context.resumable.get(key)?.value().clone();
+        // Whoever gets the stream hears what is the session's: it takes its very credential, and a principal besides.
+        if !face.belongs_to(guest.sender.credential) || !binding.belongs_to(guest.sender.principal) {
             return None;
         }
         let attachment = face.attach(Some(*position), arrival).ok()?;
         Some((id, face, attachment))
+    }
+
+    /// Whether there is a session named `id` as far as `sender` is told: those of others are as good as none.
+    #[must_use]
+    pub fn has_for(&self, id: &str, sender: &Sender) -> bool {
+        self.find(id).is_some_and(|handle| self.context.lets_in(&handle.binding, sender))
+    }
+
+    /// A client asked how to log in: if one of its requests was answered 401 before, it is going to come again.
+    pub fn note_login(&self, client: &Client) {
+        self.context.logins.note(client.address, client.user_agent.as_deref());
     }
 
     /// Whether the session named `id` can be posted to.

@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
 use super::calls::{Call, CallState, Serial};
+use super::credential::Taker;
 use super::exchange::{Errand, Outgoing, OutgoingKind, Source, Tagged};
 use super::inbound::{accept, reject};
 use super::loss::{Held, Loss, Word};
@@ -15,7 +16,7 @@ use super::recovery::Standing;
 use super::revival::settled_version;
 use super::task::{Handshake, Task};
 use super::timers::GRACE;
-use crate::auth::{Credential, Rejection};
+use crate::auth::{Rejection, Sender};
 use crate::mcp::{Message, MessageKind, RequestId, RpcError, code, error_response, result_response};
 use crate::upstream::{Answer, End, Fault, Item, Replies};
 
@@ -62,13 +63,17 @@ impl Task {
         };
         let Some(call) = self.calls.get_mut(serial) else { return };
         self.context.books.metrics.upstream_head_duration.observe(call.started.elapsed().as_secs_f64());
-        let (credential, headers) = (call.sent.credential.clone(), Arc::clone(&call.sent.headers));
+        let (sender, headers, body) = (call.sent.sender, Arc::clone(&call.sent.headers), call.sent.body.clone());
         if answer.rejects_credential() && !(self.can_stand_up() && may_be_loss(&answer)) {
-            self.reject_credential(credential, Rejection::of(&answer));
-            return self.on_rejected_call(serial, Rejection::of(&answer));
+            let rejection = Rejection::of(&answer);
+            if rejection.is_of_scope() {
+                self.credentials.note_narrow(sender.credential, &body);
+            }
+            self.reject_credential(&sender, &rejection);
+            return self.on_rejected_call(serial, rejection);
         }
         if answer.status.is_success() {
-            self.accept_credential(&credential, &headers);
+            self.accept_credential(&sender, &headers, taker(&answer));
         }
         self.read_call(serial, answer);
     }
@@ -85,7 +90,7 @@ impl Task {
         let status = answer.status.as_u16();
         let may_be_lost = outgoing.kind != OutgoingKind::Initialized && self.can_stand_up() && !outgoing.was_replayed;
         if answer.status.is_success() {
-            self.accept_credential(&outgoing.sent.credential, &outgoing.sent.headers);
+            self.accept_credential(&outgoing.sent.sender, &outgoing.sent.headers, taker(&answer));
             if outgoing.kind == OutgoingKind::Initialized {
                 self.keepsake.note_initialized(&outgoing.sent.body);
                 self.start_listening();
@@ -97,8 +102,7 @@ impl Task {
             outgoing.was_replayed = true;
             return self.on_message_turned_away(generation, outgoing, status);
         } else if answer.rejects_credential() {
-            self.reject_credential(outgoing.sent.credential, Rejection::of(&answer));
-            return reject(outgoing.verdict, Rejection::of(&answer));
+            return self.turn_message_away(generation, outgoing, Rejection::of(&answer));
         } else {
             tracing::debug!(status, "upstream refused a notification or response");
         }
@@ -125,10 +129,24 @@ impl Task {
         }
     }
 
-    pub(super) fn accept_credential(&mut self, credential: &Credential, headers: &Arc<HeaderMap>) {
-        if self.credentials.accept(credential, headers) {
-            self.outbox.bind(credential);
-            self.membership.rename(self.evidence.kin(credential));
+    /// A notification, or an answer to the server, did not get any further for its credential.
+    pub(super) fn turn_message_away(&mut self, generation: u32, outgoing: Outgoing, rejection: Rejection) {
+        self.reject_credential(&outgoing.sent.sender, &rejection);
+        if let OutgoingKind::Answer(answered) = outgoing.kind
+            && generation == self.generation
+        {
+            // Said again under another credential, it is still an answer to something.
+            self.server_requests.reopen(*answered);
+        }
+        reject(outgoing.verdict, rejection);
+    }
+
+    /// A message was taken: what goes up of the proxy's own accord goes up as this one did.
+    pub(super) fn accept_credential(&mut self, sender: &Sender, headers: &Arc<HeaderMap>, taker: Taker) {
+        if self.credentials.accept(sender, headers, taker) {
+            self.binding.accepted(sender.principal);
+            self.outbox.bind(sender.credential);
+            self.membership.rename(self.evidence.kin(sender));
             self.listen_under_another_credential();
         }
     }
@@ -139,9 +157,7 @@ impl Task {
         let Some(call) = self.calls.get_mut(serial) else { return };
         let waits = call.verdict.take().filter(|verdict| !verdict.is_closed());
         let (Some(verdict), CallState::Owed) = (waits, call.state) else {
-            let error = RpcError::new(code::UNAUTHORIZED, "unauthorized", "the upstream rejected the credential")
-                .with("status", rejection.status.as_u16());
-            return self.fail_call(serial, &error);
+            return self.fail_call(serial, &rejected(rejection.status));
         };
         if let Some(call) = self.calls.remove(serial) {
             if call.is_initialize {
@@ -237,16 +253,31 @@ impl Task {
 
     /// 401 without a challenge, and not for want of a session: the credential is no good, whatever the body says.
     pub(super) fn on_bare_unauthorized(&mut self, serial: Serial) {
-        if let Some(credential) = self.calls.get_mut(serial).map(|call| call.sent.credential.clone()) {
-            self.reject_credential(credential, Rejection::bare());
+        if let Some(sender) = self.calls.get_mut(serial).map(|call| call.sent.sender) {
+            self.reject_credential(&sender, &Rejection::bare());
         }
         self.on_rejected_call(serial, Rejection::bare());
     }
 
-    /// The upstream turned a credential down: neither it nor the client that shows it gets any further.
-    pub(super) fn reject_credential(&mut self, credential: Credential, rejection: Rejection) {
-        self.outbox.unbind(&credential);
-        self.credentials.reject(credential, rejection);
+    /// The credential was turned down in the midst of a call (2026-07-28): the client hears of it under the call's id, and
+    /// by the challenge of its next POST.
+    fn on_rejected_midway(&mut self, serial: Serial, rejection: &Rejection, is_newer: bool) {
+        let sender = self.calls.get_mut(serial).map(|call| call.sent.sender);
+        let newest = self.credentials.accepted().copied();
+        for sender in sender.into_iter().chain(newest.filter(|_| is_newer)) {
+            self.reject_credential(&sender, rejection);
+        }
+    }
+
+    /// The upstream turned a credential down: neither it nor the client that shows it gets any further. One that only may
+    /// too little for what was asked is as good as before.
+    pub(super) fn reject_credential(&mut self, sender: &Sender, rejection: &Rejection) {
+        if rejection.is_of_scope() {
+            return;
+        }
+        self.outbox.unbind(sender.credential);
+        self.binding.turned_down(sender.principal);
+        self.credentials.reject(sender.credential, rejection.clone());
     }
 
     /// Gives a call its answer, under the client's id.
@@ -363,9 +394,29 @@ impl Task {
                 return self.on_bare_unauthorized(serial);
             }
         }
+        if let Fault::Rejected { status, challenges, is_newer } = fault {
+            let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::UNAUTHORIZED);
+            let rejection = Rejection { status, challenges: challenges.clone() };
+            self.on_rejected_midway(serial, &rejection, *is_newer);
+            return self.fail_call(serial, &rejected(status));
+        }
         self.count_fault(serial, fault);
         self.fail_call(serial, &fault.to_rpc());
     }
+}
+
+/// What is said to a call whose POST waits no more.
+fn rejected(status: StatusCode) -> RpcError {
+    let text = if status == StatusCode::FORBIDDEN {
+        "the upstream wants a credential that may more; asked again, this is answered by HTTP 403 with what it wants"
+    } else {
+        "the upstream rejected the credential"
+    };
+    RpcError::new(code::UNAUTHORIZED, "unauthorized", text).with("status", status.as_u16())
+}
+
+fn taker(answer: &Answer) -> Taker {
+    if answer.is_servers() { Taker::Upstream } else { Taker::Proxy }
 }
 
 /// 401 without a challenge: old rmcp says so that a session is lost. `WWW-Authenticate` means that the credential is.

@@ -192,10 +192,10 @@ impl Outbox {
     }
 
     /// The upstream turned `credential` down: nobody gets the session by it.
-    pub(super) fn unbind(&self, credential: &Credential) {
+    pub(super) fn unbind(&self, credential: Credential) {
         let mut shared = lock(&self.shared);
         for bound in &mut shared.credentials {
-            if bound.as_ref() == Some(credential) {
+            if *bound == Some(credential) {
                 *bound = None;
             }
         }
@@ -232,12 +232,10 @@ impl Outbox {
     }
 
     /// The upstream accepted `credential`: a client that comes back may show it.
-    pub(super) fn bind(&self, credential: &Credential) {
+    pub(super) fn bind(&self, credential: Credential) {
         let mut shared = lock(&self.shared);
         let [_, accepted] = &mut shared.credentials;
-        if accepted.as_ref() != Some(credential) {
-            *accepted = Some(credential.clone());
-        }
+        *accepted = Some(credential);
     }
 
     /// No more events: the stream ends after those queued, and no other may come. Returns the names under which the session

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dashmap::{DashMap, Entry};
 
 use super::{Config, Guest, Refusal};
-use crate::auth::Credential;
+use crate::auth::Principal;
 use crate::mcp::{RpcError, code};
 
 /// Bits of an IPv6 address that name a site: within it, addresses cost nothing.
@@ -31,10 +31,8 @@ pub(super) struct Places {
 /// Whose sessions are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Sharer {
-    /// Named by the header that the operator trusts.
-    Named(String),
-    /// Whoever has this credential.
-    Credential(Credential),
+    /// Whom the stream is taken for, under whatever credential.
+    Principal(Principal),
     /// An address; of IPv6 its site.
     Address(IpAddr),
 }
@@ -157,11 +155,12 @@ impl Drop for Place {
 }
 
 fn sharing_principal(guest: &Guest) -> Option<Sharer> {
-    let named = guest.client.principal.header.clone().map(Sharer::Named);
-    named.or_else(|| guest.credential.is_some().then(|| Sharer::Credential(guest.credential.clone())))
+    let principal = guest.sender.principal;
+    (principal != Principal::Anonymous).then_some(Sharer::Principal(principal))
 }
 
-fn site(address: IpAddr) -> IpAddr {
+/// An address, or of IPv6 the site.
+pub(super) fn site(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from(address.to_bits() >> SITE << SITE).into(),
         address @ IpAddr::V4(_) => address,
@@ -188,7 +187,7 @@ mod tests {
     #[test]
     fn share_is_given_back_with_its_place() {
         let places = Arc::new(Places::default());
-        let sharer = Sharer::Named("a".into());
+        let sharer = Sharer::Principal(Principal::Opaque([1; 32]));
         assert!(places.take_share(&sharer, 1) && !places.take_share(&sharer, 1));
         places.open.fetch_add(1, Ordering::Relaxed);
         drop(Place { places: Arc::clone(&places), shares: vec![sharer.clone()], is_refused: false, is_aside: false });
@@ -199,7 +198,7 @@ mod tests {
     #[test]
     fn who_waits_for_its_client_leaves_its_place_to_others_and_has_it_again() {
         let places = Arc::new(Places::default());
-        let sharer = Sharer::Named("a".into());
+        let sharer = Sharer::Principal(Principal::Opaque([1; 32]));
         assert!(places.take_share(&sharer, 1));
         places.open.fetch_add(1, Ordering::Relaxed);
         let mut place =

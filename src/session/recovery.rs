@@ -7,12 +7,13 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
+use super::credential::Taker;
 use super::exchange::{Outgoing, OutgoingKind, Source};
 use super::inbound::{accept, reject};
 use super::keepsake::Keepsake;
 use super::revival::{Attempt, Failure, Plan, Revived};
 use super::task::{Handshake, Task};
-use crate::auth::Credential;
+use crate::auth::Sender;
 use crate::mcp::{RpcError, code};
 use crate::upstream::{Fault, Item};
 
@@ -59,9 +60,10 @@ impl Task {
             Standing::Lost { attempts, .. } => attempts,
             _ => 0,
         };
-        let waiting = self.waiting.front().map(|outgoing| outgoing.sent.headers.clone());
-        let headers = waiting.unwrap_or_else(|| self.credentials.headers());
-        self.reviving_with = headers.clone();
+        let waiting = self.waiting.front().map(|outgoing| (outgoing.sent.headers.clone(), Some(outgoing.sent.sender)));
+        let known = || (self.credentials.headers(), self.credentials.accepted().copied());
+        let (headers, sender) = waiting.unwrap_or_else(known);
+        (self.reviving_with, self.reviving_as) = (headers.clone(), sender);
         let plan = Plan {
             link: self.context.upstream.link(),
             keepsake: self.keepsake.clone(),
@@ -85,15 +87,17 @@ impl Task {
 
     pub(super) fn on_revival(&mut self, outcome: Result<Box<Revived>, Failure>) {
         let headers = std::mem::take(&mut self.reviving_with);
-        let credential = Credential::of(&headers);
+        let sender = self.reviving_as.take();
         match outcome {
             Ok(revived) => {
-                self.accept_credential(&credential, &headers);
+                if let Some(sender) = sender {
+                    self.accept_credential(&sender, &headers, Taker::Upstream);
+                }
                 self.on_revived(*revived);
             }
             Err(failure) => {
                 self.context.books.metrics.revivals_failed.inc();
-                self.on_revival_failed(failure, credential);
+                self.on_revival_failed(failure, sender);
             }
         }
     }
@@ -122,7 +126,7 @@ impl Task {
         }
     }
 
-    fn on_revival_failed(&mut self, failure: Failure, credential: Credential) {
+    fn on_revival_failed(&mut self, failure: Failure, sender: Option<Sender>) {
         tracing::debug!(session = self.evidence.label(), %failure, "an upstream session could not be opened");
         let attempts = self.attempts;
         let backoff = SHORTEST_BACKOFF.saturating_mul(1 << attempts.min(5)).min(LONGEST_BACKOFF);
@@ -135,7 +139,8 @@ impl Task {
         };
         let error = failure.to_rpc();
         for outgoing in std::mem::take(&mut self.waiting) {
-            let has_another = matches!(failure, Failure::Rejected(_)) && outgoing.sent.credential != credential;
+            let has_another = matches!(failure, Failure::Rejected(_))
+                && sender.is_none_or(|sender| outgoing.sent.sender.credential != sender.credential);
             if has_another || matches!(outgoing.kind, OutgoingKind::Initialize(_)) {
                 // What it asks is not settled by this.
                 self.waiting.push_back(outgoing);
@@ -144,7 +149,9 @@ impl Task {
             }
         }
         if let Failure::Rejected(rejection) = failure {
-            self.reject_credential(credential, rejection);
+            if let Some(sender) = sender {
+                self.reject_credential(&sender, &rejection);
+            }
         }
     }
 

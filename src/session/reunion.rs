@@ -10,16 +10,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ring::hmac;
 use tokio::time::Instant;
 
 use super::Handle;
 use super::face::Face;
 use super::stream::{Arrival, Line};
-use crate::auth::Credential;
+use crate::auth::{Sender, keyed_hash};
 use crate::metrics::Metrics;
 
 /// For how long a session that ended is one whose client might still come back.
@@ -33,7 +32,7 @@ const MAX_FAMILIES: usize = 50_000;
 /// So many arrivals later those are forgotten of whom nothing is left.
 const TIDY: u64 = 256;
 
-/// What sessions of one client have in common, as far as can be seen from outside: credential, user agent and address, of
+/// What sessions of one client have in common, as far as can be seen from outside: credential, principal, user agent and address, of
 /// which only a keyed hash is kept. Clients without a credential are nobody's kin: anybody could be any other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Kin([u8; 32]);
@@ -57,13 +56,6 @@ type Serial = u64;
 
 /// When a client posted last, in milliseconds since its session joined; written without a lock at every POST.
 type Heard = Arc<AtomicU64>;
-
-/// The key of this process.
-static KEY: LazyLock<hmac::Key> = LazyLock::new(|| {
-    let mut key = [0; 32];
-    getrandom::fill(&mut key).expect("the operating system has random numbers");
-    hmac::Key::new(hmac::HMAC_SHA256, &key)
-});
 
 #[derive(Debug, Default)]
 struct Family {
@@ -129,14 +121,12 @@ pub(super) struct Membership {
 
 impl Kin {
     /// `None` for clients without a credential.
-    pub(super) fn of(credential: &Credential, user_agent: Option<&str>, address: IpAddr) -> Option<Self> {
-        let credential = credential.header()?;
-        let mut context = hmac::Context::with_key(&KEY);
-        for part in [credential.as_bytes(), user_agent.unwrap_or_default().as_bytes(), address.to_string().as_bytes()] {
-            context.update(&(part.len() as u64).to_le_bytes());
-            context.update(part);
-        }
-        context.sign().as_ref().try_into().ok().map(Kin)
+    pub(super) fn of(sender: &Sender, user_agent: Option<&str>, address: IpAddr) -> Option<Self> {
+        let credential = sender.credential.hash()?;
+        let (kind, principal) = (sender.principal.kind(), sender.principal.hash()?);
+        let (user_agent, address) = (user_agent.unwrap_or_default(), address.to_string());
+        let parts = [&credential[..], kind.as_bytes(), principal, user_agent.as_bytes(), address.as_bytes()];
+        Some(Kin(keyed_hash(parts)))
     }
 }
 

@@ -22,6 +22,7 @@ use http::HeaderMap;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
+use super::binding::Binding;
 use super::budget::Budget;
 use super::calls::{CallState, Calls, Serial, ServerRequests};
 use super::credential::Credentials;
@@ -40,7 +41,9 @@ use super::recovery::Standing;
 use super::reunion::Membership;
 use super::revival::{Failure, Revived};
 use super::timers::{Deferred, Listening};
+use super::vetting::{self, Vetting};
 use super::{Closer, Context, Refusal, SessionId, Verdict};
+use crate::auth::Sender;
 use crate::drain::{Phase, Watch};
 use crate::mcp::{RequestId, RpcError, code, error_response};
 use crate::upstream::{Answer, Fault, Link};
@@ -63,6 +66,8 @@ pub(super) struct Task {
     pub(super) presence: Presence,
     /// Its place among the sessions of the same client.
     pub(super) membership: Membership,
+    /// Whose it is.
+    pub(super) binding: Arc<Binding>,
     /// The first POST will tell whether it is a session of its own.
     pub(super) undecided: bool,
     /// It is none: it goes on as another.
@@ -88,6 +93,7 @@ pub(super) struct Task {
     /// Another upstream session in the making, and the headers it is made with.
     pub(super) revival: Option<BoxFuture<'static, Result<Box<Revived>, Failure>>>,
     pub(super) reviving_with: Arc<HeaderMap>,
+    pub(super) reviving_as: Option<Sender>,
     pub(super) attempts: u32,
     /// A ping under way.
     pub(super) pinging: Option<BoxFuture<'static, (u32, Pinged)>>,
@@ -105,6 +111,9 @@ pub(super) struct Task {
     /// Whether the server ever opened its GET stream: then it has one, whatever it says later.
     pub(super) has_listened: bool,
 
+    /// Messages whose credential has to be known first, and the question about it.
+    pub(super) vetting: Vetting,
+    pub(super) asking: Option<BoxFuture<'static, vetting::Word>>,
     /// Messages that arrived and have not started upstream, in order.
     pub(super) waiting: VecDeque<Outgoing>,
     /// A message whose response head must be in before another starts.
@@ -134,6 +143,7 @@ pub(super) struct Ways {
     pub(super) outbox: Outbox,
     pub(super) closer: Arc<Closer>,
     pub(super) membership: Membership,
+    pub(super) binding: Arc<Binding>,
 }
 
 /// What is known of a session's client from the start.
@@ -166,7 +176,7 @@ impl Task {
     pub(super) fn new(context: Arc<Context>, place: Place, ways: Ways, evidence: Evidence, outset: Outset) -> Self {
         let (drain, link) = (context.drain.clone(), context.upstream.link());
         let desk = Desk::new(context.outgoing.clone());
-        let Ways { id, key, inbox, outbox, closer, membership } = ways;
+        let Ways { id, key, inbox, outbox, closer, membership, binding } = ways;
         let Outset { refusal, unused, undecided, version } = outset;
         let now = Instant::now();
         Task {
@@ -180,6 +190,7 @@ impl Task {
             closer: Some(closer),
             presence: Presence::Here,
             membership,
+            binding,
             undecided,
             merging: None,
             version,
@@ -195,6 +206,7 @@ impl Task {
             keepsake: Keepsake::default(),
             revival: None,
             reviving_with: Arc::default(),
+            reviving_as: None,
             attempts: 0,
             pinging: None,
             ping_at: now,
@@ -206,6 +218,8 @@ impl Task {
             credentials: Credentials::default(),
             listening: Listening::Off,
             has_listened: false,
+            vetting: Vetting::default(),
+            asking: None,
             waiting: VecDeque::new(),
             barrier: None,
             next_barrier: 0,
@@ -230,7 +244,7 @@ impl Task {
             self.context.books.metrics.panics.inc();
             tracing::error!(session = self.evidence.label(), "a session ended by a bug of the proxy");
             // They may be what failed.
-            (self.revival, self.pinging) = (None, None);
+            (self.revival, self.pinging, self.asking) = (None, None, None);
             Ending::Panicked
         };
         // In a box: the task is as large as its largest step, and this one is several times the rest.
@@ -258,6 +272,7 @@ impl Task {
                 Some(delivery) = self.inbox.recv(), if listens => self.on_delivery(*delivery).await,
                 outcome = ready(&mut self.revival) => self.on_revival(outcome),
                 (generation, pinged) = ready(&mut self.pinging) => self.on_pinged(generation, pinged),
+                word = ready(&mut self.asking) => self.on_vetted(word).await,
                 () = self.outbox.room_for_own(), if !listens => {}
                 () = self.outbox.room_for(parked), if self.parked.is_some() => self.unpark(),
                 () = self.outbox.room_for(1), if spent && self.parked.is_none() => {}

@@ -14,11 +14,12 @@ use super::calls::{CallState, Serial};
 use super::ending::NOBODY_WAITS;
 use super::exchange::{Errand, Source};
 use super::linger::Presence;
+use super::login::LONGEST;
 use super::loss::session_lost;
 use super::outbound::may_be_loss;
 use super::recovery::Standing;
 use super::task::{Handshake, Task};
-use crate::auth::Credential;
+use crate::auth::{Credential, Rejection};
 use crate::mcp::{self, RequestId, RpcError, code};
 use crate::upstream::{Answer, End, Fault};
 
@@ -73,8 +74,17 @@ impl Listening {
 /// Requests whose POST was answered 401.
 #[derive(Debug, Default)]
 pub(super) struct Deferred {
-    owed: VecDeque<(Posted, Instant)>,
+    owed: VecDeque<Refused>,
     answered: VecDeque<Posted>,
+}
+
+/// A request whose POST was answered 401.
+#[derive(Debug)]
+struct Refused {
+    posted: Posted,
+    since: Instant,
+    /// When it gets its error, or its client is looked after once more.
+    until: Instant,
 }
 
 /// A message by its id and a hash of its bytes: a client may use an id again, and only the same message is a repetition.
@@ -98,8 +108,12 @@ impl Deferred {
     #[must_use]
     fn defer(&mut self, id: RequestId, body: &Bytes, now: Instant) -> Option<RequestId> {
         self.forget(&id);
-        self.owed.push_back((Posted::of(id, body), now + DEFERRED));
-        if self.owed.len() > REMEMBERED { self.owed.pop_front().map(|(oldest, _)| self.remember(oldest)) } else { None }
+        self.owed.push_back(Refused { posted: Posted::of(id, body), since: now, until: now + DEFERRED });
+        if self.owed.len() > REMEMBERED {
+            self.owed.pop_front().map(|oldest| self.remember(oldest.posted))
+        } else {
+            None
+        }
     }
 
     /// It gets its error: posted again from now on, it must not run.
@@ -113,7 +127,7 @@ impl Deferred {
 
     /// `id` was posted again, or cancelled.
     pub(super) fn forget(&mut self, id: &RequestId) {
-        self.owed.retain(|(owed, _)| owed.id != *id);
+        self.owed.retain(|owed| owed.posted.id != *id);
     }
 
     /// Whether this message got its error: posted again so late, it must not run.
@@ -122,18 +136,23 @@ impl Deferred {
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = RequestId> {
-        self.owed.iter().map(|(posted, _)| posted.id.clone())
+        self.owed.iter().map(|owed| owed.posted.id.clone())
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        self.owed.front().map(|(_, until)| *until)
+        self.owed.iter().map(|owed| owed.until).min()
     }
 
-    fn take_due(&mut self, now: Instant) -> Option<RequestId> {
-        if self.owed.front().is_none_or(|(_, until)| *until > now) {
-            return None;
+    /// One that gets its error now. Whoever asked since how to log in, as at `login`, is waited for (`login`).
+    fn take_due(&mut self, now: Instant, login: Option<Instant>) -> Option<RequestId> {
+        for owed in self.owed.iter_mut().filter(|owed| owed.until <= now) {
+            let logs_in = login.is_some_and(|login| login >= owed.since) && owed.since + LONGEST > now;
+            if logs_in {
+                owed.until = (now + DEFERRED).min(owed.since + LONGEST);
+            }
         }
-        let (posted, _) = self.owed.pop_front()?;
+        let due = self.owed.iter().position(|owed| owed.until <= now)?;
+        let Refused { posted, .. } = self.owed.remove(due)?;
         Some(self.remember(posted))
     }
 }
@@ -149,7 +168,7 @@ impl Task {
             Handshake::Answered { grace_until } => Some(grace_until),
             _ => None,
         };
-        let stands = matches!(self.standing, Standing::Sound) && self.can_stand_up();
+        let stands = matches!(self.standing, Standing::Sound) && self.can_stand_up() && !self.credentials.are_spent();
         let ping = (stands && self.pinging.is_none()).then_some(self.ping_at);
         let again = match self.standing {
             Standing::Lost { again, .. } => again,
@@ -219,11 +238,11 @@ impl Task {
         while let Some((serial, last_id)) = self.calls.take_resume(now) {
             self.resume(serial, &last_id);
         }
-        while let Some(id) = self.deferred.take_due(now) {
-            self.answer_unauthorized(&id);
-        }
+        self.answer_those_who_gave_up(now);
         let is_sound = matches!(self.standing, Standing::Sound);
-        if is_sound && self.can_stand_up() && self.ping_at <= now && self.pinging.is_none() {
+        // Under a credential that was turned down it would be turned down each time.
+        let can_ask = self.can_stand_up() && !self.credentials.are_spent();
+        if is_sound && can_ask && self.ping_at <= now && self.pinging.is_none() {
             self.ping();
         }
         if matches!(self.standing, Standing::Lost { again: Some(again), .. } if again <= now) {
@@ -234,6 +253,18 @@ impl Task {
         {
             let (past, last_id) = (*past, last_id.clone());
             self.listen(past, last_id);
+        }
+    }
+
+    /// Those who were answered 401 and neither posted again nor look for a way to log in get their error.
+    fn answer_those_who_gave_up(&mut self, now: Instant) {
+        if self.deferred.next_deadline().is_none_or(|until| until > now) {
+            return;
+        }
+        let client = self.evidence.client();
+        let login = self.context.logins.last(client.address, client.user_agent.as_deref());
+        while let Some(id) = self.deferred.take_due(now, login) {
+            self.answer_unauthorized(&id);
         }
     }
 
@@ -266,7 +297,13 @@ impl Task {
 
     fn listen(&mut self, past: Past, last_id: Option<HeaderValue>) {
         let headers = self.credentials.headers();
-        let (sending, credential) = (self.link.listen(&headers, last_id.as_ref()), Credential::of(&headers));
+        let credential = self.credentials.accepted().map(|sender| sender.credential).unwrap_or_default();
+        if self.credentials.are_spent() {
+            // The same again would be turned down again (SECURITY §2.3, Token refresh mid-session).
+            self.listening = Listening::Barred { past, last_id, credential };
+            return;
+        }
+        let sending = self.link.listen(&headers, last_id.as_ref());
         let (sending, asking) = abortable(sending);
         // The head of a stream that was given up is nobody's: above all not that of the next one.
         let head = sending.map(|answer| match answer {
@@ -284,7 +321,12 @@ impl Task {
         match answer {
             Ok(answer) if answer.rejects_credential() && !(past.worked && may_be_loss(&answer)) => {
                 tracing::debug!(status = answer.status.as_u16(), "the credential does not open the GET stream");
-                self.listening = Listening::Barred { past, last_id, credential: credential.clone() };
+                let of_scope = Rejection::of(&answer).is_of_scope();
+                self.listening = Listening::Barred { past, last_id, credential: *credential };
+                if let Some(sender) = self.credentials.accepted().filter(|_| !of_scope) {
+                    // So the upstream has asked for another.
+                    self.binding.turned_down(sender.principal);
+                }
                 self.listen_under_another_credential();
             }
             Ok(answer) if answer.status.is_success() && answer.is_event_stream() => {
@@ -316,7 +358,9 @@ impl Task {
     /// Opens a GET stream that was turned down, once the upstream has accepted another credential.
     pub(super) fn listen_under_another_credential(&mut self) {
         let Listening::Barred { past, last_id, credential } = &self.listening else { return };
-        if *credential != Credential::of(&self.credentials.headers()) {
+        let has_another = self.credentials.accepted().is_some_and(|sender| sender.credential != *credential);
+        // Or the same, which the upstream has taken again since.
+        if has_another || !self.credentials.are_spent() {
             let (past, last_id) = (*past, last_id.clone());
             self.listen(past, last_id);
         }

@@ -95,6 +95,9 @@ pub struct Start {
     /// Scheme, host and port of the upstream; its path and query may hold secrets.
     #[serde(rename = "upstream.origin")]
     pub upstream_origin: String,
+    /// What is passed through, and so counted by [`Modern`]: `off`, `mcp`, `all`.
+    #[serde(rename = "passthrough")]
+    pub passthrough: &'static str,
 }
 
 /// The process ends in order.
@@ -182,6 +185,9 @@ pub struct Heartbeat {
     /// By how much the wall clock was set since the last heartbeat, in seconds; 0 when it was not.
     #[serde(rename = "clock.step_s")]
     pub clock_step_s: f64,
+    /// As in [`Start`], which a piece of a log may lack: none seen must be told from not looked for.
+    #[serde(rename = "passthrough")]
+    pub passthrough: &'static str,
     /// What happened since start.
     #[serde(flatten)]
     pub survival: Survival,

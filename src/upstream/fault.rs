@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use ::http::HeaderValue;
+
 use crate::mcp::{RpcError, code};
 
 /// Longest part of a foreign text that is quoted, in characters.
@@ -46,6 +48,16 @@ pub enum Fault {
     /// A redirect that is not followed.
     #[error("upstream redirects to {0}; set --upstream to the final URL (nothing ran)")]
     Redirect(String),
+    /// The credential was turned down in the middle of a call, after what the server had asked was answered.
+    #[error("the upstream rejected the credential (HTTP {status}); the call did not go on")]
+    Rejected {
+        /// 401, or 403 with `insufficient_scope`.
+        status: u16,
+        /// The `WWW-Authenticate` headers, to be passed on.
+        challenges: Vec<HeaderValue>,
+        /// It was a newer one than the call had come with.
+        is_newer: bool,
+    },
     /// Nobody here waits for the answer any more.
     #[error("the exchange was given up; the call may have run")]
     GivenUp,
@@ -67,6 +79,7 @@ pub const REASONS: &[&str] = &[
     "upstream_message_too_large",
     "upstream_no_answer",
     "upstream_redirect",
+    "upstream_rejected_credential",
     "upstream_timeout",
     "upstream_unavailable",
 ];
@@ -95,6 +108,7 @@ impl Fault {
             Fault::TooLarge { .. } => "upstream_message_too_large",
             Fault::Encoded(_) => "upstream_encoding",
             Fault::Redirect(_) => "upstream_redirect",
+            Fault::Rejected { .. } => "upstream_rejected_credential",
             Fault::GivenUp => "given_up",
             Fault::Silent(_) => "upstream_timeout",
         }
@@ -105,6 +119,7 @@ impl Fault {
     pub fn to_rpc(&self) -> RpcError {
         let code = match self {
             Fault::Unreachable(_) => code::UNAVAILABLE,
+            Fault::Rejected { .. } => code::UNAUTHORIZED,
             _ => code::INTERNAL_ERROR,
         };
         let error = RpcError::new(code, self.reason(), self.to_string());
@@ -137,6 +152,7 @@ mod tests {
             Fault::TooLarge { cap: 1 },
             Fault::Encoded(text()),
             Fault::Redirect(text()),
+            Fault::Rejected { status: 401, challenges: Vec::new(), is_newer: false },
             Fault::Silent(Duration::ZERO),
         ];
         let mut reasons: Vec<&str> = faults.iter().map(Fault::reason).collect();

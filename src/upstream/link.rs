@@ -22,6 +22,8 @@ use crate::mcp::{self, MessageKind, RequestId, RpcError, code, error_response};
 const PROBE: Duration = Duration::from_secs(2);
 /// How often a link asks before it goes on as it is.
 const PROBES: u32 = 3;
+/// The id of a ping that asks about a credential.
+const VET: &str = "sse-sunset-credential";
 /// How long it may take to see whether the server speaks HTTP+SSE itself.
 const LOOK: Duration = Duration::from_secs(3);
 
@@ -121,6 +123,32 @@ impl Link {
         }
     }
 
+    /// Asks the server something harmless, to see by the head of its answer what it makes of the credential in `headers`.
+    #[must_use]
+    pub fn vet(&self, headers: &Arc<HeaderMap>) -> Sending {
+        let way = self.lock().way.clone();
+        match way {
+            // A ping would be answered here.
+            Way::Modern(_) => {
+                let (link, headers) = (self.again(), Arc::clone(headers));
+                async move {
+                    match modern::ask(&link.upstream, &ClientFacts::of_nobody(), &headers).await {
+                        Discovered::Rejected(answer) => Ok(answer),
+                        Discovered::Unknown(fault) => Err(fault),
+                        Discovered::Modern(..) | Discovered::Legacy => {
+                            Ok(session_era::json(StatusCode::OK, Bytes::new()))
+                        }
+                    }
+                }
+                .boxed()
+            }
+            Way::Fresh | Way::Session | Way::Undecided { .. } => {
+                let ping = format!(r#"{{"jsonrpc":"2.0","id":"{VET}","method":"ping"}}"#);
+                self.post_in_session(Bytes::from(ping), headers)
+            }
+        }
+    }
+
     /// Opens the stream for what happens outside of calls, after `last_event_id` if it was open before.
     #[must_use]
     pub fn listen(&self, headers: &HeaderMap, last_event_id: Option<&HeaderValue>) -> Sending {
@@ -172,7 +200,7 @@ impl Link {
     async fn says_modern(&self, headers: &HeaderMap) -> bool {
         let nobody = ClientFacts::of_nobody();
         let asking = modern::ask(&self.upstream, &nobody, headers);
-        matches!(timeout(PROBE, asking).await, Ok(Discovered::Modern(_)))
+        matches!(timeout(PROBE, asking).await, Ok(Discovered::Modern(..)))
     }
 
     fn post_modern(&self, session: &modern::Session, body: &Bytes, headers: &HeaderMap) -> Sending {
@@ -216,7 +244,7 @@ impl Link {
             Belief::Nothing | Belief::Sessions | Belief::Modern => {
                 let asking = modern::discover(&self.upstream, &facts, headers);
                 match timeout(PROBE, asking).await {
-                    Ok(Discovered::Modern(discovery)) => {
+                    Ok(Discovered::Modern(discovery, _)) => {
                         self.upstream.believe(Belief::Modern);
                         Way::Modern(modern::Session::new(self.upstream.clone(), facts, discovery))
                     }
@@ -272,7 +300,7 @@ impl Opening {
         let asks_first = options.prefer == Era::Modern && upstream.belief() == Belief::Nothing;
         if options.era != Some(Era::Session) && (is_modern || asks_first) {
             match modern::discover(upstream, &self.facts, &self.headers).await {
-                Discovered::Modern(discovery) => return Ok(self.greet(discovery)),
+                Discovered::Modern(discovery, asked_now) => return Ok(self.greet(discovery, asked_now)),
                 Discovered::Rejected(answer) => return Ok(answer),
                 Discovered::Unknown(fault) if is_modern => return Err(fault),
                 Discovered::Legacy if options.era.is_some() => return Ok(self.refuse(NOT_MODERN)),
@@ -282,11 +310,11 @@ impl Opening {
         self.initialize().await
     }
 
-    fn greet(&self, discovery: Arc<modern::Discovery>) -> Answer {
+    fn greet(&self, discovery: Arc<modern::Discovery>, asked_now: bool) -> Answer {
         let upstream = &self.link.upstream;
         upstream.believe(Belief::Modern);
         let session = modern::Session::new(upstream.clone(), self.facts.clone(), discovery);
-        let answer = session.greet(&self.id);
+        let answer = session.greet(&self.id, asked_now);
         self.link.lock().way = Way::Modern(session);
         answer
     }
@@ -317,7 +345,7 @@ impl Opening {
             return Ok(answer);
         }
         match modern::ask(upstream, &self.facts, &self.headers).await {
-            Discovered::Modern(discovery) => Ok(self.greet(discovery)),
+            Discovered::Modern(discovery, asked_now) => Ok(self.greet(discovery, asked_now)),
             Discovered::Rejected(answer) => Ok(answer),
             Discovered::Legacy | Discovered::Unknown(_) if self.is_http_sse().await => Ok(self.refuse(IS_HTTP_SSE)),
             Discovered::Legacy | Discovered::Unknown(_) => Ok(answer),

@@ -64,6 +64,8 @@ pub struct Messages {
     pub items: Pin<Box<dyn Stream<Item = Item> + Send>>,
     /// Bytes that were read for them and have not become one.
     pub held: Arc<AtomicUsize>,
+    /// The server itself took the request. What is answered here says nothing of the credential.
+    pub is_servers: bool,
 }
 
 impl From<Body> for Content {
@@ -95,6 +97,15 @@ impl Answer {
     /// The `WWW-Authenticate` headers.
     pub fn challenges(&self) -> impl Iterator<Item = &HeaderValue> {
         self.headers.get_all(header::WWW_AUTHENTICATE).iter()
+    }
+
+    /// Whether it is the server's word on the request, and was not made here.
+    #[must_use]
+    pub fn is_servers(&self) -> bool {
+        match &self.body {
+            Content::Bytes(_) => true,
+            Content::Messages(messages) => messages.is_servers,
+        }
     }
 
     /// Whether the body is an event stream.

@@ -4,9 +4,11 @@ use std::fs;
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+use crate::support::tls::Authority;
 use crate::support::{http_client, within};
 
 fn binary() -> Command {
@@ -19,7 +21,11 @@ fn binary() -> Command {
 
 /// Starts `serve` and waits until it says where it listens.
 async fn serve(options: &[&str]) -> (Child, String) {
-    let mut command = binary();
+    serve_by(binary(), options).await
+}
+
+/// The same by a command of one's own.
+async fn serve_by(mut command: Command, options: &[&str]) -> (Child, String) {
     command.args(["serve", "--upstream", "http://127.0.0.1:9/mcp", "--listen", "127.0.0.1:0"]).args(options);
     let mut child = command.spawn().expect("the binary");
     let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
@@ -208,6 +214,65 @@ async fn plain_upstream_needs_no_authorities() {
     let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
     let line = within("the first line", lines.next_line()).await.expect("readable").expect("a line");
     assert!(line.contains("accepting connections"), "{line}");
+    signal(&child, "TERM").await;
+    within("the end", child.wait()).await.expect("a status");
+}
+
+#[tokio::test]
+async fn sighup_has_the_certificate_read_again() {
+    let (authority, folder) = (Authority::new(), tempfile::tempdir().expect("a folder"));
+    authority.identity("localhost").write_to(folder.path());
+    let path = |name: &str| folder.path().join(name).to_str().expect("a plain path").to_owned();
+    let (cert, key) = (path("cert.pem"), path("key.pem"));
+    let (mut child, address) = serve(&["--tls-cert", &cert, "--tls-key", &key, "--drain-delay", "0s"]).await;
+    let new = authority.identity("localhost");
+    new.write_to(folder.path());
+    signal(&child, "HUP").await;
+    // By itself it looks after ten seconds.
+    let shown = tokio::time::timeout(Duration::from_secs(8), async {
+        loop {
+            let stream = authority.dial(address.parse().expect("an address"), "h2").await;
+            if stream.get_ref().1.peer_certificates().expect("a certificate")[0].as_ref() == new.der() {
+                return;
+            }
+        }
+    });
+    shown.await.expect("the new certificate");
+    signal(&child, "TERM").await;
+    within("the end", child.wait()).await.expect("a status");
+}
+
+#[tokio::test]
+async fn process_without_descriptors_turns_connections_away_and_goes_on() {
+    let mut command = Command::new("sh");
+    // What it inherits does not count: one more than the highest number is what is limited.
+    command.args(["-c", "ulimit -n 48; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_sse-sunset")]);
+    command.env("SSE_SUNSET_ADMIN", "off").kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::null());
+    command.stderr(Stdio::piped());
+    let (mut child, address) = serve_by(command, &["--first-byte-timeout", "1h", "--keep-alive", "50ms"]).await;
+    let open = async || within("a connection", TcpStream::connect(&address)).await.expect("a connection");
+    let mut stream = open().await;
+    stream.write_all(b"GET /sse HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("sent");
+    let mut head = vec![0; 4096];
+    assert!(within("an answer", stream.read(&mut head)).await.expect("an answer") > 0);
+    let mut silent = Vec::new();
+    for _ in 0..80 {
+        silent.push(open().await);
+    }
+    // Whoever was turned away sees it: the last ones cannot all have found a descriptor.
+    let last = silent.last_mut().expect("eighty");
+    let end = within("the end of a connection", last.read(&mut [0])).await;
+    assert!(matches!(end, Err(_) | Ok(0)), "{end:?}");
+    drop(silent);
+    within("an answer", async {
+        while http_client().get(format!("http://{address}/nowhere")).send().await.is_err() {}
+    })
+    .await;
+    // What came meanwhile is read away; then there is more.
+    while let Ok(1..) = stream.try_read(&mut head) {}
+    let more = within("a comment", stream.read(&mut head)).await;
+    assert!(more.is_ok_and(|length| length > 0), "the stream that was there goes on");
+    signal(&child, "TERM").await;
     signal(&child, "TERM").await;
     within("the end", child.wait()).await.expect("a status");
 }

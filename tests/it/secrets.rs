@@ -81,6 +81,15 @@ impl Traced {
         Traced { child, base, admin, stderr, folder }
     }
 
+    /// How large its core file may be, softly and at most.
+    fn largest_core(&self) -> [String; 2] {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", self.child.id().expect("running")));
+        let limits = limits.expect("its limits");
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).expect("a line");
+        let mut words = line.split_whitespace().map(str::to_owned);
+        [words.next().expect("a limit"), words.next().expect("a limit")]
+    }
+
     /// Stops it; its diagnostics and its traffic log.
     async fn stop(mut self) -> (String, String) {
         let id = self.child.id().expect("running").to_string();
@@ -156,6 +165,7 @@ async fn nothing_that_is_written_holds_a_secret_even_at_trace() {
     let made_here = made_here + &client.answer(4).await.to_string();
     let errors = errors(&proxy.base, &client.endpoint).await;
     let admin = admin(&proxy.admin).await;
+    assert_eq!(proxy.largest_core(), ["0", "0"], "no core file would hold them");
     let session = client.endpoint.split_once('=').expect("an id").1.to_owned();
     drop(client);
     upstream.wait_for("the end of the session", |seen| seen.method == http::Method::DELETE).await;

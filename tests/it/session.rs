@@ -155,7 +155,10 @@ async fn requests_over_the_limits_wait_or_get_an_error_and_answers_pass_them() {
 
 #[tokio::test]
 async fn credentials_and_headers_of_this_post_go_up() {
-    let (upstream, proxy, mut client) = initialized(SSE, &[]).await;
+    let upstream = FakeUpstream::start(SSE).await;
+    let proxy = Proxy::start(upstream.url(), &[]);
+    let mut client = LegacyClient::connect(&proxy, &[("authorization", "Bearer first")]).await;
+    client.initialize().await;
     let list = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).to_string();
     let headers =
         [("authorization", "Bearer this"), ("x-api-key", "key"), ("mcp-session-id", "forged"), ("cookie", "a=b")];
@@ -283,7 +286,10 @@ async fn posts_under_an_accepted_credential_are_not_held_until_the_upstream_answ
 /// And one under an unknown credential is held for 2 s, as only a 401 makes clients renew theirs.
 #[tokio::test]
 async fn post_under_an_unknown_credential_waits_two_seconds_for_the_upstreams_word() {
-    let (upstream, proxy, client) = initialized(Behaviour { sse: false, sessions: true, token: None }, &[]).await;
+    let upstream = FakeUpstream::start(Behaviour { sse: false, sessions: true, token: None }).await;
+    let proxy = Proxy::start(upstream.url(), &[]);
+    let mut client = LegacyClient::connect(&proxy, &[("authorization", "Bearer old")]).await;
+    client.initialize().await;
     let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "hang"}}).to_string();
     let headers = [("authorization", "Bearer new")];
     let posting = async {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt as _;
-use sse_sunset::auth::Credential;
+use sse_sunset::auth::{CredentialHeaders, Sender, Vouched};
 use sse_sunset::drain::{Drain, Tasks};
 use sse_sunset::mcp;
 use sse_sunset::metrics::Metrics;
@@ -35,6 +35,11 @@ impl Transport for Buggy {
     }
 }
 
+fn nobody() -> Sender {
+    let address = "127.0.0.1".parse().expect("an address");
+    Sender::of(&HeaderMap::new(), &CredentialHeaders::default(), Vouched::default(), address)
+}
+
 fn guest() -> Guest {
     let address = "127.0.0.1".parse().expect("an address");
     let connection = Connection {
@@ -50,7 +55,7 @@ fn guest() -> Guest {
     let client = Client { principal: Principal::default(), info: None, user_agent: None, address };
     Guest {
         client,
-        credential: Credential::of(&HeaderMap::new()),
+        sender: nobody(),
         connection,
         closer: Closer::new(|| {}),
         bears_comments: true,
@@ -77,9 +82,7 @@ async fn next(stream: &mut EventStream) -> Option<String> {
 async fn post(sessions: &Sessions, id: &str, text: &str) -> Verdict {
     let payloads = mcp::parse(&Bytes::copy_from_slice(text.as_bytes())).expect("a message");
     let payloads = payloads.into_iter().map(Payload::Message).collect();
-    let headers = HeaderMap::new();
-    let credential = Credential::of(&headers);
-    sessions.deliver(id, payloads, headers, credential, sessions.hold()).await
+    sessions.deliver(id, payloads, HeaderMap::new(), nobody(), sessions.hold()).await
 }
 
 const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}"#;

@@ -7,6 +7,7 @@
 
 mod appearance;
 mod browser;
+mod door;
 mod live;
 mod paper;
 mod program;

@@ -13,7 +13,7 @@ use crate::browser::PATIENCE;
 pub(crate) struct Program {
     process: Child,
     /// Where clients are served.
-    listen: String,
+    pub(crate) listen: String,
     /// Where operators are.
     pub(crate) admin: String,
 }

@@ -5,7 +5,8 @@ use jiff::{Span as Days, Timestamp};
 use sse_sunset::report::evidence::Evidence;
 use sse_sunset::report::judge;
 use sse_sunset::report::outcome::{
-    Canary, Client, Coverage, Input, Moves, Replica, Report, Rhythm, Span, State, Totals, Verdict, Waiver,
+    Canary, Client, Coverage, Input, Measured, Modern, Movement, Moves, Moving, Replica, Report, Rhythm, Span, State,
+    Totals, Verdict, Waiver,
 };
 use sse_sunset::report::policy::Policy;
 use sse_sunset::traffic::Engagement;
@@ -57,6 +58,18 @@ pub(crate) fn rich() -> Report {
             open_sessions: 1,
             uses: uses.iter().sum(),
             refused: 21,
+        },
+        moving: Moving {
+            measured: Measured::Partly,
+            since: Some(at("2026-10-30T06:00:00Z")),
+            replicas: 2,
+            replicas_in_all: 3,
+            legacy_only: 3,
+            both: 1,
+            vanished: 0,
+            not_measured: 1,
+            modern_only: 0,
+            never_legacy: 1_204,
         },
         days: days(),
         uses,
@@ -136,6 +149,15 @@ fn open() -> Client {
         seen_as: vec!["Cursor (via mcp-remote 0.1.31) 1.0.0".to_owned(), "node".to_owned()],
         principals: 3,
         addresses: ["c1f09a", "77be02", "0d41aa"].map(|address| format!("hmac:{address}")).to_vec(),
+        movement: Some(Movement::Both),
+        modern: Some(Modern {
+            first: at("2026-11-05T07:10:00Z"),
+            last: at("2026-11-21T08:00:00Z"),
+            days: 13,
+            upgrades: 13,
+            first_upgrade: Some(at("2026-11-05T07:10:00Z")),
+            last_upgrade: Some(at("2026-11-21T08:00:00Z")),
+        }),
         sessions: 212,
         open_sessions: 1,
         rhythm: Rhythm::Weekdays,
@@ -197,6 +219,7 @@ fn looked() -> Client {
         due: None,
         evidence: None,
         rhythm: Rhythm::Never,
+        movement: None,
         state: State::Looked,
         ..client("audit", by_day(|_, _| 0))
     }
@@ -208,6 +231,7 @@ fn quiet() -> Client {
         last_seen: at("2026-10-02T10:00:00Z"),
         due: Some(at("2026-11-01T10:00:00Z")),
         rhythm: Rhythm::OneOff,
+        movement: Some(Movement::NotMeasured),
         state: State::Quiet,
         ..client("claude-code", by_day(|place, _| if place == 9 { 6 } else { 0 }))
     }
@@ -228,7 +252,14 @@ fn monitor() -> Client {
 }
 
 fn looked_like(name: &str) -> Client {
-    Client { last_use: None, due: None, evidence: None, rhythm: Rhythm::Never, ..client(name, by_day(|_, _| 0)) }
+    Client {
+        movement: None,
+        last_use: None,
+        due: None,
+        evidence: None,
+        rhythm: Rhythm::Never,
+        ..client(name, by_day(|_, _| 0))
+    }
 }
 
 /// A client in the way, with `by_day` uses.
@@ -259,6 +290,8 @@ fn client(name: &str, by_day: Vec<u64>) -> Client {
         waiver: None,
         moves: Moves::Unknown,
         fix: "other",
+        movement: Some(Movement::LegacyOnly),
+        modern: None,
         by_day,
         evidence: Some("mcp-proxy-5d9c7b-a/3c9d71f0/118204".to_owned()),
     }

@@ -34,6 +34,9 @@ pub struct Boot {
     pub peers: BTreeSet<String>,
     /// The last heartbeat, and the sessions it told of.
     pub heartbeat: Option<(Millis, i64)>,
+    /// Whether it passes modern clients through and so counts them, as far as was told.
+    #[serde(default)]
+    pub passes_modern: bool,
     /// Open sessions by label.
     pub open: HashMap<String, Open>,
     /// Sessions whose end was read while records before it were not, and whose they were.
@@ -134,6 +137,11 @@ impl Boot {
         let after = lost().filter(|(lost, at)| *at > since && *lost > before);
         let (lost, at) = after.fold((0, Millis::MIN), |(most, latest), (lost, at)| (most.max(lost), latest.max(at)));
         (lost > before).then(|| (at, lost - before))
+    }
+
+    /// It says whether it passes modern clients through; what it does not say changes nothing.
+    pub fn passes(&mut self, passthrough: Option<bool>) {
+        self.passes_modern |= passthrough.unwrap_or_default();
     }
 
     /// It ended in order at `at`.

@@ -8,6 +8,7 @@
 //! record, by the running proxy, which keeps it in its state directory.
 
 mod boot;
+mod movers;
 mod people;
 mod ranges;
 
@@ -16,6 +17,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 pub use boot::{Boot, Open, Step};
+pub use movers::{Mover, Movers, Way};
 pub use people::{DAY_MS, Day, Group, People, Person, PersonId, day_of, is_principal, longest_gap, merge_days, span};
 pub use ranges::{PULSE_MS, Runs, Seen, Stretch, subtract, union};
 
@@ -57,8 +59,11 @@ pub enum Taken {
 pub struct Evidence {
     /// Every start of every replica.
     pub boots: Vec<Boot>,
-    /// Everyone who came.
+    /// Everyone who came over SSE.
     pub people: People,
+    /// Everyone who came by Streamable HTTP; evidence that was saved before there were any has none.
+    #[serde(default)]
+    pub movers: Movers,
     /// Completed canary sessions by day.
     pub canaries: BTreeMap<i32, u64>,
     /// The last of them.
@@ -98,12 +103,14 @@ impl Evidence {
     fn event(&mut self, index: usize, event: &Event<'_>, at: Millis, place: (u32, u64)) {
         let Some(boot) = self.boots.get_mut(index) else { return };
         match event {
-            Event::Start | Event::Other => {}
+            Event::Other => {}
+            Event::Start { passthrough } => boot.passes(*passthrough),
             Event::Stop { lost } => {
                 boot.stop(at);
                 boot.lost(*lost, at);
             }
-            Event::Heartbeat { lost, clock_step_ms, active, peers } => {
+            Event::Heartbeat { lost, clock_step_ms, active, passthrough, peers } => {
+                boot.passes(*passthrough);
                 boot.lost(*lost, at);
                 if let Some(active) = active.filter(|_| boot.heartbeat.is_none_or(|(last, _)| at >= last)) {
                     boot.heartbeat = Some((at, active));
@@ -159,11 +166,10 @@ impl Evidence {
                     person.turned_away(at, !matches!(&**reason, "host" | "origin" | "request"));
                 }
             }
-            Event::Upgrade { who } | Event::Modern { who } => {
-                let person = self.known(who, at);
-                if let Some(person) = self.people.get_mut(person) {
-                    person.can_move = true;
-                }
+            Event::Upgrade { who } => self.movers.seen(who, Way::Upgraded, at),
+            Event::Modern { who } => {
+                boot.passes(Some(true));
+                self.movers.seen(who, Way::Passed, at);
             }
         }
     }

@@ -68,8 +68,6 @@ pub struct Person {
     /// When it was last turned away by a rule that turns away clients as such (limits, sunset), and not for a host or
     /// origin that the proxy does not serve.
     pub last_barred: Option<Millis>,
-    /// It was served Streamable HTTP on the old URL, or seen on the new one.
-    pub can_move: bool,
     /// Accounts of the connection-level identities it came by.
     pub doors: Vec<PersonId>,
     /// It stands for a line of an old server's access log.
@@ -143,7 +141,6 @@ impl People {
             refused: 0,
             last_refused: None,
             last_barred: None,
-            can_move: false,
             doors: Vec::new(),
             of_access_log: false,
         });

@@ -191,6 +191,13 @@ impl Live {
                 held.forgotten.accounts
             ));
         }
+        if held.forgotten.movers > 0 {
+            report.notes.push(format!(
+                "{} clients that came by Streamable HTTP only were forgotten to save memory; sse-sunset report on the log \
+                 counts them too.",
+                held.forgotten.movers
+            ));
+        }
         report
     }
 
@@ -246,7 +253,9 @@ impl Live {
         let window = Duration::from_millis(super::policy::WINDOW_MS.unsigned_abs());
         let mut held = self.settled();
         let is_due = held.tidied.is_none_or(|at| at.elapsed() >= TIDY_EVERY);
-        if !is_due && (held.taken < TIDY_AFTER || noise::count(&held.evidence) <= noise::MOST) {
+        let is_much =
+            |held: &Held| noise::count(&held.evidence) > noise::MOST || held.evidence.movers.count() > noise::MOST;
+        if !is_due && (held.taken < TIDY_AFTER || !is_much(&held)) {
             return;
         }
         (held.tidied, held.taken) = (Some(Instant::now()), 0);

@@ -3,6 +3,10 @@
 //! Who used the server is never forgotten. Who never did blocks nothing, with one exception: who was turned away may have
 //! been a user under another address, and blocks as one. Where such a one has to go before its time, that is noted, and
 //! the live verdict is UNKNOWN for as long as it matters.
+//!
+//! Who came by Streamable HTTP is remembered apart, up to as many, and forgotten without harm: the verdict does not ask.
+
+use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,12 +27,16 @@ pub(super) struct Forgotten {
     pub(super) accounts: u64,
     /// The time until which some of them were turned away, too early to be forgotten.
     pub(super) barred_until: Option<Millis>,
+    /// How many of those that came by Streamable HTTP.
+    #[serde(default)]
+    pub(super) movers: u64,
 }
 
 impl Forgotten {
     pub(super) fn add(&mut self, more: Forgotten) {
         self.accounts = self.accounts.saturating_add(more.accounts);
         self.barred_until = self.barred_until.max(more.barred_until);
+        self.movers = self.movers.saturating_add(more.movers);
     }
 }
 
@@ -45,7 +53,25 @@ pub(super) fn forget(evidence: &mut Evidence, now: Millis) -> Forgotten {
     let known = count(evidence);
     evidence.forget_noise(before);
     let accounts = u64::try_from(known - count(evidence)).unwrap_or(u64::MAX);
-    Forgotten { accounts, barred_until }
+    Forgotten { accounts, barred_until, movers: forget_movers(evidence, old) }
+}
+
+/// Drops those that came by Streamable HTTP only, and did so long ago or are too many; says how many.
+fn forget_movers(evidence: &mut Evidence, old: Millis) -> u64 {
+    let groups = evidence.people.groups();
+    let users = groups.filter_map(|(identity, _, mut members)| {
+        members.any(|(_, person)| person.last_use.is_some()).then(|| identity.to_owned())
+    });
+    let users: HashSet<String> = users.collect();
+    let others = evidence.movers.all().filter(|(identity, _)| !users.contains(*identity));
+    let mut seen: Vec<Millis> = others.map(|(_, mover)| mover.last).filter(|last| *last >= old).collect();
+    let before = match seen.len().checked_sub(LEFT) {
+        Some(more) if seen.len() > MOST => *seen.select_nth_unstable(more).1,
+        _ => old,
+    };
+    let known = evidence.movers.count();
+    evidence.movers.retain(|identity, mover| mover.last >= before || users.contains(identity));
+    u64::try_from(known - evidence.movers.count()).unwrap_or(u64::MAX)
 }
 
 /// Accounts without use: when each was last seen, and when it was last turned away.

@@ -3,7 +3,7 @@ use std::sync::mpsc;
 
 use super::*;
 use crate::report::evidence::DAY_MS;
-use crate::report::outcome::{State, Verdict};
+use crate::report::outcome::{Measured, Movement, Moves, State, Verdict};
 use crate::report::render;
 
 const WHO: &str = r#","legacy.session":"s","identity":"client_id:x","identity.source":"client_id","client.family":"other","client.address":"1""#;
@@ -246,12 +246,46 @@ fn old_noise_is_forgotten_and_users_are_not() {
         line.at = if id == "new" { now } else { now - 100 * DAY_MS };
         evidence.take(&line, &bounds);
     }
-    let old = Forgotten { accounts: 1, barred_until: None };
+    let old = Forgotten { accounts: 1, ..Forgotten::default() };
     assert_eq!(noise::forget(&mut evidence, now), old, "nobody is forgotten who may matter");
     let report = judge(&evidence, Input::default(), &Policy::at(now));
     let names: Vec<(&str, State)> = report.clients.iter().map(|row| (row.identity.as_str(), row.state)).collect();
     // The use was in a session that nobody ended, and its process still runs.
     assert_eq!(names, [("user", State::Open), ("new", State::Looked)]);
+}
+
+#[test]
+fn those_who_came_by_streamable_http_only_are_bounded_and_cost_no_stranger_its_place() {
+    let live = Live::open(None, "a", "LOG".into()).expect("a state");
+    let many = u64::try_from(noise::MOST).expect("small") + TIDY_AFTER;
+    live.observe(line(0, "legacy.use", WHO).as_bytes());
+    live.observe(line(1, "legacy.refused", &WHO.replace("client_id:x", "client_id:turned-away")).as_bytes());
+    live.observe(line(2, "modern.seen", WHO).as_bytes());
+    for seq in 3..many {
+        live.observe(line(seq, "modern.seen", &WHO.replace("client_id:x", &format!("client_id:{seq}"))).as_bytes());
+    }
+    live.save().expect("nothing to write");
+    assert!(live.report().notes.iter().any(|note| note.contains(" came by Streamable HTTP only were forgotten")));
+    let held = live.held();
+    assert!(held.evidence.movers.count() <= noise::MOST, "{}", held.evidence.movers.count());
+    assert!(held.evidence.movers.get("client_id:x").is_some(), "it uses SSE, so where else it is has to be known");
+    assert_eq!((held.forgotten.accounts, held.forgotten.barred_until), (0, None));
+}
+
+#[test]
+fn where_clients_moved_to_outlives_the_process() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let live = open(dir.path(), "a");
+    live.observe(line(0, "proxy.start", r#","passthrough":"mcp""#).as_bytes());
+    live.observe(line(1, "legacy.use", WHO).as_bytes());
+    live.observe(line(2, "legacy.upgrade", WHO).as_bytes());
+    live.save().expect("saved");
+    drop(live);
+    let report = open(dir.path(), "a").report();
+    let row = report.clients.first().expect("a client");
+    assert_eq!((row.movement, row.moves), (Some(Movement::Both), Moves::Auto));
+    assert_eq!(row.modern.map(|modern| (modern.days, modern.upgrades)), Some((1, 1)));
+    assert_eq!((report.moving.measured, report.moving.both), (Measured::Partly, 1), "it began today");
 }
 
 #[test]
@@ -271,7 +305,7 @@ fn attempts_are_remembered_as_long_as_they_count() {
     }
     assert_eq!(noise::forget(&mut evidence, now), Forgotten::default());
     assert_eq!(noise::count(&evidence), 1);
-    assert_eq!(noise::forget(&mut evidence, now + 60 * DAY_MS), Forgotten { accounts: 1, barred_until: None });
+    assert_eq!(noise::forget(&mut evidence, now + 60 * DAY_MS), Forgotten { accounts: 1, ..Forgotten::default() });
     assert_eq!(noise::count(&evidence), 0);
 }
 

@@ -41,6 +41,13 @@ const HEADER: &[&str] = &[
     "seen_as",
     "addresses",
     "evidence",
+    "movement",
+    "first_modern",
+    "last_modern",
+    "modern_days",
+    "upgrades",
+    "first_upgrade",
+    "last_upgrade",
 ];
 
 /// The clients of a report as CSV, with a header; lines end with a line feed.
@@ -59,6 +66,7 @@ pub fn csv(report: &Report) -> String {
 
 fn row(client: &Client) -> [String; HEADER.len()] {
     let waiver = client.waiver.as_ref();
+    let modern = client.modern.as_ref();
     let answer = |field: fn(&Waiver) -> String| waiver.map(field).unwrap_or_default();
     [
         safe(&client.identity),
@@ -90,6 +98,13 @@ fn row(client: &Client) -> [String; HEADER.len()] {
         safe(&client.seen_as.join("; ")),
         safe(&client.addresses.join("; ")),
         safe(client.evidence.as_deref().unwrap_or_default()),
+        client.movement.map(name).unwrap_or_default(),
+        time(modern.map(|modern| modern.first)),
+        time(modern.map(|modern| modern.last)),
+        modern.map(|modern| modern.days.to_string()).unwrap_or_default(),
+        modern.map(|modern| modern.upgrades.to_string()).unwrap_or_default(),
+        time(modern.and_then(|modern| modern.first_upgrade)),
+        time(modern.and_then(|modern| modern.last_upgrade)),
     ]
 }
 

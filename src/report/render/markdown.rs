@@ -8,10 +8,10 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use super::safe::printable;
-use super::sentences::{canary, coverage, earliest, input, judged, list, meaning, moves};
+use super::sentences::{canary, coverage, earliest, input, judged, list, meaning, moved, moves};
 use super::words::{age, date, number};
 use crate::report::fixes::Fix;
-use crate::report::outcome::{Client, Report, State};
+use crate::report::outcome::{Client, Movement, Report, State};
 
 /// Rows of the table: a ticket is no data base.
 const ROWS: usize = 50;
@@ -27,6 +27,7 @@ pub fn markdown(report: &Report) -> String {
         facts(report),
     ];
     blocks.push("### Clients".to_owned());
+    blocks.extend(moved(report).map(|moved| format!("**Moved:** {}", escaped(&moved))));
     blocks.push(table(report));
     let ways = moves(report);
     if !ways.is_empty() {
@@ -84,15 +85,29 @@ fn bullets(lines: impl Iterator<Item = String>) -> String {
     lines.map(|line| format!("- {line}")).collect::<Vec<_>>().join("\n")
 }
 
-const HEADINGS: [&str; 10] =
-    ["State", "Client", "Last use", "Blocks until", "Uses", "Sessions", "Days", "Principals", "Rhythm", "Moves"];
+const HEADINGS: [&str; 11] = [
+    "State",
+    "Client",
+    "Last use",
+    "Blocks until",
+    "Uses",
+    "Sessions",
+    "Days",
+    "Principals",
+    "Rhythm",
+    "Moves",
+    "Moved?",
+];
 
 fn table(report: &Report) -> String {
     if report.clients.is_empty() {
         return "None.".to_owned();
     }
-    let mut lines = vec![cells(&HEADINGS.map(str::to_owned)), cells(&HEADINGS.map(|_| "---".to_owned()))];
-    lines.extend(report.clients.iter().take(ROWS).map(|client| cells(&row(client, report.window.until))));
+    // The last column says nothing where it was not measured who moved.
+    let width = HEADINGS.len() - usize::from(!report.moving.is_told());
+    let cells = |all: [String; HEADINGS.len()]| cells(all.get(..width).unwrap_or_default());
+    let mut lines = vec![cells(HEADINGS.map(str::to_owned)), cells(HEADINGS.map(|_| "---".to_owned()))];
+    lines.extend(report.clients.iter().take(ROWS).map(|client| cells(row(client, report.window.until))));
     let mut table = lines.join("\n");
     let left: Vec<&Client> = report.clients.iter().skip(ROWS).collect();
     if !left.is_empty() {
@@ -130,6 +145,7 @@ fn row(client: &Client, now: Timestamp) -> [String; HEADINGS.len()] {
         number(client.principals as u64),
         client.rhythm.title().to_owned(),
         client.moves.title().to_owned(),
+        client.movement.map_or("–", Movement::title).to_owned(),
     ]
 }
 

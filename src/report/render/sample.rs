@@ -52,8 +52,22 @@ pub(super) fn client(name: &str) -> Client {
         waiver: None,
         moves: Moves::Unknown,
         fix: "other",
+        movement: None,
+        modern: None,
         by_day: Vec::new(),
         evidence: Some("web-1/435a6846f398da42/1204".to_owned()),
+    }
+}
+
+/// Seen by Streamable HTTP until two hours ago, upgraded at some time or never.
+fn modern(upgraded: Option<Timestamp>) -> Modern {
+    Modern {
+        first: upgraded.unwrap_or(at("2026-11-18T08:00:00Z")),
+        last: at("2026-11-21T10:00:00Z"),
+        days: 4,
+        upgrades: upgraded.map_or(0, |_| 3),
+        first_upgrade: upgraded,
+        last_upgrade: upgraded,
     }
 }
 
@@ -74,6 +88,8 @@ fn blocking() -> Vec<Client> {
             state: State::Open,
             moves: Moves::Config,
             fix: "mcp-remote",
+            movement: Some(Movement::Both),
+            modern: Some(modern(None)),
             ..client("Cursor via mcp-remote")
         },
         Client {
@@ -92,6 +108,7 @@ fn blocking() -> Vec<Client> {
             state: State::Blocking,
             moves: Moves::Code,
             fix: "python-sdk",
+            movement: Some(Movement::LegacyOnly),
             ..client("reporting")
         },
         Client {
@@ -104,6 +121,7 @@ fn blocking() -> Vec<Client> {
             refused: 14,
             due: Some(at("2026-12-10T09:30:00Z")),
             state: State::Blocking,
+            movement: Some(Movement::LegacyOnly),
             ..client("team-データ分析基盤-with-a-very-long-name-that-nobody-can-read")
         },
     ]
@@ -113,6 +131,7 @@ fn others() -> Vec<Client> {
     vec![
         Client {
             state: State::Waived,
+            movement: Some(Movement::LegacyOnly),
             last_use: Some(at("2026-11-19T23:00:00Z")),
             last_seen: at("2026-11-19T23:00:00Z"),
             due: Some(at("2026-12-19T23:00:00Z")),
@@ -137,7 +156,13 @@ fn others() -> Vec<Client> {
             last_seen: at("2026-11-12T10:00:00Z"),
             ..client("inventory-scanner")
         },
-        client("claude-ai"),
+        Client {
+            moves: Moves::Auto,
+            fix: "auto",
+            movement: Some(Movement::ModernOnly),
+            modern: Some(modern(Some(at("2026-09-25T09:12:00Z")))),
+            ..client("claude-ai")
+        },
         Client {
             identity: "ua:python-httpx".to_owned(),
             source: "user_agent".to_owned(),
@@ -195,6 +220,17 @@ pub(super) fn rich() -> Report {
             uses: 4_843,
             refused: 14,
         },
+        moving: Moving {
+            measured: Measured::Partly,
+            since: Some(at("2026-10-25T06:00:00Z")),
+            replicas: 2,
+            replicas_in_all: 3,
+            legacy_only: 3,
+            both: 1,
+            modern_only: 1,
+            never_legacy: 1_204,
+            ..Moving::default()
+        },
         days: days(),
         uses,
         clients,
@@ -240,6 +276,7 @@ pub(super) fn empty() -> Report {
         next: "sse-sunset report traffic.log".to_owned(),
         notes: Vec::new(),
         totals: Totals::default(),
+        moving: Moving::default(),
         days: Vec::new(),
         uses: Vec::new(),
         clients: Vec::new(),

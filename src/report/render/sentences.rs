@@ -6,9 +6,9 @@
 use std::fmt::Write as _;
 
 use super::safe::{cut, printable};
-use super::words::{age, bytes, count, duration, moment, number, percent, span};
+use super::words::{age, bytes, count, date, duration, moment, number, percent, span};
 use crate::report::fixes;
-use crate::report::outcome::{Client, Grade, Report, Verdict};
+use crate::report::outcome::{Client, Grade, Measured, Report, Verdict};
 
 /// Names in a list before `and 3 more`, and how wide one may be.
 const NAMES: usize = 4;
@@ -76,6 +76,40 @@ pub(super) fn coverage(report: &Report) -> String {
         parts.push(format!("clocks stepped by up to {}, dates are later by as much", duration(coverage.clock_step_s)));
     }
     parts.join("; ")
+}
+
+/// How many clients moved, in a sentence; none where nobody ever used SSE or moved.
+pub(super) fn moved(report: &Report) -> Option<String> {
+    let moving = &report.moving;
+    let clients = count(moving.clients() as u64, "client", "clients");
+    if !moving.is_told() {
+        let why = "not measured: no replica passes Streamable HTTP through (serve --passthrough mcp)";
+        return (moving.clients() > 0).then(|| why.to_owned());
+    }
+    let mut parts = vec![
+        format!("{} on SSE only", number(moving.legacy_only as u64)),
+        format!("{} on both", number(moving.both as u64)),
+        format!("{} moved", number(moving.modern_only as u64)),
+        format!("{} vanished", number(moving.vanished as u64)),
+    ];
+    if moving.not_measured > 0 {
+        parts.push(format!("{} not measured (?)", number(moving.not_measured as u64)));
+    }
+    let mut text = format!("{clients}: {}", parts.join(", "));
+    if moving.never_legacy > 0 {
+        let others = count(moving.never_legacy as u64, "other", "others");
+        let _ = write!(text, "; {others} only by Streamable HTTP (report --all lists them)");
+    }
+    match (moving.measured, moving.since) {
+        (Measured::Partly, Some(since)) => {
+            let (some, all) = (moving.replicas as u64, moving.replicas_in_all as u64);
+            let replicas = count(all, "replica", "replicas");
+            let _ = write!(text, "; measured in part: since {} by {} of {replicas}", date(since), number(some));
+        }
+        (Measured::No, _) => text.push_str("; only upgrades are told: no replica passes Streamable HTTP through"),
+        _ => {}
+    }
+    Some(text)
 }
 
 /// The positive control, in a sentence.

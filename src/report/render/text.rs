@@ -9,7 +9,7 @@ mod table;
 mod tests;
 
 use super::safe::{printable, width, wrap};
-use super::sentences::{canary, coverage, earliest, input, judged, list, meaning, moves};
+use super::sentences::{canary, coverage, earliest, input, judged, list, meaning, moved, moves};
 use super::words::{count, number};
 use crate::report::outcome::{Client, Report, State, Verdict};
 use sparkline::sparkline;
@@ -164,6 +164,9 @@ impl Page {
             count(totals.uses, "use", "uses"),
             number(totals.refused),
         ));
+        if let Some(moved) = moved(report) {
+            self.fact("Moved", &moved);
+        }
         let (shown, folded) = rows(&report.clients);
         if shown.is_empty() {
             self.lines.push("none".to_owned());
@@ -266,7 +269,8 @@ fn rows(clients: &[Client]) -> (Vec<&Client>, Vec<&Client>) {
 
 /// A sentence for each state among the clients that are only counted.
 fn folds(clients: &[&Client]) -> Vec<String> {
-    let states = [State::Open, State::Blocking, State::Waived, State::Looked, State::Quiet, State::Noise];
+    let states =
+        [State::Open, State::Blocking, State::Waived, State::Looked, State::Quiet, State::Noise, State::Modern];
     let of = |state| clients.iter().filter(move |client| client.state == state);
     let sentences = states.into_iter().filter(|state| of(*state).count() > 0).map(|state| {
         let clients = of(state).count() as u64;
@@ -282,6 +286,9 @@ fn folds(clients: &[&Client]) -> Vec<String> {
                 count(clients, "anonymous client", "anonymous clients"),
                 count(addresses, "address", "addresses"),
             ),
+            State::Modern => {
+                format!("and {} that came by Streamable HTTP only: --format csv lists all", some(clients))
+            }
         }
     });
     sentences.collect()

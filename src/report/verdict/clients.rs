@@ -7,12 +7,13 @@ use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone;
 
 use super::super::evidence::{
-    DAY_MS, Day, Evidence, Group, Person, PersonId, Stretch, day_of, is_principal, longest_gap, merge_days, span,
+    DAY_MS, Day, Evidence, Group, Mover, Person, PersonId, Stretch, day_of, is_principal, longest_gap, merge_days, span,
 };
 use super::super::fixes;
 use super::super::line::Millis;
-use super::super::outcome::{Client, Moves, Rhythm, State, Waiver};
+use super::super::outcome::{Client, Measured, Moves, Rhythm, State, Waiver};
 use super::super::policy::{Pattern, Policy, timestamp};
+use super::movement;
 use crate::traffic::Engagement;
 
 /// Addresses that a row lists at most.
@@ -47,16 +48,26 @@ pub(super) fn judge(
     alive: &BTreeSet<usize>,
     uncovered: &[Stretch],
     days: &[Date],
+    measured: Measured,
 ) -> Vec<Judged> {
-    let unended = unended(evidence, alive);
-    let attempts = Attempts::of(evidence);
-    let judge =
-        Judge { evidence, policy, uncovered, unended, attempts, first_day: days.first().copied(), days: days.len() };
+    let judge = Judge {
+        evidence,
+        policy,
+        uncovered,
+        unended: unended(evidence, alive),
+        attempts: Attempts::of(evidence),
+        first_day: days.first().copied(),
+        days: days.len(),
+        measured,
+    };
     let mut rows: Vec<Judged> =
         evidence.people.groups().filter_map(|(identity, group, members)| judge.row(identity, group, members)).collect();
     rows.sort_by(|a, b| {
+        // Those that have nothing but SSE first: they are who is hit when it is switched off, be it for an hour.
         let key = |judged: &Judged| {
-            (judged.row.state, std::cmp::Reverse(judged.row.due), std::cmp::Reverse(judged.row.last_seen))
+            let row = &judged.row;
+            let movement = row.movement.filter(|_| row.due.is_some());
+            (row.state, movement, std::cmp::Reverse(row.due), std::cmp::Reverse(row.last_seen))
         };
         key(a).cmp(&key(b)).then_with(|| a.row.identity.cmp(&b.row.identity))
     });
@@ -171,6 +182,7 @@ struct Judge<'a> {
     attempts: Attempts<'a>,
     first_day: Option<Date>,
     days: usize,
+    measured: Measured,
 }
 
 /// What one account means.
@@ -196,15 +208,7 @@ impl Judge<'_> {
         group: &Group,
         members: impl Iterator<Item = (PersonId, &'a Person)>,
     ) -> Option<Judged> {
-        let members: Vec<(PersonId, &Person)> =
-            members.filter(|(id, person)| person.is_anyone() || self.unended.contains_key(id)).collect();
-        let days = merge_days(members.iter().map(|(_, person)| person.days.as_slice()));
-        // A client that changes its address shows its rhythm only over all of them.
-        let shared_gap = longest_gap(&days);
-        let mut members: Vec<Member<'_>> =
-            members.into_iter().map(|(id, person)| self.member(id, person, group, shared_gap)).collect();
-        members
-            .sort_by_key(|member| (member.state, std::cmp::Reverse(member.person.last_seen), &member.person.address));
+        let (members, days, shared_gap) = self.members(group, members);
         let worst = members.first()?.state;
         // Nobody can answer for a session that is open and in use: switching off would cut it.
         let waiver = self.waiver(identity).filter(|_| worst == State::Blocking);
@@ -216,7 +220,11 @@ impl Judge<'_> {
         let is_barred_stranger = members.iter().any(|member| member.is_stranger);
         let sum = |of: fn(&Member<'_>) -> u64| members.iter().map(of).fold(0, u64::saturating_add);
         let engagement = members.iter().map(|member| member.person.engagement).max();
-        let (moves, fix) = how_it_moves(group, &members);
+        let longest_gap = members.iter().map(|member| member.gap).max()?;
+        let elsewhere = self.evidence.movers.get(identity);
+        let (moves, fix) = how_it_moves(group, elsewhere, &members);
+        let on_sse = due.map(|_| state.is_in_use());
+        let movement = movement::of(on_sse, elsewhere, longest_gap.max(shared_gap), self.measured, self.policy);
         let row = Client {
             identity: identity.to_owned(),
             name: identity.split_once(':').map_or(identity, |(_, name)| name).to_owned(),
@@ -241,19 +249,39 @@ impl Judge<'_> {
             open_sessions: sum(|member| member.open),
             uses: sum(|member| member.person.uses),
             refused: sum(|member| member.person.refused),
-            longest_gap_s: members.iter().map(|member| member.gap).max()?.unsigned_abs() / 1000,
+            longest_gap_s: longest_gap.unsigned_abs() / 1000,
             rhythm: rhythm(&days),
             due: due.map(timestamp),
             state,
             waiver,
             moves,
             fix,
+            movement,
+            modern: elsewhere.map(movement::told),
             by_day: self.by_day(&days),
             evidence: last_use.and_then(|(_, place)| place).and_then(|place| self.place(place)),
         };
         let proven = members.iter().filter(is_relevant).map(|member| member.proven).max().unwrap_or(Millis::MIN);
         let refused_unknown = sum(|member| member.refused_unknown);
         Some(Judged { row, proven, is_barred_stranger, refused_unknown })
+    }
+
+    /// What each account of a group means, the worst first; the days of all, and the longest gap over all of them.
+    fn members<'a>(
+        &self,
+        group: &Group,
+        members: impl Iterator<Item = (PersonId, &'a Person)>,
+    ) -> (Vec<Member<'a>>, Vec<Day>, Millis) {
+        let members: Vec<(PersonId, &Person)> =
+            members.filter(|(id, person)| person.is_anyone() || self.unended.contains_key(id)).collect();
+        let days = merge_days(members.iter().map(|(_, person)| person.days.as_slice()));
+        // A client that changes its address shows its rhythm only over all of them.
+        let shared_gap = longest_gap(&days);
+        let mut members: Vec<Member<'_>> =
+            members.into_iter().map(|(id, person)| self.member(id, person, group, shared_gap)).collect();
+        members
+            .sort_by_key(|member| (member.state, std::cmp::Reverse(member.person.last_seen), &member.person.address));
+        (members, days, shared_gap)
     }
 
     fn member<'a>(&self, id: PersonId, person: &'a Person, group: &Group, shared_gap: Millis) -> Member<'a> {
@@ -327,11 +355,15 @@ impl Judge<'_> {
     }
 }
 
-/// How it can move, and the key of what to tell its owner.
-fn how_it_moves(group: &Group, members: &[Member<'_>]) -> (Moves, &'static str) {
-    let fix = fixes::of(&group.family);
-    let moves = if members.iter().any(|member| member.person.can_move) { Moves::Auto } else { fix.moves };
-    (moves, &fix.key)
+/// How it can move, and the key of what to tell its owner. `elsewhere` is what was seen of it by Streamable HTTP.
+fn how_it_moves(group: &Group, elsewhere: Option<&Mover>, members: &[Member<'_>]) -> (Moves, &'static str) {
+    // Nobody who still comes over SSE may be taken for one that moves because others of that name do.
+    let is_upgraded = |mover: &Mover| {
+        let mut staying = members.iter().filter(|member| member.state.is_blocking());
+        mover.upgraded.is_some() && staying.all(|member| mover.was_upgraded_from(&member.person.address))
+    };
+    let fix = fixes::of(if elsewhere.is_some_and(is_upgraded) { fixes::AUTO } else { &group.family });
+    (fix.moves, &fix.key)
 }
 
 /// The number of a date since 1970.

@@ -9,13 +9,14 @@
 
 mod clients;
 mod coverage;
+mod movement;
 mod words;
 
 use jiff::civil::Date;
 
 use super::evidence::{Evidence, day_of};
 use super::line::Millis;
-use super::outcome::{Canary, Grade, Input, REPORT_SCHEMA, Report, State, Totals, Verdict, Window};
+use super::outcome::{Canary, Client, Grade, Input, REPORT_SCHEMA, Report, State, Totals, Verdict, Window};
 use super::policy::{Policy, timestamp};
 use crate::traffic::Engagement;
 use clients::{Judged, date_of};
@@ -36,7 +37,9 @@ pub fn judge(evidence: &Evidence, input: Input, policy: &Policy) -> Report {
         proof.doubts.insert(0, Doubt::NoState);
     }
     let days = days(evidence, policy);
-    let judged = clients::judge(evidence, policy, &proof.alive, &proof.uncovered, &days);
+    let moving = movement::measured(evidence, policy);
+    let judged = clients::judge(evidence, policy, &proof.alive, &proof.uncovered, &days, moving.measured);
+    let moving = movement::count(moving, evidence, &judged);
     let canary = canary(evidence, policy);
     let blocking = judged.iter().filter(|judged| judged.row.state.is_blocking()).count();
     let notes = words::notes(&judged, policy, &canary, &input, &proof.vanished);
@@ -58,11 +61,7 @@ pub fn judge(evidence: &Evidence, input: Input, policy: &Policy) -> Report {
                 .fold(0, |sum: u64, uses| sum.saturating_add(*uses))
         })
         .collect();
-    let is_shown = |judged: &Judged| {
-        policy.shown.is_empty() || policy.shown.iter().any(|pattern| words::shows(pattern, &judged.row))
-    };
-    let all = judged.len();
-    let clients: Vec<_> = judged.into_iter().filter(is_shown).map(|judged| judged.row).collect();
+    let (clients, clients_hidden) = shown(evidence, judged, days.len(), policy);
     Report {
         schema: REPORT_SCHEMA,
         verdict,
@@ -78,14 +77,32 @@ pub fn judge(evidence: &Evidence, input: Input, policy: &Policy) -> Report {
         generated: timestamp(policy.now),
         grade: if is_access_log { Grade::AccessLog } else { Grade::TrafficLog },
         totals,
+        moving,
         days,
         uses,
-        clients_hidden: all - clients.len(),
+        clients_hidden,
         clients,
         coverage: proof.coverage,
         canary,
         input,
     }
+}
+
+/// The clients to show, and how many are left out. Those that never came over SSE are shown when all are asked for, or some
+/// by name; they are nobody's loss otherwise.
+fn shown(evidence: &Evidence, judged: Vec<Judged>, days: usize, policy: &Policy) -> (Vec<Client>, usize) {
+    let strangers = if policy.is_for_all || !policy.shown.is_empty() {
+        movement::strangers(evidence, &judged, days, policy)
+    } else {
+        Vec::new()
+    };
+    let is_shown =
+        |row: &Client| policy.shown.is_empty() || policy.shown.iter().any(|pattern| words::shows(pattern, row));
+    let all = judged.len();
+    let mut clients: Vec<Client> = judged.into_iter().map(|judged| judged.row).filter(is_shown).collect();
+    let hidden = all - clients.len();
+    clients.extend(strangers.into_iter().filter(is_shown));
+    (clients, hidden)
 }
 
 /// The days to show: from the first evidence to the end of the window.

@@ -25,13 +25,8 @@ pub(super) struct Note {
 pub(super) fn reason(verdict: Verdict, judged: &[Judged], proof: &Proof, policy: &Policy) -> String {
     match verdict {
         Verdict::NotYet => {
-            let blocking = || judged.iter().filter(|judged| judged.row.state.is_blocking());
-            // Of equals the first, which stands first in the table too.
-            let Some(worst) = blocking().rev().max_by_key(|judged| (judged.row.state == State::Open, judged.proven))
-            else {
-                return String::new();
-            };
-            let others = match blocking().count() - 1 {
+            let Some(worst) = worst(judged) else { return String::new() };
+            let others = match judged.iter().filter(|judged| judged.row.state.is_blocking()).count() - 1 {
                 0 => String::new(),
                 1 => "; 1 more blocks".to_owned(),
                 more => format!("; {more} more block"),
@@ -60,6 +55,17 @@ pub(super) fn reason(verdict: Verdict, judged: &[Judged], proof: &Proof, policy:
             )
         }
     }
+}
+
+/// The client that blocks longest. Of equals the one that came last, so that the order of the table, which tells of movement
+/// too, decides nothing.
+fn worst(judged: &[Judged]) -> Option<&Judged> {
+    let blocking = judged.iter().filter(|judged| judged.row.state.is_blocking());
+    blocking.max_by(|a, b| {
+        let key =
+            |judged: &Judged| (judged.row.state == State::Open, judged.proven, judged.row.due, judged.row.last_seen);
+        key(a).cmp(&key(b)).then_with(|| b.row.identity.cmp(&a.row.identity))
+    })
 }
 
 /// Why one client blocks.
@@ -120,12 +126,7 @@ pub(super) fn next(verdict: Verdict, judged: &[Judged], proof: &Proof, policy: &
     let words = &policy.words;
     match verdict {
         Verdict::NotYet => {
-            let worst = judged
-                .iter()
-                .rev()
-                .filter(|judged| judged.row.state.is_blocking())
-                .max_by_key(|judged| (judged.row.state == State::Open, judged.proven));
-            let client = worst.map(|judged| shell_word(&judged.row.identity)).unwrap_or_default();
+            let client = worst(judged).map(|judged| shell_word(&judged.row.identity)).unwrap_or_default();
             format!("sse-sunset report {words} --client {client}")
         }
         Verdict::Unknown => match proof.doubts.first() {

@@ -46,8 +46,8 @@ pub(super) struct Offers {
 /// What came of asking.
 #[derive(Debug)]
 pub(in crate::upstream) enum Discovered {
-    /// It speaks 2026-07-28.
-    Modern(Arc<Discovery>),
+    /// It speaks 2026-07-28. Whether it said so now, to whoever asked.
+    Modern(Arc<Discovery>, bool),
     /// It does not.
     Legacy,
     /// It wants another credential first.
@@ -147,7 +147,7 @@ impl Offers {
 pub(in crate::upstream) async fn discover(upstream: &Upstream, facts: &Facts, headers: &HeaderMap) -> Discovered {
     let whose = Key::of(headers);
     if let Some(discovery) = upstream.discoveries(|discoveries| discoveries.find(&whose)) {
-        return Discovered::Modern(discovery);
+        return Discovered::Modern(discovery, false);
     }
     ask(upstream, facts, headers).await
 }
@@ -171,7 +171,7 @@ pub(in crate::upstream) async fn ask(upstream: &Upstream, facts: &Facts, headers
         judge(answer).await
     };
     let discovered = timeout(PATIENCE, asking).await.unwrap_or(Discovered::Unknown(Fault::Silent(PATIENCE)));
-    if let Discovered::Modern(discovery) = &discovered {
+    if let Discovered::Modern(discovery, _) = &discovered {
         upstream.discoveries(|discoveries| discoveries.keep(discovery, Key::of(headers)));
     }
     discovered
@@ -219,7 +219,7 @@ fn judge_message(status: StatusCode, message: &Message) -> Discovered {
     match serde_json::from_str::<Versions<'_>>(result) {
         Ok(versions) if versions.supported.iter().any(|version| version == MODERN_VERSION) => {
             let offers = Offers::of(result);
-            Discovered::Modern(Arc::new(Discovery { result: result.to_owned(), offers }))
+            Discovered::Modern(Arc::new(Discovery { result: result.to_owned(), offers }), true)
         }
         _ => Discovered::Legacy,
     }

@@ -123,10 +123,14 @@ impl Session {
         }
     }
 
-    /// The answer to the client's `initialize`.
-    pub(super) fn greet(&self, id: &RequestId) -> Answer {
+    /// The answer to the client's `initialize`: the server's own word if it was `asked_now`, under the client's credential.
+    pub(super) fn greet(&self, id: &RequestId, asked_now: bool) -> Answer {
         let Shared { upstream, facts, discovery, .. } = &*self.shared;
-        result(id, &discovery.initialize_result(facts.profile.version(), upstream.host()))
+        let mut answer = result(id, &discovery.initialize_result(facts.profile.version(), upstream.host()));
+        if let Content::Messages(messages) = &mut answer.body {
+            messages.is_servers = asked_now;
+        }
+        answer
     }
 
     /// Takes what the client says.
@@ -342,6 +346,6 @@ fn said(text: &Bytes) -> Answer {
 
 fn of_items(status: StatusCode, mut items: Vec<Item>) -> Answer {
     items.push(Item::End(End { fault: None, last_id: None, retry: None }));
-    let messages = Messages { items: stream::iter(items).boxed(), held: Arc::default() };
+    let messages = Messages { items: stream::iter(items).boxed(), held: Arc::default(), is_servers: false };
     Answer { status, headers: HeaderMap::new(), body: Content::Messages(messages) }
 }

@@ -63,7 +63,11 @@ impl Telling {
     pub(super) fn into_answer(self) -> Answer {
         let (status, held) = (self.begun.status, Arc::clone(&self.held));
         let items = Box::pin(unfold(self, Telling::next));
-        Answer { status, headers: HeaderMap::new(), body: Content::Messages(Messages { items, held }) }
+        Answer {
+            status,
+            headers: HeaderMap::new(),
+            body: Content::Messages(Messages { items, held, is_servers: true }),
+        }
     }
 
     async fn next(mut self) -> Option<(Item, Self)> {
@@ -260,6 +264,7 @@ impl Telling {
     async fn send_again(&mut self, supplement: Supplement, newer: Option<HeaderMap>) {
         let (cancelled, held) = (Arc::clone(&self.call.cancelled), Arc::clone(&self.held));
         let mut newer = newer.filter(|newer| *newer != self.call.headers);
+        let mut is_newer = false;
         loop {
             let leg = tokio::select! {
                 biased;
@@ -275,10 +280,11 @@ impl Telling {
                 Ok(Leg::Rejected(answer)) => {
                     if let Some(headers) = newer.take() {
                         self.call.headers = headers;
+                        is_newer = true;
                         continue;
                     }
-                    let (status, text) = (answer.status.as_u16(), "the credential was rejected".to_owned());
-                    return self.break_off(Fault::NotRpc { status, text, retry_after: None });
+                    let challenges = answer.challenges().cloned().collect();
+                    return self.break_off(Fault::Rejected { status: answer.status.as_u16(), challenges, is_newer });
                 }
                 Ok(Leg::Outdated) => {
                     let text = "the server was replaced by one of another era while it waited for input";

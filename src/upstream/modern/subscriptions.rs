@@ -123,7 +123,7 @@ pub(super) async fn listen(session: Arc<Shared>, headers: HeaderMap) -> Result<A
         drop(session);
         Item::End(End { fault: None, last_id: None, retry: None })
     });
-    let messages = Messages { items: changes.chain(end).boxed(), held: Arc::default() };
+    let messages = Messages { items: changes.chain(end).boxed(), held: Arc::default(), is_servers: true };
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, EVENT_STREAM)]);
     Ok(Answer { status: StatusCode::OK, headers, body: Content::Messages(messages) })
 }

@@ -134,6 +134,11 @@ fn query_holds() {
 }
 
 #[test]
+fn guard_holds() {
+    replay("guard", sse_sunset_fuzz::guard);
+}
+
+#[test]
 fn headers_hold() {
     replay("headers", sse_sunset_fuzz::headers);
 }

@@ -116,8 +116,16 @@ async fn credential_that_runs_out_in_the_middle_of_a_conversation_ends_the_call(
     upstream.change(|manner| manner.token = Some("new"));
     client.reply(&question, accepted("bob")).await;
     let answer = client.answer(id).await;
-    assert!(answer["error"].is_object() || answer["result"]["isError"] == true, "{answer}");
+    assert_eq!(
+        (&answer["error"]["code"], &answer["error"]["data"]["reason"]),
+        (&json!(-32001), &json!("unauthorized"))
+    );
     assert!(!answer.to_string().contains("Bearer"), "{answer}");
+    // By the challenge of the next POST the client learns how to renew it.
+    let call = json!({"jsonrpc": "2.0", "id": "next", "method": "tools/list"}).to_string();
+    let posted = client.inner.post_text(call, &[]).await;
+    assert_eq!(posted.status, 401);
+    assert_eq!(posted.headers["www-authenticate"], "Bearer");
     drop(client);
     proxy.stop().await;
     drop(upstream);

@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use story::{NIGHTLY, Story, WEEKLY, end};
+use story::{AGENT, IDE, NIGHTLY, Story, WEEKLY, end};
 
 /// The logs of the story in a folder: one replica's in rotated and packed pieces, in an odd order.
 struct Logs {
@@ -117,7 +117,7 @@ fn every_number_can_be_traced_to_lines_of_the_log() {
     let number = |line: &str, field: &str| {
         serde_json::from_str::<Value>(line).expect("a record")[field].as_u64().expect("a number")
     };
-    for identity in [WEEKLY, NIGHTLY, "name:mcp-crawler"] {
+    for identity in [WEEKLY, NIGHTLY, IDE, AGENT, "name:mcp-crawler"] {
         let row = client(&report, identity);
         let ends = of(identity, "legacy.end");
         assert_eq!(row["sessions"], ends.len(), "{identity}");
@@ -155,6 +155,72 @@ fn every_number_can_be_traced_to_lines_of_the_log() {
     assert_eq!(client(&report, NIGHTLY)["state"], "quiet");
     assert_eq!(client(&report, "name:mcp-crawler")["state"], "noise");
     assert_eq!(client(&report, WEEKLY)["rhythm"], "weekly");
+}
+
+#[test]
+fn report_tells_who_moved_who_uses_both_and_who_vanished() {
+    let logs = Logs::of(&Story::told());
+    let report = json(&[&logs.pattern()]);
+    let movement = |identity: &str| client(&report, identity)["movement"].as_str();
+    // The IDE has not used SSE for 35 days, and the nightly job is seen nowhere.
+    assert_eq!(
+        [WEEKLY, AGENT, IDE, NIGHTLY, "name:mcp-crawler"].map(movement),
+        [Some("legacy-only"), Some("both"), Some("modern-only"), Some("vanished"), None]
+    );
+    let of = |identity: &str, event: &str| {
+        let (event, identity) = (format!(r#""event.name":"{event}""#), format!(r#""identity":"{identity}""#));
+        logs.lines.iter().filter(|line| line.contains(&event) && line.contains(&identity)).count()
+    };
+    let ide = client(&report, IDE);
+    assert_eq!(ide["modern"]["upgrades"], of(IDE, "legacy.upgrade"));
+    assert_eq!(
+        (ide["modern"]["first_upgrade"].as_str(), &ide["moves"]),
+        (Some("2026-10-17T03:00:00Z"), &"auto".into())
+    );
+    assert_eq!(client(&report, AGENT)["modern"]["days"], of(AGENT, "modern.seen"));
+    let moving = &report["moving"];
+    let counted = ["legacy_only", "both", "modern_only", "vanished", "not_measured", "never_legacy"];
+    assert_eq!(counted.map(|name| moving[name].as_u64().expect("a number")), [1, 1, 1, 1, 0, 1]);
+    assert_eq!((&moving["measured"], &moving["replicas"]), (&"yes".into(), &3.into()));
+    assert!(!report["clients"].to_string().contains("newcomer"), "it never came over SSE");
+    assert_eq!(client(&json(&["--all", &logs.pattern()]), "client_id:newcomer")["state"], "modern");
+}
+
+#[test]
+fn every_form_says_who_moved() {
+    let logs = Logs::of(&Story::told());
+    let summary = "4 clients: 1 on SSE only, 1 on both, 1 moved, 1 vanished; 1 other only by Streamable HTTP";
+    for (format, cell) in [("text", "SSE only"), ("md", "| SSE only |"), ("html", ">SSE only<")] {
+        let text = text(&self::report(&["--format", format, &logs.pattern()]));
+        let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(flat.contains(summary) && text.contains(cell), "{format}:\n{text}");
+    }
+    let csv = text(&self::report(&["--format", "csv", &logs.pattern()]));
+    let row = csv.lines().find(|line| line.starts_with("client_id:ide")).expect("a row");
+    assert!(
+        row.ends_with(
+            ",modern-only,2026-10-17T03:00:00Z,2026-11-20T03:00:00Z,35,35,2026-10-17T03:00:00Z,2026-11-20T03:00:00Z"
+        ),
+        "{row}"
+    );
+}
+
+#[test]
+fn log_without_a_word_on_streamable_http_is_read_as_before() {
+    let mut story = Story::new();
+    story.lives("a", story::at(0, 0.0), end(), false);
+    story.session("a", story::WHO_NIGHTLY, story::at(58, 3.0), 4);
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("a.log");
+    fs::write(&path, story.log("a").replace(r#","passthrough":"mcp""#, "")).expect("written");
+    let log = path.display().to_string();
+    let report = json(&[&log]);
+    assert_eq!(
+        (report["verdict"].as_str(), client(&report, NIGHTLY)["movement"].as_str()),
+        (Some("not_yet"), Some("not-measured"))
+    );
+    let screen = text(&self::report(&[&log]));
+    assert!(!screen.contains("MOVED?") && screen.contains("Moved     not measured"), "{screen}");
 }
 
 #[test]
@@ -258,11 +324,12 @@ fn usage_errors_say_what_to_do() {
 fn waiver_lets_one_client_pass_and_says_who_answers() {
     let logs = Logs::of(&Story::told());
     let waivers = logs.dir.path().join("waivers.toml");
-    fs::write(
-        &waivers,
-        "[[waiver]]\nclient = \"Weekly*\"\nowner = \"Ada\"\nreason = \"moves in December\"\nexpires = \"2026-12-05\"\n",
-    )
-    .expect("written");
+    let waiver = |client: &str| {
+        format!(
+            "[[waiver]]\nclient = \"{client}\"\nowner = \"Ada\"\nreason = \"moves in December\"\nexpires = \"2026-12-05\"\n"
+        )
+    };
+    fs::write(&waivers, waiver("Weekly*") + &waiver(AGENT)).expect("written");
     let report = json(&["--waivers", &waivers.display().to_string(), &logs.pattern()]);
     assert_eq!(client(&report, WEEKLY)["state"], "waived");
     // What is left is the gap of day 43.

@@ -1,7 +1,7 @@
 //! A story of sixty days, written as three replicas would have logged it.
 //!
-//! A nightly job that moved away, a weekly report that did not, a crawler, an hour without any proxy, a brownout, a
-//! canary. Every number that a report shows can be counted in these lines.
+//! A nightly job that vanished, a weekly report that stays, an IDE that moved by itself when the proxy began to upgrade, an
+//! agent that uses both, a crawler, an hour without any proxy, a brownout, a canary. Every number that a report shows can be counted in these lines.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,6 +14,11 @@ pub(super) const DAYS: i64 = 60;
 pub(super) const WEEKLY: &str = "name:Weekly report via mcp-remote";
 /// What the nightly client is called.
 pub(super) const NIGHTLY: &str = "client_id:nightly-batch";
+
+/// What the client is called that is upgraded on day 25.
+pub(super) const IDE: &str = "client_id:ide";
+/// What the client is called that uses both.
+pub(super) const AGENT: &str = "client_id:agent";
 
 /// The end of the story: a Friday.
 pub(super) fn end() -> Timestamp {
@@ -57,6 +62,19 @@ pub(super) const WHO_NIGHTLY: Who = Who {
     address: "aaaa000000000002",
     user_agent: "python-httpx/0.28.1",
 };
+/// The client that is upgraded on day 25: until then it had tried a POST in vain.
+pub(super) const WHO_IDE: Who =
+    Who { identity: IDE, source: "client_id", family: "vscode", address: "aaaa000000000003", user_agent: "node" };
+/// The client that uses both: its new part the new URL, its old part the old one.
+pub(super) const WHO_AGENT: Who = Who {
+    identity: AGENT,
+    source: "client_id",
+    family: "python-sdk",
+    address: "aaaa000000000004",
+    user_agent: "python-httpx/0.28.1",
+};
+/// One that has known the new URL only.
+pub(super) const WHO_NEWCOMER: Who = Who { identity: "client_id:newcomer", ..WHO_AGENT };
 /// The crawler.
 pub(super) const WHO_CRAWLER: Who = Who {
     identity: "name:mcp-crawler",
@@ -84,6 +102,20 @@ impl Story {
         for day in 0..20 {
             story.session("b", WHO_NIGHTLY, at(day, 14.0), 12);
         }
+        for day in 0..DAYS {
+            // The IDE tries its old URL with a POST first, and from day 25 on that works.
+            match day {
+                0..25 => story.session("a", WHO_IDE, at(day, 15.0), 2),
+                _ => story.upgraded("a", WHO_IDE, at(day, 15.0)),
+            }
+            if day >= 10 {
+                story.modern("b", WHO_NEWCOMER, at(day, 9.0));
+            }
+        }
+        for day in (1..58).step_by(3) {
+            story.session("c", WHO_AGENT, at(day, 16.0), 1);
+            story.modern("a", WHO_AGENT, at(day, 17.0));
+        }
         for week in 0..8 {
             story.session("a", WHO_WEEKLY, at(week * 7, 21.0), 3);
         }
@@ -103,7 +135,7 @@ impl Story {
 
     /// A start of `replica`, with heartbeats; `in_order` with its end.
     pub(super) fn lives(&mut self, replica: &'static str, from: Timestamp, to: Timestamp, in_order: bool) {
-        self.add(replica, from, "proxy.start", "");
+        self.add(replica, from, "proxy.start", r#","passthrough":"mcp""#);
         let mut beat = from + SignedDuration::from_secs(120);
         while beat < to {
             self.add(replica, beat, "proxy.heartbeat", r#","log.lost":0,"clock.step_s":0.0"#);
@@ -156,6 +188,21 @@ impl Story {
             r#","legacy.refused.reason":"{reason}","http.response.status_code":503,"legacy.refused.dry_run":false"#
         );
         self.add(replica, at, "legacy.refused", &format!("{}{}{refusal}", fields(who, &session), connection(who)));
+    }
+
+    /// A client that was served as Streamable HTTP on the old URL.
+    pub(super) fn upgraded(&mut self, replica: &'static str, who: Who, at: Timestamp) {
+        let session = self.label();
+        self.add(replica, at, "legacy.upgrade", &format!("{}{}", fields(who, &session), connection(who)));
+    }
+
+    /// The first request of a day by Streamable HTTP.
+    pub(super) fn modern(&mut self, replica: &'static str, who: Who, at: Timestamp) {
+        let Who { identity, source, family, address, user_agent } = who;
+        let more = format!(
+            r#","identity":"{identity}","identity.source":"{source}","client.family":"{family}","client.address":"{address}","user_agent.original":"{user_agent}""#
+        );
+        self.add(replica, at, "modern.seen", &more);
     }
 
     /// A completed canary.

@@ -201,7 +201,7 @@ async fn headers_of_the_upstream_never_reach_the_client() {
         let headers: Vec<(&str, &str)> = BANNERS.iter().chain(more).copied().collect();
         vec![reply(status, &headers, body)]
     }
-    let mut stage = Stage::open(|got| {
+    let mut stage = Stage::open_as("Bearer own", |got| {
         let canary = r#"{"error":"canary"}"#;
         match got.header("authorization").as_deref() {
             Some("Bearer bad") => {

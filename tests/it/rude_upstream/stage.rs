@@ -23,11 +23,26 @@ impl Stage {
         stage
     }
 
+    /// The same under a credential.
+    pub(super) async fn open_as(token: &str, play: impl Fn(&Got) -> Option<Script> + Send + Sync + 'static) -> Self {
+        let mut stage = Stage::closed_as(&[("authorization", token)], play).await;
+        let answer = stage.client.initialize().await;
+        assert!(answer["result"].is_object(), "{answer}");
+        stage
+    }
+
     /// The same before the handshake.
     pub(super) async fn closed(play: impl Fn(&Got) -> Option<Script> + Send + Sync + 'static) -> Self {
+        Stage::closed_as(&[], play).await
+    }
+
+    async fn closed_as(
+        headers: &[(&'static str, &str)],
+        play: impl Fn(&Got) -> Option<Script> + Send + Sync + 'static,
+    ) -> Self {
         let upstream = Scripted::start(play).await;
         let proxy = Proxy::start(upstream.url(), &[]);
-        let client = proxy.client().await;
+        let client = LegacyClient::connect(&proxy, headers).await;
         Stage { upstream, proxy, client, last_id: 100 }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Value, json};
-use sse_sunset::auth::Credential;
+use sse_sunset::auth::{Credential, CredentialHeaders, Sender, Vouched};
 use sse_sunset::mcp;
 use sse_sunset::session::{Closer, Guest, Payload, Verdict};
 use sse_sunset::sse::Event;
@@ -116,6 +116,10 @@ struct State {
     hears_of_lists: bool,
 }
 
+fn sender(headers: &HeaderMap, address: IpAddr) -> Sender {
+    Sender::of(headers, &CredentialHeaders::default(), Vouched::default(), address)
+}
+
 /// A request of a client.
 #[derive(Debug, Clone)]
 pub(super) struct Ask {
@@ -195,6 +199,40 @@ impl Client {
         headers
     }
 
+    /// Who it is.
+    fn sender(&self) -> Sender {
+        sender(&self.headers(), self.identity.address)
+    }
+
+    /// Somebody else has got hold of its session's id, and posts to it: nobody's business there, whatever it says.
+    pub(super) fn be_intruded_on(self: &Arc<Self>) {
+        let (endpoint, ids) = {
+            let state = self.state();
+            (state.endpoint.clone(), state.in_flight.keys().copied().collect::<Vec<_>>())
+        };
+        let (Some(endpoint), Some(_)) = (endpoint, self.identity.token) else { return };
+        let id = ids.first().copied().unwrap_or_default();
+        let said = [
+            json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}}),
+            json!({"jsonrpc": "2.0", "id": "sse-sunset-1", "result": {"roots": []}}),
+            json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {"protocolVersion": "2025-06-18"}}),
+            json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": "stolen"}}),
+        ];
+        let client = Arc::clone(self);
+        tokio::spawn(async move {
+            for message in said {
+                let text = Bytes::from(message.to_string());
+                let payloads = mcp::parse(&text).expect("a message").into_iter().map(Payload::Message).collect();
+                let intruder = sender(&HeaderMap::new(), "203.0.113.9".parse().expect("an address"));
+                let sessions = &client.stage.sessions;
+                let verdict = sessions.deliver(&endpoint, payloads, HeaderMap::new(), intruder, sessions.hold()).await;
+                if verdict != Verdict::Gone {
+                    client.violation(&format!("an intruder, who was answered {verdict:?} to {message}"));
+                }
+            }
+        });
+    }
+
     /// Opens a stream.
     pub(super) async fn open(self: &Arc<Self>) {
         let (line, guest) = {
@@ -211,7 +249,7 @@ impl Client {
             });
             (line, self.guest(&state, closer))
         };
-        let guest = Guest { credential: Credential::of(&self.headers()), ..guest };
+        let guest = Guest { sender: self.sender(), ..guest };
         self.stage.ledger.note(|| {
             let (version, last) = (&guest.version, &guest.last_event_id);
             format!("c{}: opens line {} version {version:?} last {last:?}", self.name, line.number)
@@ -261,7 +299,7 @@ impl Client {
         };
         Guest {
             client,
-            credential: Credential::of(&HeaderMap::new()),
+            sender: sender(&HeaderMap::new(), address),
             connection,
             closer,
             bears_comments: true,
@@ -483,11 +521,10 @@ impl Client {
             let payloads = mcp::parse(&text).expect("a message").into_iter().map(Payload::Message).collect();
             let (headers, mut hold) = (client.headers(), client.stage.sessions.hold());
             assert!(hold.grow(text.len()), "messages are small");
-            let credential = Credential::of(&headers);
-            let credential_sent = credential.clone();
-            let verdict = client.stage.sessions.deliver(&endpoint, payloads, headers, credential, hold).await;
+            let sender = sender(&headers, client.identity.address);
+            let verdict = client.stage.sessions.deliver(&endpoint, payloads, headers, sender, hold).await;
             if let Verdict::Rejected(_) = verdict
-                && client.renew(&credential_sent)
+                && client.renew(sender.credential)
             {
                 return client.post(message, ask, cancels);
             }
@@ -496,8 +533,8 @@ impl Client {
     }
 
     /// Renews its token, if that is what was turned down. Returns whether it is worth another try.
-    fn renew(&self, rejected: &Credential) -> bool {
-        let is_current = Credential::of(&self.headers()) == *rejected;
+    fn renew(&self, rejected: Credential) -> bool {
+        let is_current = self.sender().credential == rejected;
         let mut state = self.state();
         state.renewed += u32::from(is_current);
         !state.is_over && state.renewed < 50

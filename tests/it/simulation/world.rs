@@ -332,6 +332,7 @@ impl World {
                 self.server.lose(which, fate);
             }
             Step::Announce | Step::AskClient => {
+                client.be_intruded_on();
                 if let Some(sid) = self.server.any_session() {
                     if step == Step::Announce { self.server.announce(sid) } else { self.server.ask(sid) }
                 }

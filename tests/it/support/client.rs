@@ -41,7 +41,11 @@ impl LegacyClient {
 
     /// The same for a proxy that is only known by its URL.
     pub(crate) async fn connect_to(base: &str, headers: &[(&'static str, &str)]) -> Self {
-        let http = http_client();
+        Self::connect_by(http_client(), base, headers).await
+    }
+
+    /// The same by an HTTP client of one's own: several streams may then share a connection.
+    pub(crate) async fn connect_by(http: Client, base: &str, headers: &[(&'static str, &str)]) -> Self {
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         let mut request = http.get(format!("{base}/sse")).header("accept", "text/event-stream");
         for (name, value) in &headers {

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-pub(crate) use client::{LegacyClient, Lost};
+pub(crate) use client::{LegacyClient, Lost, Posted};
 pub(crate) use proxy::Proxy;
 pub(crate) use upstream::{Behaviour, Disguise, FLOOD, FakeUpstream, Seen, Way};
 pub(crate) use wire::{RawClient, post};

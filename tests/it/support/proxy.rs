@@ -7,6 +7,7 @@ use serde_json::Value;
 use sse_sunset::app::App;
 use sse_sunset::config::{self, Given, Origin, Raw};
 use sse_sunset::metrics::Metrics;
+use sse_sunset::net::Tls;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -20,6 +21,7 @@ pub(crate) struct Proxy {
     running: JoinHandle<()>,
     folder: tempfile::TempDir,
     metrics: Arc<Metrics>,
+    tls: Option<Tls>,
 }
 
 impl Proxy {
@@ -56,16 +58,26 @@ impl Proxy {
         let config = config::resolve(&raw, Vec::new(), "test").expect("a valid configuration");
         let app = App::build(config).expect("a proxy");
         let (address, metrics) = (app.address().expect("an address"), app.metrics());
-        let admin = app.admin_address().expect("an address");
+        let (admin, tls) = (app.admin_address().expect("an address"), app.tls());
         let (shutdown, stopped) = oneshot::channel();
         let running = tokio::spawn(app.run(async {
             let _ = stopped.await;
         }));
-        Proxy { address, admin, shutdown: Some(shutdown), running, folder, metrics }
+        Proxy { address, admin, shutdown: Some(shutdown), running, folder, metrics, tls }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+
+    /// The same within TLS, by the name that certificates of tests are for.
+    pub(crate) fn https_url(&self) -> String {
+        format!("https://localhost:{}", self.address.port())
+    }
+
+    /// What SIGHUP does to the certificate.
+    pub(crate) fn reload_certificate(&self) {
+        self.tls.as_ref().expect("--tls-cert").reload();
     }
 
     /// Where operators ask, if the options say that they can.

@@ -19,6 +19,11 @@ impl RawClient {
         RawClient { stream, came: Vec::new() }
     }
 
+    /// Gives the connection away as it is.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// A connection whose `GET /sse` was answered with an endpoint, which is given too.
     pub(crate) async fn open_stream(proxy: &Proxy) -> (Self, String) {
         let mut client = Self::connect(proxy).await;
@@ -36,6 +41,21 @@ impl RawClient {
     /// Sends as much of `bytes` as the proxy takes before it ends the connection.
     pub(crate) async fn send_while_taken(&mut self, bytes: &[u8]) {
         let _ = within("room for bytes", self.stream.write_all(bytes)).await;
+    }
+
+    /// Sends as much of `bytes` as is taken before the connection ends, and says how much.
+    pub(crate) async fn count_taken(&mut self, bytes: &[u8]) -> usize {
+        within("the end of the connection", async {
+            let mut taken = 0;
+            while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
+                match self.stream.write(rest).await {
+                    Ok(count @ 1..) => taken += count,
+                    _ => break,
+                }
+            }
+            taken
+        })
+        .await
     }
 
     pub(crate) fn text(&self) -> String {

@@ -65,6 +65,10 @@ pub(super) fn history(seed: u64, kind: Kind) -> History {
         let at = maker.time(maker.begin, NOW);
         maker.somewhere(at, |boot, at| boot.add(at, "canary.seen", r#","canary.latency_s":0.1"#));
     }
+    // By dice of its own: what else happens is the same without.
+    let dice = std::mem::replace(&mut maker.chance, Chance::new(seed, 9));
+    maker.moves();
+    maker.chance = dice;
     if kind.has_odd_clocks {
         maker.clocks();
     }
@@ -267,6 +271,46 @@ impl Maker {
             let who = if habit.goes_as_far_as == 0 { &door } else { &name };
             let how = End { reason, engagement, uses: done.len() as u64, last_use: done.last().copied() };
             boot.end(end, &label, who, &how);
+        }
+    }
+
+    /// Some boots pass modern clients through, and some clients come that way or are upgraded.
+    fn moves(&mut self) {
+        let ways =
+            self.chance.pick(&[&["mcp"][..], &["off"], &["all", "off"], &["", "mcp"], &["mcp", "mcp", ""], &[""]]);
+        let mut counts = Vec::new();
+        for index in 0..self.boots.len() {
+            let way = self.chance.pick(ways);
+            counts.push(way != "off");
+            if !way.is_empty() {
+                self.boots[index].0.passes(way);
+            }
+        }
+        for _ in 0..self.chance.below(9) {
+            let (identity, source) = self.chance.pick(&[
+                ("name:mcp", "client_info"),
+                ("name:Cursor", "client_info"),
+                ("name:x", "client_info"),
+                ("ua:node", "user_agent"),
+                ("client_id:c0", "client_id"),
+                ("client_id:c1", "client_id"),
+                ("client_id:c2", "client_id"),
+                ("client_id:new", "client_id"),
+            ]);
+            let address = if source == "client_id" { "x".to_owned() } else { format!("a{}", self.chance.below(5)) };
+            let who = Who::new(identity, source, &address);
+            let is_upgrade = self.chance.one_in(2);
+            for _ in 0..=self.chance.below(4) {
+                let at = self.time(self.begin, NOW);
+                let alive: Vec<usize> =
+                    self.alive(at).into_iter().filter(|index| is_upgrade || counts[*index]).collect();
+                if alive.is_empty() {
+                    continue;
+                }
+                let index = self.chance.pick(&alive);
+                let boot = &mut self.boots[index].0;
+                if is_upgrade { boot.upgrade(at, &who) } else { boot.modern(at, &who) }
+            }
         }
     }
 

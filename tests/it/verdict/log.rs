@@ -1,5 +1,6 @@
 //! Logs as the proxy would have written them, record by record and file by file.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use sse_sunset::report::evidence::Bounds;
@@ -131,6 +132,24 @@ impl Boot {
             who.fields("r")
         );
         self.add(at, "legacy.refused", &more);
+    }
+
+    /// It was served as Streamable HTTP on the old URL.
+    pub(super) fn upgrade(&mut self, at: i64, who: &Who) {
+        self.add(at, "legacy.upgrade", &format!(r#"{},"url.path":"/sse""#, who.fields("u")));
+    }
+
+    /// It came by Streamable HTTP, for the first time on that day.
+    pub(super) fn modern(&mut self, at: i64, who: &Who) {
+        self.add(at, "modern.seen", &who.fields(""));
+    }
+
+    /// Its start and heartbeats say what it passes through.
+    pub(super) fn passes(&mut self, paths: &str) {
+        for record in self.records.iter_mut().filter(|record| matches!(record.name, "proxy.start" | "proxy.heartbeat"))
+        {
+            let _ = write!(record.more, r#","passthrough":"{paths}""#);
+        }
     }
 
     /// A session that opens, says its name, uses the server once at each of `uses`, and ends in order.

@@ -11,7 +11,7 @@ mod rules;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use sse_sunset::report::outcome::{Report, State, Verdict};
+use sse_sunset::report::outcome::{Movement, Moves, Moving, Report, State, Verdict};
 use sse_sunset::report::policy::Policy;
 
 use crate::simulation::chance::Chance;
@@ -59,6 +59,12 @@ fn essence(report: &Report) -> (Verdict, BTreeMap<String, i64>, Option<i64>) {
     (report.verdict, blocking, report.earliest_safe.map(jiff::Timestamp::as_millisecond))
 }
 
+/// Where those who used SSE have moved to, as a report says.
+fn movement(report: &Report) -> BTreeMap<String, Movement> {
+    let users = report.clients.iter().filter(|row| row.due.is_some());
+    users.map(|row| (row.identity.clone(), row.movement.expect("it used SSE"))).collect()
+}
+
 fn differ(what: &str, files: &[File], report: &Report, answer: &Answer) -> String {
     if let Ok(dir) = std::env::var("VERDICT_KEEP") {
         std::fs::create_dir_all(&dir).expect("a folder");
@@ -81,6 +87,9 @@ fn verdict_is_that_of_the_model() {
         if essence(&report) != (answer.verdict, answer.blocking.clone(), answer.earliest) {
             return Err(differ("", &files, &report, &answer));
         }
+        if movement(&report) != answer.movement {
+            return Err(format!("moved: {:?}\nmodel: {:?}", movement(&report), answer.movement));
+        }
         // Pieces in another order, and some of them twice.
         files.reverse();
         files.push(files[0].clone());
@@ -102,6 +111,34 @@ fn same(one: &Report, other: &Report) -> Result<(), String> {
         None if one.len() == other.len() => Ok(()),
         differing => Err(format!("the order or a duplicate changed something: {differing:?}")),
     }
+}
+
+#[test]
+fn where_clients_came_by_streamable_http_changes_nothing_else() {
+    for_every_seed(|seed| {
+        let kind = Kind { has_odd_clocks: seed.is_multiple_of(2), has_gaps: seed.is_multiple_of(3) };
+        let history = history::history(seed, kind);
+        let files = files_of(&history);
+        // The same lines at the same times, and nothing that tells of Streamable HTTP.
+        let mute = |file: &File| {
+            let silent =
+                file.replace("\"legacy.upgrade\"", "\"legacy.dance\"").replace("\"modern.seen\"", "\"modern.dance\"");
+            ["off", "mcp", "all"]
+                .into_iter()
+                .fold(silent, |text, way| text.replace(&format!(r#","passthrough":"{way}""#), ""))
+        };
+        let silent: Vec<File> = files.iter().map(mute).collect();
+        let without = |files: &[File]| {
+            let mut report = log::report(files, &policy(&history));
+            report.moving = Moving::default();
+            report.clients.sort_by(|a, b| a.identity.cmp(&b.identity));
+            for row in &mut report.clients {
+                (row.movement, row.modern, row.moves, row.fix) = (None, None, Moves::Unknown, "");
+            }
+            report
+        };
+        same(&without(&files), &without(&silent))
+    });
 }
 
 #[test]

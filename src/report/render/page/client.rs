@@ -1,11 +1,12 @@
 //! All about one client: how it can move, who it is, and where the log shows its last use.
 
+use jiff::Timestamp;
 use jiff::civil::Date;
 use maud::{Markup, html};
 
 use super::words::{anchor, count, plural, size, span, visible, when};
 use crate::report::fixes::{self, Fix};
-use crate::report::outcome::{Client, Moves, Report, State};
+use crate::report::outcome::{Client, Modern, Movement, Moves, Report, State};
 use crate::traffic::Engagement;
 
 /// Days with use that are listed.
@@ -20,8 +21,14 @@ pub(super) fn state(state: State) -> Markup {
         State::Looked => ("looked", "○"),
         State::Quiet => ("quiet", "✓"),
         State::Noise => ("noise", "·"),
+        State::Modern => ("modern", "→"),
     };
     html! { span.state .(class) { span aria-hidden="true" { (sign) " " } (state.title()) } }
+}
+
+/// Where a client stands between SSE and Streamable HTTP.
+pub(super) fn movement(client: &Client) -> &'static str {
+    client.movement.map_or("–", Movement::title)
 }
 
 /// How far a client got, in words.
@@ -40,9 +47,12 @@ pub(super) fn details(client: &Client, report: &Report) -> Markup {
     let name = anchor(&client.identity);
     html! {
         details #{ (name) "-more" } {
-            summary { span.fix { (visible(&fix.summary)) } }
+            summary {
+                @if client.state == State::Modern { "What was seen of it" }
+                @else { span.fix { (visible(&fix.summary)) } }
+            }
             div.about {
-                (moving(client, fix, &name))
+                @if client.state != State::Modern { (moving(client, fix, &name)) }
                 (facts(client, report))
             }
         }
@@ -51,7 +61,7 @@ pub(super) fn details(client: &Client, report: &Report) -> Markup {
 
 fn moving(client: &Client, fix: &Fix, name: &str) -> Markup {
     let how = match client.moves {
-        Moves::Auto => "It moves by itself: it was upgraded, or tries Streamable HTTP first.",
+        Moves::Auto => "It moves by itself: it was upgraded.",
         Moves::Config => "It moves by a change of its configuration.",
         Moves::Code => "It moves by a change of its code, or a new version of it.",
         Moves::Unknown => "It is not known how it moves.",
@@ -97,6 +107,8 @@ fn facts(client: &Client, report: &Report) -> Markup {
                     @if let Some(at) = client.last_attempt { ", last " (when(at, now)) ", which counts as an attempt to use" }
                 }))
             }
+            @if let Some(movement) = client.movement { (fact("Moved", html! { (moved(movement)) })) }
+            @if let Some(modern) = client.modern { (fact("By Streamable HTTP", self::modern(modern, now))) }
             @if let Some(waiver) = &client.waiver {
                 (fact("Waiver", html! {
                     (visible(&waiver.reason)) " Answered for by " (visible(&waiver.owner)) " until " (waiver.expires)
@@ -106,6 +118,23 @@ fn facts(client: &Client, report: &Report) -> Markup {
             @if client.by_day.iter().any(|uses| *uses > 0) { (fact("Days with use", days(client, report))) }
             @if let Some(evidence) = &client.evidence { (fact("Last use in the log", pointer(evidence))) }
         }
+    }
+}
+
+fn moved(movement: Movement) -> &'static str {
+    match movement {
+        Movement::LegacyOnly => "no: it uses SSE and was not seen on Streamable HTTP",
+        Movement::Both => "in part: it uses SSE and Streamable HTTP",
+        Movement::NotMeasured => "not measured: nobody counted through all of the window who came by Streamable HTTP",
+        Movement::Vanished => "vanished: it used SSE, and is seen neither there nor on Streamable HTTP",
+        Movement::ModernOnly => "yes: it uses Streamable HTTP, and SSE no more",
+    }
+}
+
+fn modern(modern: Modern, now: Timestamp) -> Markup {
+    html! {
+        "on " (plural(size(modern.days), "day")) ", first " (when(modern.first, now)) ", last " (when(modern.last, now))
+        @if let Some(first) = modern.first_upgrade { ", first upgraded on the old URL " (when(first, now)) }
     }
 }
 

@@ -9,13 +9,14 @@ use maud::{Markup, html};
 use super::client;
 use super::words::{anchor, count, plural, size, visible, when_short};
 use crate::report::outcome::{Client, Report, State};
+use crate::report::render::sentences::moved;
 
 /// Rows that are shown of those that count.
 const MOST_ROWS: usize = 200;
 /// Rows that are shown of the noise.
 const MOST_NOISE: usize = 100;
 
-const COLUMNS: [&str; 11] = [
+const COLUMNS: [&str; 12] = [
     "Client",
     "State",
     "Due",
@@ -27,7 +28,14 @@ const COLUMNS: [&str; 11] = [
     "First seen",
     "Principals",
     "Moves by",
+    "Moved?",
 ];
+
+/// The columns of `report`: the last says nothing where it was not measured who moved.
+fn columns(report: &Report) -> &'static [&'static str] {
+    let told = if report.moving.is_told() { COLUMNS.len() } else { COLUMNS.len() - 1 };
+    COLUMNS.get(..told).unwrap_or_default()
+}
 
 /// The section of those that count.
 pub(super) fn table(report: &Report) -> Markup {
@@ -43,11 +51,12 @@ pub(super) fn table(report: &Report) -> Markup {
                     @else { "Nobody came who used the server or could be told by name." }
                 }
             } @else {
+                @if let Some(moved) = moved(report) { p #moved { "Moved: " (visible(&moved)) "." } }
                 table.clients role="table" {
                     caption { "In the way first, then by last use; times in UTC" }
                     thead role="rowgroup" {
                         tr role="row" {
-                            @for (place, name) in COLUMNS.into_iter().enumerate() {
+                            @for (place, name) in columns(report).iter().enumerate() {
                                 th .number[(5..8).contains(&place) || place == 9] scope="col" role="columnheader" { (name) }
                             }
                         }
@@ -79,6 +88,7 @@ fn rows(client: &Client, report: &Report, now: Timestamp) -> Markup {
         (false, when_short(Some(client.first_seen), now)),
         (true, html! { (count(size(client.principals))) }),
         (false, html! { (client.moves.title()) }),
+        (false, html! { (client::movement(client)) }),
     ];
     html! {
         tbody #(anchor(&client.identity)) role="rowgroup" .blocks[client.state.is_blocking()] tabindex="-1" {
@@ -87,14 +97,14 @@ fn rows(client: &Client, report: &Report, now: Timestamp) -> Markup {
                     bdi.name { (visible(&client.name)) } " "
                     span.age { (visible(&client.family)) }
                 }
-                @for (place, (is_number, cell)) in cells.into_iter().enumerate() {
+                @for (place, (is_number, cell)) in cells.into_iter().take(columns(report).len() - 1).enumerate() {
                     td .number[is_number] role="cell" {
                         span.heading { (COLUMNS.get(place + 1).copied().unwrap_or_default()) } " "
                         span.value { (cell) }
                     }
                 }
             }
-            tr.more role="row" { td colspan=(COLUMNS.len()) role="cell" { (client::details(client, report)) } }
+            tr.more role="row" { td colspan=(columns(report).len()) role="cell" { (client::details(client, report)) } }
         }
     }
 }

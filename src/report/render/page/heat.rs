@@ -9,6 +9,7 @@ use super::calendar::Calendar;
 use super::chart::{axis, swatch};
 use super::words::{anchor, count, plural, share, size, visible};
 use crate::report::outcome::{Client, Report};
+use jiff::tz::TimeZone;
 
 /// Rows that are drawn.
 const MOST_ROWS: usize = 40;
@@ -34,7 +35,7 @@ pub(super) fn map(report: &Report, calendar: &Calendar) -> Markup {
                 @if more > 0 {
                     p { "and " (count(size(more))) " more clients; " code { "sse-sunset report --format csv" } " lists all of them." }
                 }
-                (legend(calendar, highest))
+                (legend(calendar, highest, users.iter().take(MOST_ROWS).any(|client| upgraded(client, calendar).is_some())))
             }
         }
     }
@@ -44,13 +45,16 @@ fn row(client: &Client, calendar: &Calendar, highest: u64) -> Markup {
     let columns = size(calendar.columns.len());
     let name = visible(&client.name);
     let days = format!("{}, {}", client.rhythm.title(), plural(size(client.active_days), "day"));
+    let moved = client.modern.and_then(|modern| modern.first_upgrade);
+    let moved =
+        moved.map(|at| format!(", first upgraded on {}", at.to_zoned(TimeZone::UTC).date())).unwrap_or_default();
     html! {
         li {
             span.who {
                 a href={ "#" (anchor(&client.identity)) } { bdi { (name) } } " "
                 span.age { (days) }
             }
-            svg.cells role="img" aria-label={ (name) ": " (days) " with use" } {
+            svg.cells role="img" aria-label={ (name) ": " (days) " with use" (moved) } {
                 @for (place, (column, uses)) in calendar.columns.iter().zip(calendar.sums(&client.by_day)).enumerate() {
                     @let x = share(size(place) * 100 + 6, columns * 100);
                     @let width = share(88, columns * 100);
@@ -64,9 +68,20 @@ fn row(client: &Client, calendar: &Calendar, highest: u64) -> Markup {
                         }
                     }
                 }
+                @if let Some(place) = upgraded(client, calendar) {
+                    circle .upgraded cx=(share(size(place) * 100 + 50, columns * 100)) cy="50%" r="5" {
+                        title { "First upgraded to Streamable HTTP" }
+                    }
+                }
             }
         }
     }
+}
+
+/// The column of the day on which a client was first upgraded.
+fn upgraded(client: &Client, calendar: &Calendar) -> Option<usize> {
+    let day = client.modern?.first_upgrade?.to_zoned(TimeZone::UTC).date();
+    calendar.columns.iter().position(|column| column.first <= day && day <= column.last)
 }
 
 /// The most uses that are still in each of the levels: a fraction of the largest figure, on a scale of powers.
@@ -89,7 +104,7 @@ fn level(uses: u64, highest: u64) -> u64 {
     if highest <= 1 { LEVELS } else { place.map_or(LEVELS, |place| size(place) + 1) }
 }
 
-fn legend(calendar: &Calendar, highest: u64) -> Markup {
+fn legend(calendar: &Calendar, highest: u64, has_upgrades: bool) -> Markup {
     let mut from = 1;
     let mut steps = Vec::new();
     for bound in bounds(highest) {
@@ -108,6 +123,12 @@ fn legend(calendar: &Calendar, highest: u64) -> Markup {
                         rect .{ "h" (level) } y=(share(LEVELS - level, LEVELS)) width="100%" height=(share(level, LEVELS)) {}
                     }
                     (label)
+                }
+            }
+            @if has_upgrades {
+                li {
+                    svg.swatch aria-hidden="true" focusable="false" { circle .upgraded cx="50%" cy="50%" r="5" {} }
+                    "first upgraded to Streamable HTTP"
                 }
             }
             @if calendar.columns.iter().any(|column| column.is_uncovered) {

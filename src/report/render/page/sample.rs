@@ -113,6 +113,8 @@ fn client(name: &str) -> Client {
         waiver: None,
         moves: Moves::Unknown,
         fix: "other",
+        movement: None,
+        modern: None,
         by_day: vec![1; 60],
         evidence: None,
     }

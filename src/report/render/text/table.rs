@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::super::safe::{cut, printable, width};
 use super::super::words::{date, number, short_age};
-use crate::report::outcome::{Client, State};
+use crate::report::outcome::{Client, Movement, State};
 
 /// Spaces between two columns.
 const GAP: usize = 2;
@@ -30,18 +30,23 @@ const COLUMNS: &[Column] = &[
     Column { heading: "CLIENT", is_number: false, rank: 0, cell: |client, _| printable(&client.name) },
     Column { heading: "LAST USE", is_number: false, rank: 1, cell: |client, now| dated(client.last_use, now) },
     Column { heading: "BLOCKS UNTIL", is_number: false, rank: 2, cell: |client, _| until(client) },
-    Column { heading: "USES", is_number: true, rank: 3, cell: |client, _| number(client.uses) },
-    Column { heading: "RHYTHM", is_number: false, rank: 5, cell: |client, _| client.rhythm.title().to_owned() },
-    Column { heading: "MOVES", is_number: false, rank: 4, cell: |client, _| client.moves.title().to_owned() },
-    Column { heading: "SESSIONS", is_number: true, rank: 8, cell: |client, _| number(client.sessions) },
-    Column { heading: "DAYS", is_number: true, rank: 7, cell: |client, _| number(wide(client.active_days)) },
-    Column { heading: "PRINCIPALS", is_number: true, rank: 9, cell: |client, _| number(wide(client.principals)) },
-    Column { heading: "REFUSED", is_number: true, rank: 10, cell: |client, _| number(client.refused) },
-    Column { heading: "FIRST SEEN", is_number: false, rank: 6, cell: |client, _| date(client.first_seen) },
-    Column { heading: "LAST SEEN", is_number: false, rank: 11, cell: |client, now| dated(Some(client.last_seen), now) },
-    Column { heading: "FAMILY", is_number: false, rank: 12, cell: |client, _| printable(&client.family) },
-    Column { heading: "EVIDENCE", is_number: false, rank: 13, cell: |client, _| evidence(client) },
+    Column { heading: MOVED, is_number: false, rank: 3, cell: |client, _| movement(client).to_owned() },
+    Column { heading: "USES", is_number: true, rank: 4, cell: |client, _| number(client.uses) },
+    Column { heading: "RHYTHM", is_number: false, rank: 6, cell: |client, _| client.rhythm.title().to_owned() },
+    Column { heading: "MOVES", is_number: false, rank: 5, cell: |client, _| client.moves.title().to_owned() },
+    Column { heading: "SESSIONS", is_number: true, rank: 9, cell: |client, _| number(client.sessions) },
+    Column { heading: "DAYS", is_number: true, rank: 8, cell: |client, _| number(wide(client.active_days)) },
+    Column { heading: "PRINCIPALS", is_number: true, rank: 11, cell: |client, _| number(wide(client.principals)) },
+    Column { heading: "REFUSED", is_number: true, rank: 12, cell: |client, _| number(client.refused) },
+    Column { heading: "FIRST SEEN", is_number: false, rank: 7, cell: |client, _| date(client.first_seen) },
+    Column { heading: "LAST SEEN", is_number: false, rank: 13, cell: |client, now| dated(Some(client.last_seen), now) },
+    Column { heading: LAST_MODERN, is_number: false, rank: 10, cell: |client, now| last_modern(client, now) },
+    Column { heading: "FAMILY", is_number: false, rank: 14, cell: |client, _| printable(&client.family) },
+    Column { heading: "EVIDENCE", is_number: false, rank: 15, cell: |client, _| evidence(client) },
 ];
+/// The columns that say nothing where it was not measured who moved.
+const MOVED: &str = "MOVED?";
+const LAST_MODERN: &str = "LAST MODERN";
 /// Where the name stands in `COLUMNS`: the one column that gives way.
 const NAME_COLUMN: usize = 1;
 
@@ -58,6 +63,14 @@ fn until(client: &Client) -> String {
     client.due.filter(|_| blocks).map_or_else(|| "–".to_owned(), date)
 }
 
+fn movement(client: &Client) -> &'static str {
+    client.movement.map_or("–", Movement::title)
+}
+
+fn last_modern(client: &Client, now: Timestamp) -> String {
+    client.modern.map_or_else(|| "–".to_owned(), |modern| dated(Some(modern.last), now))
+}
+
 fn evidence(client: &Client) -> String {
     printable(client.evidence.as_deref().unwrap_or("–"))
 }
@@ -71,7 +84,8 @@ pub(super) fn lines(clients: &[&Client], now: Timestamp, columns: usize) -> Vec<
         .zip(&cells)
         .map(|(column, cells)| cells.iter().map(|cell| width(cell)).chain([width(column.heading)]).max().unwrap_or(0))
         .collect();
-    let (kept, name) = fit(&widths, columns);
+    let is_told = |client: &&Client| client.movement.is_some_and(|movement| movement != Movement::NotMeasured);
+    let (kept, name) = fit(&widths, columns, clients.iter().any(is_told));
 
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -99,8 +113,9 @@ fn alignment(column: &Column) -> CellAlignment {
 }
 
 /// Which columns stay, and how wide the name may be.
-fn fit(widths: &[usize], columns: usize) -> (Vec<bool>, usize) {
-    let mut kept = vec![true; COLUMNS.len()];
+fn fit(widths: &[usize], columns: usize, is_told: bool) -> (Vec<bool>, usize) {
+    let tells = |column: &Column| is_told || ![MOVED, LAST_MODERN].contains(&column.heading);
+    let mut kept: Vec<bool> = COLUMNS.iter().map(tells).collect();
     let natural = widths.get(NAME_COLUMN).copied().unwrap_or(0);
     loop {
         let others: usize = widths
@@ -144,9 +159,25 @@ mod tests {
         };
         assert_eq!(names(44), ["STATE", "CLIENT"]);
         assert_eq!(names(60), ["STATE", "CLIENT", "LAST USE"]);
-        assert_eq!(names(80), ["STATE", "CLIENT", "LAST USE", "BLOCKS UNTIL", "USES"]);
+        assert_eq!(names(80), ["STATE", "CLIENT", "LAST USE", "BLOCKS UNTIL", "MOVED?"]);
         assert!(names(120).len() > names(80).len());
         assert!(names(200).len() > names(120).len());
+    }
+
+    #[test]
+    fn table_has_no_column_of_question_marks() {
+        let mut report = sample::rich();
+        for client in &mut report.clients {
+            client.movement = client.movement.map(|_| Movement::NotMeasured);
+        }
+        let heading = lines(&report.clients.iter().collect::<Vec<_>>(), report.window.until, 400)
+            .first()
+            .cloned()
+            .unwrap_or_default();
+        assert!(
+            !heading.contains(MOVED) && !heading.contains(LAST_MODERN) && heading.contains("EVIDENCE"),
+            "{heading}"
+        );
     }
 
     #[test]

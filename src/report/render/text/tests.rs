@@ -127,7 +127,7 @@ fn text_says_how_many_blocking_clients_have_no_row() {
     let text = plain(&report, 80);
     assert!(text.contains("and 980 clients that block: --format csv lists all"), "{text}");
     assert!(text.contains("c-0, c-1, c-2, c-3 and 996 more"), "{text}");
-    assert!(text.lines().count() <= 60, "{} lines:\n{text}", text.lines().count());
+    assert!(text.lines().count() <= 64, "{} lines:\n{text}", text.lines().count());
 }
 
 #[test]

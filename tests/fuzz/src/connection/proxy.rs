@@ -99,6 +99,7 @@ fn front_config() -> front::Config {
         no_keep_alive: vec!["Java-http-client/17".into()],
         trusted: TrustedProxies(vec!["127.0.0.0/8".parse().expect("a network")]),
         identity_header: Some(HeaderName::from_static("x-team")),
+        modern_url: Some("https://mcp.example.com/mcp".into()),
         ..front::Config::default()
     }
 }

@@ -29,7 +29,12 @@ impl Record {
     }
 
     pub(super) fn is_of_client(&self) -> bool {
-        self.name.starts_with("legacy.")
+        self.name.starts_with("legacy.") && !self.is_modern()
+    }
+
+    /// Whether its client came by Streamable HTTP.
+    pub(super) fn is_modern(&self) -> bool {
+        matches!(self.name.as_str(), "legacy.upgrade" | "modern.seen")
     }
 }
 

@@ -10,15 +10,18 @@
 //!   the window, and of which nothing says that it ended, and a file without a line;
 //! - two records of a boot further apart than 150 s have an uncovered time between them; a last silence up to that is none;
 //! - a boot may still run when it neither stopped nor was replaced, and wrote something in the last hour;
+//! - who was upgraded or came by Streamable HTTP has neither used SSE by it nor been silent there: it says where a client has
+//!   moved to (`movement`), and nothing else;
 //! - of a clock that was set forward, both what it said before and what it should have said count, whatever is worse.
 
 mod accounts;
 mod doubts;
 mod given;
+mod movement;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sse_sunset::report::outcome::{Verdict, Waiver};
+use sse_sunset::report::outcome::{Movement, Verdict, Waiver};
 
 use super::log::{DAY, File};
 use accounts::{Known, accounts, attempts, longest};
@@ -42,6 +45,8 @@ pub(super) struct Answer {
     pub(super) earliest: Option<i64>,
     /// Why it is unknown, besides.
     pub(super) doubts: Vec<String>,
+    /// Where each that used SSE has moved to.
+    pub(super) movement: BTreeMap<String, Movement>,
 }
 
 pub(super) fn answer(files: &[File], question: &Question<'_>) -> Answer {
@@ -103,7 +108,8 @@ pub(super) fn answer(files: &[File], question: &Question<'_>) -> Answer {
             }
         })
     };
-    Answer { verdict, blocking, earliest, doubts: doubts.into_iter().map(|doubt| doubt.0).collect() }
+    let movement = movement::movement(&given, &accounts, question);
+    Answer { verdict, blocking, earliest, doubts: doubts.into_iter().map(|doubt| doubt.0).collect(), movement }
 }
 
 fn fits(waiver: &Waiver, identity: &str) -> bool {

@@ -2,6 +2,7 @@
 
 mod clients;
 mod inputs;
+mod movement;
 mod proof;
 
 use sse_sunset::report::outcome::{Report, State, Waiver};
