@@ -108,6 +108,8 @@ fn start(config: Config, filter: EnvFilter) -> anyhow::Result<ExitCode> {
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     let code = runtime.block_on(async {
         let mut signals = Signals::install()?;
+        // Before anyone is told that the process is there: a signal that nobody waits for ends it.
+        let mut hangup = signal(SignalKind::hangup())?;
         let config_for_banner = config.clone();
         let app = App::build(config)?;
         let admin = app.admin_address()?;
@@ -119,7 +121,6 @@ fn start(config: Config, filter: EnvFilter) -> anyhow::Result<ExitCode> {
             );
         }
         let (log, tls) = (app.log(), app.tls());
-        let mut hangup = signal(SignalKind::hangup())?;
         let reopen = async {
             while hangup.recv().await.is_some() {
                 tracing::info!("reopening the traffic log");

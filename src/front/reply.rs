@@ -40,6 +40,10 @@ pub(super) enum Refused {
     SessionId(&'static str),
     /// No such session.
     UnknownSession,
+    /// No such session of Streamable HTTP.
+    UnknownUpgrade,
+    /// There are as many of these as there may be.
+    Crowded,
     /// Not JSON, or encoded.
     MediaType(&'static str),
     /// The message cannot be read and has no id to answer under.
@@ -78,7 +82,7 @@ impl Refused {
             Refused::Host => StatusCode::MISDIRECTED_REQUEST,
             Refused::Origin | Refused::Loops(_) => StatusCode::FORBIDDEN,
             Refused::Method { .. } | Refused::Tunnel => StatusCode::METHOD_NOT_ALLOWED,
-            Refused::Path(_) | Refused::UnknownSession => StatusCode::NOT_FOUND,
+            Refused::Path(_) | Refused::UnknownSession | Refused::UnknownUpgrade => StatusCode::NOT_FOUND,
             Refused::SessionId(_) | Refused::Malformed(_) | Refused::Incomplete | Refused::Head(_) => {
                 StatusCode::BAD_REQUEST
             }
@@ -88,7 +92,7 @@ impl Refused {
             Refused::Loop => StatusCode::LOOP_DETECTED,
             Refused::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Refused::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Refused::Busy | Refused::Memory => StatusCode::SERVICE_UNAVAILABLE,
+            Refused::Busy | Refused::Memory | Refused::Crowded => StatusCode::SERVICE_UNAVAILABLE,
             Refused::Credential(rejection) => rejection.status,
             Refused::Through(failure) => failure.status(),
         }
@@ -124,6 +128,12 @@ impl Refused {
             Refused::UnknownSession => {
                 "there is no such session, or it has ended; open a new one with GET /sse".to_owned()
             }
+            Refused::UnknownUpgrade => {
+                "there is no such session, or it has ended; initialize a new one, without Mcp-Session-Id".to_owned()
+            }
+            Refused::Crowded => {
+                "the proxy keeps as many sessions as it may (--max-sessions); try again later".to_owned()
+            }
             Refused::MediaType(problem) => format!("{problem}; send the message as plain application/json"),
             Refused::Malformed(problem) | Refused::Head(problem) | Refused::Loops(problem) => problem.clone(),
             Refused::TooLarge(limit) => format!("the message is larger than {limit} bytes, the limit of this proxy"),
@@ -157,7 +167,7 @@ impl Refused {
             Refused::Method { allow, .. } => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allow));
             }
-            Refused::Busy | Refused::Memory | Refused::Through(Failure::Ending) => {
+            Refused::Busy | Refused::Memory | Refused::Crowded | Refused::Through(Failure::Ending) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Refused::Credential(rejection) => {
@@ -201,6 +211,11 @@ pub(super) fn accepted_at_last() -> Response<Body> {
 /// 202 with the body that old C# clients compare (WIRE, POST 1).
 pub(super) fn accepted() -> Response<Body> {
     text(StatusCode::ACCEPTED, "Accepted")
+}
+
+/// A text.
+pub(super) fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
+    self::text(status, text)
 }
 
 fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {

@@ -25,8 +25,8 @@ use std::sync::Arc;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response};
 
-pub use body::{Broken, Content, Passed};
-pub use exchange::Limits;
+pub use body::{Broken, Content, Passed, Tap};
+pub use exchange::{Limits, Ticket};
 pub use fault::Failure;
 pub use target::Target;
 
@@ -48,6 +48,8 @@ pub struct Outgoing<'a> {
     pub headers: &'a HeaderMap,
     /// Its body.
     pub content: Content,
+    /// Who hears it.
+    pub tap: Option<Tap>,
     /// What is known of the client's side.
     pub hop: &'a Hop,
     /// Ends its connection.
@@ -99,22 +101,26 @@ impl Passthrough {
         self.shared.exchanges.len()
     }
 
+    /// Begins an exchange of the connection that `ender` ends, for whoever passes it on by other means.
+    ///
+    /// # Errors
+    /// When the deadline of the drain has passed.
+    pub fn begin(&self, ender: Ender) -> Result<Ticket, Failure> {
+        self.shared.exchanges.begin(ender).ok_or(Failure::Ending)
+    }
+
     /// Passes a request through, and gives the answer once its head is in. Dropping either closes what is open upstream.
     ///
     /// # Errors
     /// When there is no answer to pass on.
     pub async fn pass(&self, outgoing: Outgoing<'_>) -> Result<Response<Passed>, Failure> {
         let shared = &self.shared;
-        let ticket = shared.exchanges.begin(outgoing.ender).ok_or(Failure::Ending)?;
-        let mut request = Request::new(Upload::new(outgoing.content, Arc::clone(ticket.exchange())));
+        let ticket = self.begin(outgoing.ender)?;
+        let mut request = Request::new(Upload::new(outgoing.content, outgoing.tap, Arc::clone(ticket.exchange())));
         *request.method_mut() = outgoing.method;
         *request.uri_mut() = shared.origin.uri(outgoing.target).ok_or(Failure::Target)?;
         *request.headers_mut() = shared.headers(outgoing.headers, outgoing.hop);
-        let answer = tokio::select! {
-            biased;
-            answer = shared.client.request(request) => answer.map_err(|error| Failure::of(&error))?,
-            cut = ticket.cut() => return Err(Failure::from(cut)),
-        };
+        let answer = ticket.unless_cut(shared.client.request(request)).await?.map_err(|error| Failure::of(&error))?;
         let (head, body) = answer.into_parts();
         if head.status.is_informational() {
             // Nothing was asked that 101 could be an answer to.

@@ -133,6 +133,11 @@ impl Calls {
         self.owed.len()
     }
 
+    /// Whether the upstream has not begun to answer some call.
+    pub(super) fn await_heads(&self) -> bool {
+        self.by_serial.values().any(|call| call.status.is_none())
+    }
+
     /// Whether an answer is owed under `id`.
     pub(super) fn owes(&self, id: &RequestId) -> bool {
         self.owed.contains_key(id)

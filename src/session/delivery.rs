@@ -1,6 +1,8 @@
 //! How what was posted gets into a session, and what becomes of the POST.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -39,6 +41,8 @@ pub(super) struct Delivery {
     pub arrived: Instant,
     /// Told what becomes of the POST; none for the later messages of a batch.
     pub verdict: Option<oneshot::Sender<Verdict>>,
+    /// Set where the credential was good so far: then the POST waits for a moment only.
+    pub was_good: Arc<AtomicBool>,
 }
 
 /// What was posted.
@@ -80,8 +84,9 @@ impl Handle {
 }
 
 impl Sessions {
-    /// Hands messages of one POST to the session named `id`, in order, and waits for the verdict: at once where the
-    /// credential is known to be good, else until the upstream's response head is in, 2 s at most (WIRE, POST 2).
+    /// Hands messages of one POST to the session named `id`, in order, and waits for the verdict: at once where there is
+    /// nothing to wait for, a moment where the credential was good so far, else until the upstream's response head is in,
+    /// 2 s at most (WIRE, POST 2).
     pub async fn deliver(
         &self,
         id: &str,
@@ -93,7 +98,7 @@ impl Sessions {
         let Some(mut handle) = self.find(id) else { return Verdict::Gone };
         let arrived = Instant::now();
         let deadline = arrived + self.context.config.verdict;
-        let (headers, hold) = (Arc::new(headers), Arc::new(hold));
+        let (headers, hold, was_good) = (Arc::new(headers), Arc::new(hold), Arc::new(AtomicBool::new(false)));
         let (tell, verdict) = oneshot::channel();
         let mut tell = Some(tell);
         for payload in payloads {
@@ -104,6 +109,7 @@ impl Sessions {
                 hold: Arc::clone(&hold),
                 arrived,
                 verdict: tell.take(),
+                was_good: Arc::clone(&was_good),
             };
             match timeout_at(deadline, handle.inbox.send(Box::new(delivery))).await {
                 Ok(Ok(())) => {}
@@ -120,7 +126,12 @@ impl Sessions {
                 Err(_) => return Verdict::Busy,
             }
         }
-        match timeout_at(deadline, verdict).await {
+        let mut verdict = pin!(verdict);
+        let mut told = timeout_at(arrived + self.context.config.moment, &mut verdict).await;
+        if told.is_err() && !was_good.load(Ordering::Relaxed) {
+            told = timeout_at(deadline, verdict).await;
+        }
+        match told {
             Ok(Ok(verdict)) => verdict,
             Ok(Err(_)) => Verdict::Gone,
             Err(_) => Verdict::Accepted,

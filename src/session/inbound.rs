@@ -4,6 +4,7 @@
 //! responses are awaited to their response head, so that what the client said first is heard first.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -210,9 +211,17 @@ impl Task {
         if !share.grow(body.len()) {
             return self.refuse_for_size(kind, delivery.verdict);
         }
+        let known_good = self.credentials.are_good_for(delivery.sender.credential, &body);
+        // A good token expires, and is too narrow for some tool, and only a POST that waits can be told so in time for the
+        // client to do something about it: this call would fail otherwise. Not a second one while the upstream takes its
+        // time: Python posts one after another.
+        let waits = kind.is_request()
+            && delivery.sender.credential.is_some()
+            && self.waiting.is_empty()
+            && !self.calls.await_heads();
+        delivery.was_good.store(known_good, Ordering::Relaxed);
         let (sent, verdict) = Sent::of(delivery, body, share);
-        let known_good = self.credentials.are_good_for(sent.sender.credential, &sent.body);
-        let verdict = if known_good { answered(verdict) } else { verdict };
+        let verdict = if known_good && !waits { answered(verdict) } else { verdict };
         self.waiting.push_back(Outgoing { kind, effect, sent, was_replayed: false, verdict });
     }
 

@@ -101,6 +101,8 @@ pub struct Config {
     pub call_silence: Duration,
     /// How long a POST may wait for the upstream's word on an unknown credential.
     pub verdict: Duration,
+    /// And on one that was good so far.
+    pub moment: Duration,
     /// Whether a client may come with another credential that says nothing.
     pub opaque_rotation: OpaqueRotation,
 }
@@ -124,6 +126,7 @@ impl Default for Config {
             ping: Duration::from_secs(90),
             call_silence: Duration::from_secs(600),
             verdict: Duration::from_secs(2),
+            moment: Duration::from_millis(500),
             opaque_rotation: OpaqueRotation::default(),
         }
     }

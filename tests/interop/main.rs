@@ -16,6 +16,7 @@
 mod check;
 mod clients;
 mod comparison;
+mod oauth;
 mod packages;
 mod processes;
 mod rmcp_client;
@@ -23,6 +24,7 @@ mod rmcp_server;
 mod servers;
 mod sha256;
 mod table;
+mod upgrade;
 
 use std::collections::BTreeSet;
 

@@ -4,9 +4,11 @@
 //! and both are killed on drop. Ports are chosen by the kernel.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -51,6 +53,8 @@ pub(crate) struct Proxy {
     child: Child,
     base: String,
     log: PathBuf,
+    /// What it said on stderr so far.
+    said: Arc<Mutex<Vec<u8>>>,
     _folder: tempfile::TempDir,
 }
 
@@ -67,11 +71,22 @@ impl Proxy {
             .spawn()
             .expect("the binary");
         let stderr = child.stderr.take().expect("piped");
-        let address = wait_for(stderr, |line| {
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let address = wait_and_keep(stderr, Arc::clone(&said), |line| {
             let said: Value = serde_json::from_str(line).ok()?;
             said["listen"].as_str().map(str::to_owned)
         });
-        Proxy { child, base: format!("http://{address}"), log, _folder: folder }
+        Proxy { child, base: format!("http://{address}"), log, said, _folder: folder }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.base.trim_start_matches("http://").parse().expect("an address")
+    }
+
+    /// What it said on stderr until this is asked, be it after its end.
+    pub(crate) fn said_so_far(&self) -> impl Fn() -> String + use<> {
+        let said = Arc::clone(&self.said);
+        move || String::from_utf8_lossy(&said.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
 
     pub(crate) fn sse_url(&self) -> String {
@@ -95,23 +110,33 @@ impl Drop for Proxy {
     }
 }
 
-/// The first line that `find` takes something from; the rest of the output is read and dropped, so that nobody blocks.
+/// The first line that `find` takes something from; the rest of the output is read too, so that nobody blocks.
 pub(crate) fn wait_for(
     output: impl std::io::Read + Send + 'static,
+    find: impl Fn(&str) -> Option<String> + Send + 'static,
+) -> String {
+    wait_and_keep(output, Arc::default(), find)
+}
+
+/// The same; what is read goes to `kept`.
+fn wait_and_keep(
+    output: impl std::io::Read + Send + 'static,
+    kept: Arc<Mutex<Vec<u8>>>,
     find: impl Fn(&str) -> Option<String> + Send + 'static,
 ) -> String {
     let (found, first) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let mut reader = BufReader::new(output);
-        let mut line = String::new();
-        while reader.read_line(&mut line).is_ok_and(|read| read > 0) {
-            if let Some(value) = find(line.trim_end()) {
+        let mut line = Vec::new();
+        let mut find = Some(find);
+        while reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&line);
+            if let Some(value) = find.as_ref().and_then(|find| find(String::from_utf8_lossy(&line).trim_end())) {
                 let _ = found.send(value);
-                break;
+                find = None;
             }
             line.clear();
         }
-        let _ = reader.read_to_end(&mut Vec::new());
     });
     first.recv_timeout(START).expect("the process says in time that it accepts connections")
 }

@@ -5,9 +5,10 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http::HeaderName;
+use sse_sunset::auth::oauth::Oauth;
 use sse_sunset::config::{self, Given, Origin, Raw};
 use sse_sunset::drain::{Drain, Tasks, Watch};
-use sse_sunset::front::{self, AllowedHost, Front, Guard, TrustedProxies};
+use sse_sunset::front::{self, AllowedHost, Front, Guard, TrustedProxies, Ways};
 use sse_sunset::metrics::Metrics;
 use sse_sunset::net::{self, Limits};
 use sse_sunset::passthrough::{self, Passthrough};
@@ -28,10 +29,11 @@ static BOOKS: LazyLock<Books> = LazyLock::new(|| Books {
 const PATIENCE: passthrough::Limits =
     passthrough::Limits { stall: Duration::from_secs(60), body_stall: Duration::from_secs(30) };
 
-/// For what is passed through, which nothing is here.
-static UPSTREAM: LazyLock<upstream::Config> = LazyLock::new(|| {
-    let url = Given { values: vec!["http://127.0.0.1:9/mcp".into()], origin: Origin::Flag };
-    config::resolve(&Raw::from([("upstream", url)]), Vec::new(), "fuzz").expect("valid").upstream
+/// For what is passed through and for tokens, neither of which there is here.
+static CONFIG: LazyLock<config::Config> = LazyLock::new(|| {
+    let given = |value: &str| Given { values: vec![value.to_owned()], origin: Origin::Flag };
+    let raw = Raw::from([("upstream", given("http://127.0.0.1:9/mcp")), ("oauth-resource", given("none"))]);
+    config::resolve(&raw, Vec::new(), "fuzz").expect("valid")
 });
 
 pub(super) struct Proxy {
@@ -53,9 +55,11 @@ impl Proxy {
         // The books are shared by runs, the numbers of each are its own.
         let books = Books { metrics: Arc::new(Metrics::new(session::LISTS)), ..BOOKS.clone() };
         let upstream = upstream::Upstream::new(Arc::new(Upstream), EraOptions::default(), "fuzz", tasks.clone());
-        let sessions = Sessions::new(session_config(), upstream, books.clone(), tasks.clone(), watch.clone());
-        let through = Passthrough::new(&UPSTREAM, PATIENCE, tasks.clone()).expect("no TLS");
-        let front = Front::new(front_config(), sessions.clone(), through, books, watch.clone());
+        let sessions = Sessions::new(session_config(), upstream.clone(), books.clone(), tasks.clone(), watch.clone());
+        let through = Passthrough::new(&CONFIG.upstream, PATIENCE, tasks.clone()).expect("no TLS");
+        let oauth = Oauth::new(CONFIG.oauth.clone(), CONFIG.listen, &CONFIG.upstream, upstream.clone());
+        let ways = Ways { sessions: sessions.clone(), passthrough: through, upstream, oauth };
+        let front = Front::new(front_config(), ways, books, tasks.clone(), watch.clone());
         Proxy { listener, front, sessions, tasks, connections, watch, _drain: drain }
     }
 
