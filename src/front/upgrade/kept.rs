@@ -112,7 +112,7 @@ async fn posted(answer: Answer, owed: Option<RequestId>, ticket: Ticket, usage: 
         Ok(First::Message(message)) => vec![message.bytes().clone()],
         Err(_) => Vec::new(),
     };
-    let said = Said::events(messages, begun, Some(owed), ticket, silence).of(usage);
+    let said = Said::events(messages, &begun, Some(owed), ticket, silence).of(usage);
     let mut response = Response::new(Body::Said(Box::new(said)));
     response.headers_mut().insert(header::CONTENT_TYPE, super::said::EVENT_STREAM);
     response.headers_mut().insert(header::CACHE_CONTROL, super::said::NO_TRANSFORM);
