@@ -1,8 +1,10 @@
-//! HTTP in, for legacy clients: `GET /sse` and `POST /messages`.
+//! HTTP in: for legacy clients `GET /sse` and `POST /messages`, for others what is the upstream's own.
 //!
 //! ```text
 //! request -> head (sane?) -> guard (host, origin) -> route -> stream (GET) | post (POST) -> session
-//!                                                            cors (pages may ask) -> every answer
+//!                                                          -> through (the upstream's own) -> passthrough
+//!                                                          -> upgrade (Streamable HTTP where the stream is) -> both
+//! every answer <- cors (pages may ask)
 //! ```
 //!
 //! Errors become answers in one place (`reply`); each has a body that says what to do.
