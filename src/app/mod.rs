@@ -98,7 +98,7 @@ impl App {
         }
         let session_tasks = Tasks::default();
         let host = config.upstream.host_name();
-        let upstream = Upstream::new(Arc::new(transport), config.era, host, session_tasks.clone());
+        let upstream = Upstream::new(Arc::new(transport.clone()), config.era, host, session_tasks.clone());
         let sessions = Sessions::new(
             config.session.clone(),
             upstream.clone(),
@@ -107,8 +107,8 @@ impl App {
             watch.clone(),
         );
         let limits = passthrough::Limits { stall: config.session.stall, body_stall: config.front.body_time };
-        let passthrough =
-            Passthrough::new(&config.upstream, limits, session_tasks.clone()).map_err(StartError::Upstream)?;
+        let passthrough = Passthrough::new(&config.upstream, transport, limits, session_tasks.clone())
+            .map_err(StartError::Upstream)?;
         let address = listener.local_addr().map_err(|error| StartError::Listen(config.listen, error))?;
         let oauth = Oauth::new(config.oauth.clone(), address, &config.upstream, upstream.clone());
         let ways = Ways { sessions: sessions.clone(), passthrough, upstream: upstream.clone(), oauth: oauth.clone() };

@@ -185,16 +185,17 @@ impl Refused {
             | Refused::Incomplete
             | Refused::Slow(_)
             | Refused::Stalled(_)
-            | Refused::Through(Failure::Incomplete | Failure::Stalled) => {
+            | Refused::Through(Failure::Incomplete | Failure::Stalled)
+            // Who sends such a head, or passes it on, may mean another end of it than ours.
+            | Refused::Host
+            | Refused::Head(_)
+            | Refused::HeadTooLarge { .. }
+            | Refused::TargetTooLong(_) => {
                 headers.insert(header::CONNECTION, CLOSE);
             }
             // What follows would be the tunnel's.
             Refused::Tunnel => {
                 headers.insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
-                headers.insert(header::CONNECTION, CLOSE);
-            }
-            // Who sends such a head, or passes it on, may mean another end of it than ours.
-            Refused::Host | Refused::Head(_) | Refused::HeadTooLarge { .. } | Refused::TargetTooLong(_) => {
                 headers.insert(header::CONNECTION, CLOSE);
             }
             _ => {}

@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response};
+use http_body::Body as _;
 
 pub use body::{Broken, Content, Passed, Tap};
 pub use exchange::{Limits, Ticket};
@@ -32,7 +33,7 @@ pub use target::Target;
 
 use crate::drain::{Phase, Tasks, Watch};
 use crate::net::Ender;
-use crate::upstream::{self, Hop, passed_headers, passed_on};
+use crate::upstream::{self, Hop, HttpTransport, passed_headers, passed_on};
 use body::Upload;
 use connect::Through;
 use exchange::Exchanges;
@@ -65,6 +66,8 @@ pub struct Passthrough {
 struct Shared {
     client: Through,
     origin: Origin,
+    /// Knows the path that the server has redirected sessions to.
+    transport: HttpTransport,
     /// The `Host` to name, where it is not that of the origin.
     host: Option<HeaderValue>,
     /// What goes with every request, instead of the client's own.
@@ -73,26 +76,27 @@ struct Shared {
 }
 
 impl Passthrough {
-    /// A way to `upstream`, on which nothing is opened yet. The end of `tasks` waits for what is passed through.
+    /// A way to `upstream`, to which sessions go by `transport`; nothing is opened yet. The end of `tasks` waits for what is
+    /// passed through.
     ///
     /// # Errors
     /// What keeps TLS from being set up.
-    pub fn new(upstream: &upstream::Config, limits: Limits, tasks: Tasks) -> Result<Self, String> {
+    pub fn new(
+        upstream: &upstream::Config,
+        transport: HttpTransport,
+        limits: Limits,
+        tasks: Tasks,
+    ) -> Result<Self, String> {
         Ok(Passthrough {
             shared: Arc::new(Shared {
                 client: connect::client(upstream)?,
                 origin: Origin::of(upstream.url.as_str())?,
+                transport,
                 host: upstream.host.clone(),
                 headers: upstream.headers.clone(),
                 exchanges: Arc::new(Exchanges::new(limits, tasks)),
             }),
         })
-    }
-
-    /// The path of the MCP endpoint.
-    #[must_use]
-    pub fn mcp_path(&self) -> &str {
-        self.shared.origin.mcp_path()
     }
 
     /// How many exchanges run.
@@ -118,8 +122,16 @@ impl Passthrough {
         let ticket = self.begin(outgoing.ender)?;
         let mut request = Request::new(Upload::new(outgoing.content, outgoing.tap, Arc::clone(ticket.exchange())));
         *request.method_mut() = outgoing.method;
-        *request.uri_mut() = shared.origin.uri(outgoing.target).ok_or(Failure::Target)?;
+        let uri = match outgoing.target {
+            Target::Same(asked) => shared.origin.same(asked),
+            Target::Mcp => shared.origin.endpoint(&shared.transport.endpoint()),
+        };
+        *request.uri_mut() = uri.ok_or(Failure::Target)?;
         *request.headers_mut() = shared.headers(outgoing.headers, outgoing.hop);
+        // A body that is known to be empty has no frames to tell so, and some servers want to be told (411).
+        if request.body().is_end_stream() && outgoing.headers.contains_key(header::CONTENT_LENGTH) {
+            request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         let answer = ticket.unless_cut(shared.client.request(request)).await?.map_err(|error| Failure::of(&error))?;
         let (head, body) = answer.into_parts();
         if head.status.is_informational() {

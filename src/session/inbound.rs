@@ -59,6 +59,7 @@ impl Task {
         let Some(delivery) = self.decide(delivery) else { return };
         let Some(delivery) = self.vet(delivery) else { return };
         self.evidence.hear(&delivery.payload).await;
+        let rejection = self.rejection(&delivery);
         match delivery.payload {
             Payload::Message(ref message) => match message.kind().clone() {
                 MessageKind::Request { id, method } => {
@@ -84,6 +85,9 @@ impl Task {
                 }
             }
             Payload::UnreadableResponse(id, error) => {
+                if let Some(rejection) = rejection {
+                    return reject(delivery.verdict, rejection);
+                }
                 accept(delivery.verdict);
                 if let Some((theirs, _)) = self.server_requests.close(&id) {
                     self.say(error_response(&theirs, &error));
@@ -139,6 +143,10 @@ impl Task {
     fn on_notification(&mut self, method: &str, message: &Message, delivery: Delivery) {
         if !self.has_room_beside_requests() {
             return answer(delivery.verdict, Verdict::Busy);
+        }
+        if let Some(rejection) = self.rejection(&delivery).filter(|_| self.refusal.is_none()) {
+            // Before it does anything here: whoever says it may be nobody.
+            return reject(delivery.verdict, rejection);
         }
         let kind = match method {
             "notifications/initialized" => OutgoingKind::Initialized,

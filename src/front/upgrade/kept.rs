@@ -14,7 +14,7 @@ use super::{JSON, Place, Said, Showing, relayed, through};
 use crate::auth::Credential;
 use crate::front::reply::{Refused, plain};
 use crate::front::visitor::Visitor;
-use crate::front::{Answered, Body, Shared, post};
+use crate::front::{Answered, Body, Shared, oauth, post};
 use crate::mcp::{self, Message, MessageKind, RequestId, error_response};
 use crate::net::Ender;
 use crate::passthrough::{Content, Ticket};
@@ -42,7 +42,7 @@ pub(super) async fn serve(
     let witness = shared.census.witness(&head, visitor, Showing::Modern);
     let headers = Arc::new(forwarded_headers(&head.headers, visitor.hop()));
     let silence = shared.upgrades.silence();
-    let response = if is_get {
+    let mut response = if is_get {
         let ticket = shared.passthrough.begin(ender).map_err(Refused::Through)?;
         let answer = ticket.unless_cut(usage.link.listen(&headers, None)).await.map_err(Refused::Through)?;
         listened(answer.map_err(|fault| Refused::Through(fault.into()))?, ticket, usage, silence)
@@ -62,6 +62,7 @@ pub(super) async fn serve(
     if let Some(witness) = witness.filter(|_| response.status().is_success()) {
         witness.answered(None);
     }
+    oauth::mind(shared, visitor, &head.headers, &mut response).await?;
     Ok(through::leaving(shared, response))
 }
 

@@ -16,7 +16,7 @@ use super::{Place, Showing, relayed, through};
 use crate::auth::Credential;
 use crate::front::reply::Refused;
 use crate::front::visitor::Visitor;
-use crate::front::{Answered, Body, Shared, post};
+use crate::front::{Answered, Body, Shared, oauth, post};
 use crate::mcp::{self, MessageKind, RequestId, error_response};
 use crate::net::Ender;
 use crate::passthrough::{Content, Ticket};
@@ -84,7 +84,7 @@ pub(super) async fn serve(
     let answer = answer.map_err(|fault| Refused::Through(fault.into()))?;
     let client = Client { info: Some(hello.info.clone()), ..visitor.client() };
     let session = answer.session_id().cloned();
-    let response = if !answer.status.is_success() {
+    let mut response = if !answer.status.is_success() {
         relayed(answer, ticket, shared.upgrades.silence())
     } else if let Some(session) = session {
         shared.census.remember(&session, hello.info);
@@ -98,6 +98,7 @@ pub(super) async fn serve(
         }
         response
     };
+    oauth::mind(shared, visitor, &head.headers, &mut response).await?;
     Ok(through::leaving(shared, response))
 }
 

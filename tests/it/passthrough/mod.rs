@@ -214,6 +214,11 @@ async fn answer_comes_down_piece_by_piece_while_the_request_still_goes_up() {
 #[tokio::test]
 async fn every_method_passes() {
     let (upstream, proxy) = all().await;
+    let mut empty = asking(&proxy, "POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").await;
+    let (mut conn, head) = upstream.request().await;
+    assert_eq!(value(&head, "content-length"), Some("0"), "some servers want to hear it");
+    conn.answer("connection: close\r\n", "here").await;
+    empty.read_until("here").await;
     for method in ["HEAD", "DELETE", "OPTIONS", "PUT", "PATCH", "PROPFIND"] {
         let mut client = asking(&proxy, &format!("{method} /x HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
         let (mut conn, head) = upstream.request().await;

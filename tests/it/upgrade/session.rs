@@ -6,6 +6,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{Client, initialize, message, upgrades};
+use crate::support::script::{Scripted, reply};
 use crate::support::{Behaviour, FakeUpstream, LegacyClient, Proxy, pass, within};
 
 const SESSIONS: Behaviour = Behaviour { sessions: true, sse: true, token: None };
@@ -152,6 +153,25 @@ async fn upstream_that_is_down_is_named() {
     let refused = Client::new(&proxy).post(initialize()).await;
     assert_eq!(refused.status(), 502);
     assert!(refused.text().await.expect("a text").contains("cannot be reached"));
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn redirect_that_was_followed_once_is_where_the_session_goes() {
+    // Starlette redirects so where an application is mounted.
+    let upstream = Scripted::start(|got| {
+        let moved = [("location", "/mcp/?code=c")];
+        got.target.starts_with("/mcp?").then(|| vec![reply(307, &moved, "")])
+    })
+    .await;
+    let proxy = Proxy::start(upstream.url(), &[]);
+    let mut client = Client::new(&proxy);
+    client.initialize().await;
+    assert_eq!(client.session.as_deref(), Some("the-session"));
+    let answer = message(client.call("echo", json!({"text": "x"})).await).await;
+    assert_eq!(answer["result"]["content"][0]["text"], "x");
+    let targets: Vec<String> = upstream.got().into_iter().map(|got| got.target).collect();
+    assert_eq!(targets, ["/mcp?code=c", "/mcp/?code=c", "/mcp/?code=c", "/mcp/?code=c"]);
     proxy.stop().await;
 }
 
