@@ -255,10 +255,20 @@ impl Challenge<'_> {
 /// The `resource_metadata` that the first `Bearer` challenge names.
 #[must_use]
 pub fn named_metadata(fields: &[HeaderValue]) -> Option<String> {
+    named(fields, METADATA)
+}
+
+/// The `scope` that the first `Bearer` challenge asks for.
+#[must_use]
+pub fn named_scope(fields: &[HeaderValue]) -> Option<String> {
+    named(fields, "scope")
+}
+
+fn named(fields: &[HeaderValue], parameter: &str) -> Option<String> {
     let texts = fields.iter().filter_map(|field| field.to_str().ok());
     let mut challenges = texts.filter_map(|text| parse(text).ok()).flatten();
     let value =
-        challenges.find_map(|challenge| challenge.get(METADATA).filter(|_| challenge.is_bearer()).map(str::to_owned));
+        challenges.find_map(|challenge| challenge.get(parameter).filter(|_| challenge.is_bearer()).map(str::to_owned));
     value.filter(|value| !value.is_empty())
 }
 
