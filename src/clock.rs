@@ -33,6 +33,12 @@ pub fn hour_now() -> i64 {
     Timestamp::now().as_second().div_euclid(3600)
 }
 
+/// The number of the UTC day now, since 1970.
+#[must_use]
+pub fn day_now() -> i64 {
+    Timestamp::now().as_second().div_euclid(24 * 3600)
+}
+
 /// Compares wall time with monotonic time, to notice that someone set the clock.
 #[derive(Debug)]
 pub struct StepDetector {

@@ -16,7 +16,7 @@ use crate::auth::oauth::Oauth;
 use crate::clock::StepDetector;
 use crate::config::Config;
 use crate::drain::{Drain, Phase, Tasks, Watch};
-use crate::front::Front;
+use crate::front::{Front, Ways};
 use crate::metrics::Metrics;
 use crate::net::{self, Acceptor, Tls};
 use crate::passthrough::{self, Passthrough};
@@ -60,7 +60,6 @@ pub struct App {
     front: Front,
     oauth: Oauth,
     sessions: Sessions,
-    passthrough: Passthrough,
     books: Books,
     live: Arc<Live>,
     drain: Drain,
@@ -99,7 +98,7 @@ impl App {
         }
         let session_tasks = Tasks::default();
         let host = config.upstream.host_name();
-        let upstream = Upstream::new(Arc::new(transport), config.era, host, session_tasks.clone());
+        let upstream = Upstream::new(Arc::new(transport.clone()), config.era, host, session_tasks.clone());
         let sessions = Sessions::new(
             config.session.clone(),
             upstream.clone(),
@@ -108,15 +107,12 @@ impl App {
             watch.clone(),
         );
         let limits = passthrough::Limits { stall: config.session.stall, body_stall: config.front.body_time };
-        let passthrough =
-            Passthrough::new(&config.upstream, limits, session_tasks.clone()).map_err(StartError::Upstream)?;
-        let (through, shared_books) = (passthrough.clone(), books.clone());
-
+        let passthrough = Passthrough::new(&config.upstream, transport, limits, session_tasks.clone())
+            .map_err(StartError::Upstream)?;
         let address = listener.local_addr().map_err(|error| StartError::Listen(config.listen, error))?;
         let oauth = Oauth::new(config.oauth.clone(), address, &config.upstream, upstream.clone());
-        let shared_oauth = oauth.clone();
-        let front =
-            Front::new(config.front.clone(), sessions.clone(), through, shared_oauth, shared_books, watch.clone());
+        let ways = Ways { sessions: sessions.clone(), passthrough, upstream: upstream.clone(), oauth: oauth.clone() };
+        let front = Front::new(config.front.clone(), ways, books.clone(), session_tasks.clone(), watch.clone());
         let admin = match &config.admin {
             Some(admin) => {
                 let door = Door::bind(admin, vitals(&config, &books, &watch, Arc::clone(&live), upstream));
@@ -124,20 +120,7 @@ impl App {
             }
             None => None,
         };
-        Ok(App {
-            listener,
-            admin,
-            front,
-            oauth,
-            sessions,
-            passthrough,
-            books,
-            live,
-            drain,
-            watch,
-            session_tasks,
-            config,
-        })
+        Ok(App { listener, admin, front, oauth, sessions, books, live, drain, watch, session_tasks, config })
     }
 
     /// The address that was taken.
@@ -207,7 +190,7 @@ impl App {
             () = watch_certificate(self.config.net.tls.as_ref()) => {}
             () = self.heartbeats() => {}
             () = async { self.oauth.learn().await; std::future::pending().await } => {}
-            () = self.passthrough.watch(self.watch.clone()) => {}
+            () = self.front.watch() => {}
             () = evidence::keep(&self.live, &self.books.metrics) => {}
             () = async { shutdown.await; self.drain_sessions().await } => {}
         }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 
+use super::upgrade::Said;
 use crate::passthrough::{Broken, Passed};
 use crate::session::EventStream;
 
@@ -21,6 +22,8 @@ pub enum Body {
     Events(EventStream),
     /// What the upstream says, as it comes.
     Through(Passed),
+    /// What it says to a client that was upgraded, as far as it had to be looked at. Seldom, so it may be apart.
+    Said(Box<Said>),
 }
 
 impl Body {
@@ -40,6 +43,7 @@ impl http_body::Body for Body {
             Body::Text(text) => Pin::new(text).poll_frame(cx).map_err(never),
             Body::Events(stream) => Pin::new(stream).poll_frame(cx).map_err(never),
             Body::Through(passed) => Pin::new(passed).poll_frame(cx),
+            Body::Said(said) => Pin::new(said).poll_frame(cx),
         }
     }
 
@@ -48,6 +52,7 @@ impl http_body::Body for Body {
             Body::Text(text) => text.is_end_stream(),
             Body::Events(stream) => stream.is_end_stream(),
             Body::Through(passed) => passed.is_end_stream(),
+            Body::Said(said) => said.is_end_stream(),
         }
     }
 
@@ -56,6 +61,7 @@ impl http_body::Body for Body {
             Body::Text(text) => text.size_hint(),
             Body::Events(stream) => stream.size_hint(),
             Body::Through(passed) => passed.size_hint(),
+            Body::Said(said) => said.size_hint(),
         }
     }
 }

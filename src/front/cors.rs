@@ -7,6 +7,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 
 use super::Body;
+use crate::mcp;
 
 /// What clients send across origins: TypeScript's browser client asks even for `GET /sse`, as it sends `Authorization`.
 const ALWAYS_ALLOWED: &str = "authorization, content-type, mcp-protocol-version, last-event-id, cache-control";
@@ -56,7 +57,8 @@ pub(super) fn permission_for_upstream<B>(request: &Request<B>) -> Response<Body>
 /// Lets the page of `origin`, which is allowed, read an answer.
 pub(super) fn let_read(origin: HeaderValue, answer: &mut Response<Body>) {
     let exposed = match answer.body() {
-        Body::Through(_) => EXPOSED_OF_UPSTREAM,
+        Body::Through(_) | Body::Said(_) => EXPOSED_OF_UPSTREAM,
+        Body::Text(_) if answer.headers().contains_key(mcp::SESSION_ID) => EXPOSED_OF_UPSTREAM,
         Body::Text(_) | Body::Events(_) => EXPOSED,
     };
     let headers = answer.headers_mut();

@@ -1,13 +1,16 @@
-//! HTTP in, for legacy clients: `GET /sse` and `POST /messages`.
+//! HTTP in: for legacy clients `GET /sse` and `POST /messages`, for others what is the upstream's own.
 //!
 //! ```text
 //! request -> head (sane?) -> guard (host, origin) -> route -> stream (GET) | post (POST) -> session
-//!                                                            cors (pages may ask) -> every answer
+//!                                                          -> through (the upstream's own) -> passthrough
+//!                                                          -> upgrade (Streamable HTTP where the stream is) -> both
+//! every answer <- cors (pages may ask)
 //! ```
 //!
 //! Errors become answers in one place (`reply`); each has a body that says what to do.
 
 mod body;
+mod census;
 mod cors;
 mod forwarded;
 mod guard;
@@ -20,6 +23,7 @@ mod reply;
 mod route;
 mod stream;
 mod through;
+mod upgrade;
 mod visitor;
 
 use std::sync::Arc;
@@ -31,18 +35,22 @@ use hyper::body::Incoming;
 pub use body::Body;
 pub use guard::{AllowedHost, Guard};
 pub use post::session_id;
+pub use upgrade::Said;
 
 use crate::auth::oauth::Oauth;
 use crate::auth::{CredentialHeaders, ProbeKey, Verifier};
-use crate::drain::{Phase, Watch};
+use crate::drain::{Phase, Tasks, Watch};
 use crate::net::Peer;
 pub use crate::net::TrustedProxies;
-use crate::passthrough::Passthrough;
+use crate::passthrough::{Content, Passthrough};
 use crate::session::{Books, Sessions};
+use crate::upstream::Upstream;
+use census::Census;
 use probe::Probe;
 use reply::Refused;
 use route::Route;
 use through::Place;
+use upgrade::Upgrades;
 use visitor::Visitor;
 
 /// Where and how legacy clients are served.
@@ -80,6 +88,23 @@ pub struct Config {
     pub mcp_path: String,
     /// Whether Streamable HTTP is spoken on the path of the stream.
     pub upgrade: bool,
+    /// Most sessions that are kept for clients who do.
+    pub max_upgraded: usize,
+    /// After how much silence a comment goes on a stream of theirs.
+    pub keep_alive: Duration,
+}
+
+/// Where requests go.
+#[derive(Debug)]
+pub struct Ways {
+    /// Legacy sessions.
+    pub sessions: Sessions,
+    /// The upstream, as it is.
+    pub passthrough: Passthrough,
+    /// The upstream, in whatever era it speaks.
+    pub upstream: Upstream,
+    /// Where its tokens come from.
+    pub oauth: Oauth,
 }
 
 /// What is passed through to the upstream (`--passthrough`).
@@ -120,23 +145,31 @@ struct Shared {
     sessions: Sessions,
     oauth: Oauth,
     passthrough: Passthrough,
+    upgrades: Upgrades,
+    census: Census,
     books: Books,
     drain: Watch,
 }
 
 impl Front {
-    /// A front for `sessions`, and for what is passed through.
+    /// A front for what `ways` lead to. The end of `tasks` waits for what it does besides answering.
     #[must_use]
-    pub fn new(
-        config: Config,
-        sessions: Sessions,
-        passthrough: Passthrough,
-        oauth: Oauth,
-        books: Books,
-        drain: Watch,
-    ) -> Self {
+    pub fn new(config: Config, ways: Ways, books: Books, tasks: Tasks, drain: Watch) -> Self {
         let verifier = config.probe_key.clone().map(Verifier::new);
-        Front { shared: Arc::new(Shared { config, verifier, sessions, oauth, passthrough, books, drain }) }
+        let Ways { sessions, passthrough, upstream, oauth } = ways;
+        let upgrades = Upgrades::new(upstream, config.max_upgraded, config.keep_alive, &books.metrics);
+        let census = Census::new(books.clone(), tasks);
+        let exchanges = passthrough.clone();
+        let running = move || u64::try_from(exchanges.running()).unwrap_or(u64::MAX);
+        books.metrics.watch_gauge("passed_through", running);
+        let shared = Shared { config, verifier, sessions, oauth, passthrough, upgrades, census, books, drain };
+        Front { shared: Arc::new(shared) }
+    }
+
+    /// Looks after what is under way: ends what stands still, forgets what nobody uses. Never ends.
+    pub async fn watch(&self) {
+        let shared = &self.shared;
+        tokio::join!(shared.passthrough.watch(shared.drain.clone()), shared.upgrades.sweep(shared.drain.clone()));
     }
 
     /// Answers one request.
@@ -151,16 +184,17 @@ impl Front {
 
     async fn route(&self, mut request: Request<Incoming>, peer: Peer) -> Answered {
         let shared = &self.shared;
-        if let Some(wanted) = shared.oauth.wanted(request.uri().path(), request.uri().query()) {
+        let visitor = Visitor::of(&request, &peer, &shared.config);
+        let wanted = shared.oauth.wanted(request.uri().path(), request.uri().query());
+        if wanted.is_some() || asks_for_login(request.uri()) {
+            shared.sessions.note_login(&visitor.client());
+        }
+        if let Some(wanted) = wanted {
             head::check(&request).and_then(|()| shared.config.guard.admit_host(&request))?;
             request = match oauth::serve(shared, wanted, request).await {
                 Ok(answered) => return answered,
                 Err(request) => request,
             };
-        }
-        let visitor = Visitor::of(&request, &peer, &shared.config);
-        if asks_for_login(request.uri()) {
-            shared.sessions.note_login(&visitor.client());
         }
         let route = shared.config.route(&request);
         let is_stream = route == Route::Stream;
@@ -189,8 +223,12 @@ impl Front {
             }
             Route::Stream => stream::open(shared, &visitor, &request, peer.ender, probe).await,
             Route::Message => post::deliver(shared, &visitor, request).await,
-            Route::Through { .. } => through::pass(shared, &visitor, request, peer.ender, Place::AsAsked).await,
-            Route::Upgrade => through::pass(shared, &visitor, request, peer.ender, Place::Mcp).await,
+            Route::Through { is_mcp } => {
+                let place = if is_mcp { Place::Endpoint } else { Place::Elsewhere };
+                let (head, body) = request.into_parts();
+                through::pass(shared, &visitor, head, Content::Stream(body), peer.ender, place).await
+            }
+            Route::Upgrade => upgrade::serve(shared, &visitor, request, peer.ender).await,
             Route::Method { allow, text } => Err(Refused::Method { allow, text }),
             Route::Unknown => Err(Refused::Path(shared.config.clone_paths())),
         }

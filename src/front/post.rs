@@ -67,6 +67,14 @@ pub(super) async fn deliver(shared: &Shared, visitor: &Visitor, request: Request
     }
 }
 
+/// A body that is of use only if it can be taken whole.
+pub(super) async fn whole(body: Incoming, config: &Config, hold: &mut Hold) -> Result<Bytes, Refused> {
+    match Reader::new(body, config, hold).read().await? {
+        Text::Whole(text) => Ok(text),
+        Text::Refused { refused, .. } => Err(refused),
+    }
+}
+
 /// The one session id in the query. There is no fallback: a missing id never means "the only session there is".
 ///
 /// # Errors
@@ -88,7 +96,7 @@ pub fn session_id(query: Option<&str>) -> Result<&str, &'static str> {
 }
 
 /// A page can send `text/plain` across origins without asking (CVE-2026-33252); JSON it cannot.
-fn check_media_type(headers: &HeaderMap) -> Result<(), Refused> {
+pub(super) fn check_media_type(headers: &HeaderMap) -> Result<(), Refused> {
     let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = media.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("application/json") {

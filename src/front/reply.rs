@@ -11,6 +11,7 @@ use http::{Response, StatusCode};
 
 use super::Body;
 use crate::auth::Rejection;
+use crate::auth::oauth::challenge::named_scope;
 use crate::passthrough::Failure;
 
 pub(super) const STREAM_ONLY: &str = "this is the legacy SSE endpoint: open it with GET. Clients that speak Streamable \
@@ -40,6 +41,10 @@ pub(super) enum Refused {
     SessionId(&'static str),
     /// No such session.
     UnknownSession,
+    /// No such session of Streamable HTTP.
+    UnknownUpgrade,
+    /// There are as many of these as there may be.
+    Crowded,
     /// Not JSON, or encoded.
     MediaType(&'static str),
     /// The message cannot be read and has no id to answer under.
@@ -78,7 +83,7 @@ impl Refused {
             Refused::Host => StatusCode::MISDIRECTED_REQUEST,
             Refused::Origin | Refused::Loops(_) => StatusCode::FORBIDDEN,
             Refused::Method { .. } | Refused::Tunnel => StatusCode::METHOD_NOT_ALLOWED,
-            Refused::Path(_) | Refused::UnknownSession => StatusCode::NOT_FOUND,
+            Refused::Path(_) | Refused::UnknownSession | Refused::UnknownUpgrade => StatusCode::NOT_FOUND,
             Refused::SessionId(_) | Refused::Malformed(_) | Refused::Incomplete | Refused::Head(_) => {
                 StatusCode::BAD_REQUEST
             }
@@ -88,7 +93,7 @@ impl Refused {
             Refused::Loop => StatusCode::LOOP_DETECTED,
             Refused::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Refused::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Refused::Busy | Refused::Memory => StatusCode::SERVICE_UNAVAILABLE,
+            Refused::Busy | Refused::Memory | Refused::Crowded => StatusCode::SERVICE_UNAVAILABLE,
             Refused::Credential(rejection) => rejection.status,
             Refused::Through(failure) => failure.status(),
         }
@@ -124,6 +129,12 @@ impl Refused {
             Refused::UnknownSession => {
                 "there is no such session, or it has ended; open a new one with GET /sse".to_owned()
             }
+            Refused::UnknownUpgrade => {
+                "there is no such session, or it has ended; initialize a new one, without Mcp-Session-Id".to_owned()
+            }
+            Refused::Crowded => {
+                "the proxy keeps as many sessions as it may (--max-sessions); try again later".to_owned()
+            }
             Refused::MediaType(problem) => format!("{problem}; send the message as plain application/json"),
             Refused::Malformed(problem) | Refused::Head(problem) | Refused::Loops(problem) => problem.clone(),
             Refused::TooLarge(limit) => format!("the message is larger than {limit} bytes, the limit of this proxy"),
@@ -145,6 +156,7 @@ impl Refused {
             Refused::Memory => {
                 "the proxy holds as many bytes as it may (--memory); send this one again later".to_owned()
             }
+            Refused::Credential(rejection) if rejection.is_of_scope() => too_narrow(rejection),
             Refused::Credential(_) => "the server behind this proxy did not accept the credential".to_owned(),
             Refused::Through(failure) => failure.to_string(),
         }
@@ -157,7 +169,7 @@ impl Refused {
             Refused::Method { allow, .. } => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allow));
             }
-            Refused::Busy | Refused::Memory | Refused::Through(Failure::Ending) => {
+            Refused::Busy | Refused::Memory | Refused::Crowded | Refused::Through(Failure::Ending) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Refused::Credential(rejection) => {
@@ -173,16 +185,17 @@ impl Refused {
             | Refused::Incomplete
             | Refused::Slow(_)
             | Refused::Stalled(_)
-            | Refused::Through(Failure::Incomplete | Failure::Stalled) => {
+            | Refused::Through(Failure::Incomplete | Failure::Stalled)
+            // Who sends such a head, or passes it on, may mean another end of it than ours.
+            | Refused::Host
+            | Refused::Head(_)
+            | Refused::HeadTooLarge { .. }
+            | Refused::TargetTooLong(_) => {
                 headers.insert(header::CONNECTION, CLOSE);
             }
             // What follows would be the tunnel's.
             Refused::Tunnel => {
                 headers.insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
-                headers.insert(header::CONNECTION, CLOSE);
-            }
-            // Who sends such a head, or passes it on, may mean another end of it than ours.
-            Refused::Host | Refused::Head(_) | Refused::HeadTooLarge { .. } | Refused::TargetTooLong(_) => {
                 headers.insert(header::CONNECTION, CLOSE);
             }
             _ => {}
@@ -203,6 +216,11 @@ pub(super) fn accepted() -> Response<Body> {
     text(StatusCode::ACCEPTED, "Accepted")
 }
 
+/// A text.
+pub(super) fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
+    self::text(status, text)
+}
+
 fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
     let mut answer = Response::new(Body::text(text));
     *answer.status_mut() = status;
@@ -211,4 +229,10 @@ fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer
+}
+/// For people: TypeScript clients do not step up over HTTP+SSE, and show this text.
+fn too_narrow(rejection: &Rejection) -> String {
+    let scope = named_scope(&rejection.challenges);
+    let wanted = scope.map_or_else(|| "a wider scope".to_owned(), |scope| format!("the scope {scope:?}"));
+    format!("insufficient_scope: the server behind this proxy wants a credential with {wanted}")
 }

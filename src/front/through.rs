@@ -1,23 +1,28 @@
 //! What is the upstream's own: passed through as it is.
 
 use http::header::{self, HeaderValue};
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::{Response, request};
 
+use super::census::Showing;
 use super::reply::Refused;
 use super::visitor::Visitor;
-use super::{Answered, Body, Shared, oauth};
+use super::{Answered, Body, Shared};
 use crate::drain::Phase;
+use crate::mcp;
 use crate::net::Ender;
 use crate::passthrough::{Content, Failure, Outgoing, Target};
 
-/// Where a request goes.
+/// Where a request goes, and what its coming shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// Where it says.
-    AsAsked,
-    /// To the MCP endpoint.
-    Mcp,
+    /// Where it says, which is not the MCP endpoint.
+    Elsewhere,
+    /// Where it says, which is the MCP endpoint.
+    Endpoint,
+    /// To the MCP endpoint: it came on the path of the legacy stream.
+    Upgraded(Showing),
+    /// The same, in a session that is kept here: the server does not know it.
+    Kept,
 }
 
 /// Passes a request through.
@@ -28,30 +33,38 @@ pub(super) enum Place {
 pub(super) async fn pass(
     shared: &Shared,
     visitor: &Visitor,
-    request: Request<Incoming>,
+    mut head: request::Parts,
+    content: Content,
     ender: Ender,
     place: Place,
 ) -> Answered {
-    let (head, body) = request.into_parts();
+    let witness = match place {
+        Place::Elsewhere => None,
+        Place::Endpoint | Place::Kept => shared.census.witness(&head, visitor, Showing::Modern),
+        Place::Upgraded(showing) => shared.census.witness(&head, visitor, showing),
+    };
+    if place == Place::Kept {
+        head.headers.remove(mcp::SESSION_ID);
+    }
     let target = match (place, head.uri.path_and_query()) {
-        (Place::AsAsked, Some(asked)) => Target::Same(asked),
-        (Place::AsAsked, None) => return Err(Refused::Through(Failure::Target)),
-        (Place::Mcp, _) => Target::Mcp,
+        (Place::Upgraded(_) | Place::Kept, _) => Target::Mcp,
+        (_, Some(asked)) => Target::Same(asked),
+        (_, None) => return Err(Refused::Through(Failure::Target)),
     };
     let outgoing = Outgoing {
         method: head.method,
         target,
         headers: &head.headers,
-        content: Content::Stream(body),
+        content,
+        tap: witness.as_ref().and_then(super::census::Witness::tap),
         hop: visitor.hop(),
         ender,
     };
     let answer = shared.passthrough.pass(outgoing).await.map_err(Refused::Through)?;
-    let mut answer = answer.map(Body::Through);
-    if place == Place::Mcp {
-        oauth::mind(shared, visitor, &head.headers, &mut answer).await?;
+    if let Some(witness) = witness.filter(|_| answer.status().is_success()) {
+        witness.answered(answer.headers().get(mcp::SESSION_ID));
     }
-    Ok(leaving(shared, answer))
+    Ok(leaving(shared, answer.map(Body::Through)))
 }
 
 /// A process that leaves says so: the next request goes elsewhere.

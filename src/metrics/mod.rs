@@ -119,6 +119,10 @@ pub struct Metrics {
     pub upstream_pings: Counter,
     /// Streams of calls that broke and were asked for again.
     pub upstream_streams_resumed: Counter,
+    /// Requests of Streamable HTTP that clients made themselves.
+    pub modern_requests: Counter,
+    /// Clients that were served it on the path of the legacy stream, by family.
+    pub upgrades: Closed<Counter>,
     /// One of [`VERDICTS`].
     pub verdict: StateSet,
     /// One of [`PHASES`].
@@ -199,6 +203,8 @@ impl Metrics {
             messages_replayed: of.counter("messages_replayed"),
             upstream_pings: of.counter("upstream_pings"),
             upstream_streams_resumed: of.counter("upstream_streams_resumed"),
+            modern_requests: of.counter("modern_requests"),
+            upgrades: of.add("upgrades", Closed::new(FAMILY, families)),
             numbers: AtomicU64::new(0),
             registry: Mutex::new(of.0),
             process: Process::registry(),

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -14,7 +14,14 @@ use super::exchange::{Exchange, Ticket};
 /// The upstream broke its answer off, and so must the connection to the client: a clean end would say that this was all.
 #[derive(Debug, thiserror::Error)]
 #[error("the upstream broke its answer off: {0}")]
-pub struct Broken(#[from] hyper::Error);
+pub struct Broken(Box<dyn std::error::Error + Send + Sync>);
+
+impl Broken {
+    /// Broken off for this reason.
+    pub fn new(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Broken(reason.into())
+    }
+}
 
 /// The client broke its request off.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +40,7 @@ pub enum Content {
 /// The body that goes up.
 pub(super) struct Upload {
     content: Source,
+    tap: Option<Tap>,
     exchange: Arc<Exchange>,
 }
 
@@ -45,15 +53,56 @@ enum Source {
 pub struct Passed {
     body: Incoming,
     ticket: Ticket,
+    /// What lasts as long as this.
+    kept: Option<Box<dyn Send>>,
+}
+
+type Tell = Box<dyn FnOnce(&[u8]) + Send>;
+
+/// Hears the start of what goes up, beside the stream: what is passed on neither waits for it nor is held by it.
+pub struct Tap {
+    heard: BytesMut,
+    most: usize,
+    tell: Option<Tell>,
+}
+
+impl Tap {
+    /// Hears `most` bytes, and tells them to `tell` once they are there, or all there is.
+    pub fn new(most: usize, tell: impl FnOnce(&[u8]) + Send + 'static) -> Self {
+        Tap { heard: BytesMut::new(), most, tell: Some(Box::new(tell)) }
+    }
+
+    fn hear(&mut self, data: &[u8]) {
+        if self.tell.is_some() {
+            let room = self.most - self.heard.len();
+            self.heard.extend_from_slice(data.get(..room).unwrap_or(data));
+            if self.heard.len() == self.most {
+                self.end();
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(tell) = self.tell.take() {
+            tell(&std::mem::take(&mut self.heard));
+        }
+    }
 }
 
 impl Upload {
-    pub(super) fn new(content: Content, exchange: Arc<Exchange>) -> Self {
+    pub(super) fn new(content: Content, tap: Option<Tap>, exchange: Arc<Exchange>) -> Self {
+        let mut tap = tap;
         let content = match content {
             Content::Stream(body) => Source::Stream(body),
-            Content::Whole(bytes) => Source::Whole(Full::new(bytes)),
+            Content::Whole(bytes) => {
+                if let Some(tap) = &mut tap {
+                    tap.hear(&bytes);
+                    tap.end();
+                }
+                Source::Whole(Full::new(bytes))
+            }
         };
-        Upload { content, exchange }
+        Upload { content, tap, exchange }
     }
 }
 
@@ -71,6 +120,17 @@ impl Body for Upload {
         match &polled {
             Poll::Pending => this.exchange.wanted(),
             Poll::Ready(_) => this.exchange.came(),
+        }
+        if let (Some(tap), Poll::Ready(read)) = (&mut this.tap, &polled) {
+            if let Some(Ok(frame)) = read
+                && let Some(data) = frame.data_ref()
+            {
+                tap.hear(data);
+            }
+            // Whoever knows the length does not ask for the end.
+            if read.is_none() || body_ended(&this.content) {
+                tap.end();
+            }
         }
         polled.map_err(Unsent)
     }
@@ -90,6 +150,10 @@ impl Body for Upload {
     }
 }
 
+fn body_ended(content: &Source) -> bool {
+    matches!(content, Source::Stream(body) if body.is_end_stream())
+}
+
 impl Drop for Upload {
     fn drop(&mut self) {
         // An upstream that has answered may want no more of it.
@@ -100,7 +164,14 @@ impl Drop for Upload {
 impl Passed {
     pub(super) fn new(body: Incoming, ticket: Ticket) -> Self {
         ticket.exchange().answered();
-        Passed { body, ticket }
+        Passed { body, ticket, kept: None }
+    }
+
+    /// Keeps `thing` until the end of the body.
+    #[must_use]
+    pub fn keeping(mut self, thing: impl Send + 'static) -> Self {
+        self.kept = Some(Box::new(thing));
+        self
     }
 }
 
@@ -115,7 +186,7 @@ impl Body for Passed {
             Poll::Ready(Some(Ok(_))) => this.ticket.exchange().handed(),
             Poll::Ready(_) | Poll::Pending => this.ticket.exchange().asked(),
         }
-        polled.map_err(Broken)
+        polled.map_err(Broken::new)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -8,6 +8,7 @@
 //! body cannot see its own stall; whoever looks must stand outside and end the connection.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::Failure;
 use crate::drain::{Part, Tasks};
 use crate::net::Ender;
 
@@ -31,7 +33,7 @@ pub struct Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cut {
     /// The client stopped sending, or taking.
-    Stalled,
+    Stalled = 1,
     /// The process ends.
     Over,
 }
@@ -73,7 +75,7 @@ pub(super) struct Exchange {
 
 /// Keeps an exchange in the list.
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub struct Ticket {
     exchanges: Arc<Exchanges>,
     number: u64,
     exchange: Arc<Exchange>,
@@ -147,11 +149,7 @@ impl Exchanges {
 
 impl Exchange {
     fn cut(&self, cut: Cut) {
-        let word = match cut {
-            Cut::Stalled => 1,
-            Cut::Over => 2,
-        };
-        if self.cut.compare_exchange(0, word, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+        if self.cut.compare_exchange(0, cut as u8, Ordering::SeqCst, Ordering::SeqCst).is_err() {
             return;
         }
         if self.answered.load(Ordering::SeqCst) {
@@ -201,10 +199,34 @@ impl Ticket {
         &self.exchange
     }
 
-    /// Waits until the exchange is cut. Cancel safe.
-    pub(super) async fn cut(&self) -> Cut {
-        self.exchange.was_cut.notified().await;
-        if self.exchange.cut.load(Ordering::Relaxed) == 2 { Cut::Over } else { Cut::Stalled }
+    /// Awaits `work`, unless the exchange is cut before.
+    ///
+    /// # Errors
+    /// Why it was cut.
+    pub async fn unless_cut<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            () = self.exchange.was_cut.notified() => {
+                let is_over = self.exchange.cut.load(Ordering::SeqCst) == Cut::Over as u8;
+                Err(Failure::from(if is_over { Cut::Over } else { Cut::Stalled }))
+            }
+        }
+    }
+
+    /// The head of the answer goes out.
+    pub fn answered(&self) {
+        self.exchange.answered();
+    }
+
+    /// A piece of the answer goes to the client's connection.
+    pub fn handed(&self) {
+        self.exchange.handed();
+    }
+
+    /// The client's connection asks for more of the answer.
+    pub fn asked(&self) {
+        self.exchange.asked();
     }
 }
 

@@ -5,7 +5,7 @@ use http::StatusCode;
 use super::body::Unsent;
 use super::connect::TooSlow;
 use super::exchange::Cut;
-use crate::upstream::root_cause;
+use crate::upstream::{Fault, root_cause};
 
 /// There is no answer to pass on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +19,9 @@ pub enum Failure {
     /// The upstream broke off before the head of its answer.
     #[error("the server behind this proxy broke off without an answer ({0}); the request may have run")]
     Broken(String),
+    /// What came is no answer, in the words of whoever saw that.
+    #[error("the server behind this proxy failed: {0}")]
+    Fault(String),
     /// The client broke off.
     #[error("the body ended before it was whole")]
     Incomplete,
@@ -51,11 +54,21 @@ impl Failure {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Failure::Unreachable(_) | Failure::Broken(_) => StatusCode::BAD_GATEWAY,
+            Failure::Unreachable(_) | Failure::Broken(_) | Failure::Fault(_) => StatusCode::BAD_GATEWAY,
             Failure::Slow(_) => StatusCode::GATEWAY_TIMEOUT,
             Failure::Incomplete | Failure::Target => StatusCode::BAD_REQUEST,
             Failure::Stalled => StatusCode::REQUEST_TIMEOUT,
             Failure::Ending => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Unreachable(cause) => Failure::Unreachable(cause),
+            Fault::Broken(cause) => Failure::Broken(cause),
+            other => Failure::Fault(other.to_string()),
         }
     }
 }

@@ -24,15 +24,16 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response};
+use http_body::Body as _;
 
-pub use body::{Broken, Content, Passed};
-pub use exchange::Limits;
+pub use body::{Broken, Content, Passed, Tap};
+pub use exchange::{Limits, Ticket};
 pub use fault::Failure;
 pub use target::Target;
 
 use crate::drain::{Phase, Tasks, Watch};
 use crate::net::Ender;
-use crate::upstream::{self, Hop, passed_headers, passed_on};
+use crate::upstream::{self, Hop, HttpTransport, passed_headers, passed_on};
 use body::Upload;
 use connect::Through;
 use exchange::Exchanges;
@@ -48,6 +49,8 @@ pub struct Outgoing<'a> {
     pub headers: &'a HeaderMap,
     /// Its body.
     pub content: Content,
+    /// Who hears it.
+    pub tap: Option<Tap>,
     /// What is known of the client's side.
     pub hop: &'a Hop,
     /// Ends its connection.
@@ -63,6 +66,8 @@ pub struct Passthrough {
 struct Shared {
     client: Through,
     origin: Origin,
+    /// Knows the path that the server has redirected sessions to.
+    transport: HttpTransport,
     /// The `Host` to name, where it is not that of the origin.
     host: Option<HeaderValue>,
     /// What goes with every request, instead of the client's own.
@@ -71,26 +76,27 @@ struct Shared {
 }
 
 impl Passthrough {
-    /// A way to `upstream`, on which nothing is opened yet. The end of `tasks` waits for what is passed through.
+    /// A way to `upstream`, to which sessions go by `transport`; nothing is opened yet. The end of `tasks` waits for what is
+    /// passed through.
     ///
     /// # Errors
     /// What keeps TLS from being set up.
-    pub fn new(upstream: &upstream::Config, limits: Limits, tasks: Tasks) -> Result<Self, String> {
+    pub fn new(
+        upstream: &upstream::Config,
+        transport: HttpTransport,
+        limits: Limits,
+        tasks: Tasks,
+    ) -> Result<Self, String> {
         Ok(Passthrough {
             shared: Arc::new(Shared {
                 client: connect::client(upstream)?,
                 origin: Origin::of(upstream.url.as_str())?,
+                transport,
                 host: upstream.host.clone(),
                 headers: upstream.headers.clone(),
                 exchanges: Arc::new(Exchanges::new(limits, tasks)),
             }),
         })
-    }
-
-    /// The path of the MCP endpoint.
-    #[must_use]
-    pub fn mcp_path(&self) -> &str {
-        self.shared.origin.mcp_path()
     }
 
     /// How many exchanges run.
@@ -99,22 +105,34 @@ impl Passthrough {
         self.shared.exchanges.len()
     }
 
+    /// Begins an exchange of the connection that `ender` ends, for whoever passes it on by other means.
+    ///
+    /// # Errors
+    /// When the deadline of the drain has passed.
+    pub fn begin(&self, ender: Ender) -> Result<Ticket, Failure> {
+        self.shared.exchanges.begin(ender).ok_or(Failure::Ending)
+    }
+
     /// Passes a request through, and gives the answer once its head is in. Dropping either closes what is open upstream.
     ///
     /// # Errors
     /// When there is no answer to pass on.
     pub async fn pass(&self, outgoing: Outgoing<'_>) -> Result<Response<Passed>, Failure> {
         let shared = &self.shared;
-        let ticket = shared.exchanges.begin(outgoing.ender).ok_or(Failure::Ending)?;
-        let mut request = Request::new(Upload::new(outgoing.content, Arc::clone(ticket.exchange())));
+        let ticket = self.begin(outgoing.ender)?;
+        let mut request = Request::new(Upload::new(outgoing.content, outgoing.tap, Arc::clone(ticket.exchange())));
         *request.method_mut() = outgoing.method;
-        *request.uri_mut() = shared.origin.uri(outgoing.target).ok_or(Failure::Target)?;
-        *request.headers_mut() = shared.headers(outgoing.headers, outgoing.hop);
-        let answer = tokio::select! {
-            biased;
-            answer = shared.client.request(request) => answer.map_err(|error| Failure::of(&error))?,
-            cut = ticket.cut() => return Err(Failure::from(cut)),
+        let uri = match outgoing.target {
+            Target::Same(asked) => shared.origin.same(asked),
+            Target::Mcp => shared.origin.endpoint(&shared.transport.endpoint()),
         };
+        *request.uri_mut() = uri.ok_or(Failure::Target)?;
+        *request.headers_mut() = shared.headers(outgoing.headers, outgoing.hop);
+        // A body that is known to be empty has no frames to tell so, and some servers want to be told (411).
+        if request.body().is_end_stream() && outgoing.headers.contains_key(header::CONTENT_LENGTH) {
+            request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        let answer = ticket.unless_cut(shared.client.request(request)).await?.map_err(|error| Failure::of(&error))?;
         let (head, body) = answer.into_parts();
         if head.status.is_informational() {
             // Nothing was asked that 101 could be an answer to.

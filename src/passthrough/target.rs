@@ -11,7 +11,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 pub enum Target<'a> {
     /// The path and query of the request.
     Same(&'a PathAndQuery),
-    /// The MCP endpoint, under the path that the operator gave.
+    /// The MCP endpoint, wherever it is.
     Mcp,
 }
 
@@ -38,20 +38,20 @@ impl Origin {
         Ok(Origin { scheme, authority, mcp, prefix })
     }
 
-    pub(super) fn mcp_path(&self) -> &str {
-        self.mcp.path()
+    /// The URI of what was asked for; `None` when it is none.
+    pub(super) fn same(&self, asked: &PathAndQuery) -> Option<Uri> {
+        let path = if asked.path() == self.mcp.path() { self.with_query(asked)? } else { asked.clone() };
+        // `*` of OPTIONS asks about the server itself, which is the proxy here.
+        Some(path).filter(|path| path.as_str().starts_with('/')).and_then(|path| self.uri(path))
     }
 
-    /// The URI of `target`; `None` when it is none.
-    pub(super) fn uri(&self, target: Target<'_>) -> Option<Uri> {
-        let path = match target {
-            Target::Mcp => self.mcp.clone(),
-            Target::Same(asked) if asked.path() == self.mcp.path() => self.with_query(asked)?,
-            Target::Same(asked) => asked.clone(),
-        };
-        // `*` of OPTIONS asks about the server itself, which is the proxy here.
-        let path = Some(path).filter(|path| path.as_str().starts_with('/'));
-        Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone()).path_and_query(path?).build().ok()
+    /// The URI of the MCP endpoint, which is at `url` now.
+    pub(super) fn endpoint(&self, url: &str) -> Option<Uri> {
+        self.uri(url.parse::<Uri>().ok()?.into_parts().path_and_query?)
+    }
+
+    fn uri(&self, path: PathAndQuery) -> Option<Uri> {
+        Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone()).path_and_query(path).build().ok()
     }
 
     /// The MCP endpoint may need the query that the operator gave (Azure: `?code=`): it goes before the client's own, unless
@@ -94,7 +94,7 @@ mod tests {
 
     fn sent(origin: &Origin, target: &str) -> String {
         let asked: PathAndQuery = target.parse().expect("a path");
-        origin.uri(Target::Same(&asked)).expect("a URI").to_string()
+        origin.same(&asked).expect("a URI").to_string()
     }
 
     #[test]
@@ -103,13 +103,14 @@ mod tests {
         for raw in ["/a%2Fb", "//a", "/a/../b", "/a;b=c?d", "/mcp?x=%20&y", "/?", "/a|b"] {
             assert_eq!(sent(&origin, raw), format!("http://127.0.0.1:3001{raw}"));
         }
-        assert!(origin.uri(Target::Same(&PathAndQuery::from_static("*"))).is_none());
+        assert!(origin.same(&PathAndQuery::from_static("*")).is_none());
     }
 
     #[test]
     fn query_of_the_endpoint_is_there_once() {
         let origin = origin("https://a.example/mcp?code=c");
-        assert_eq!(origin.uri(Target::Mcp).expect("a URI").to_string(), "https://a.example/mcp?code=c");
+        let moved = origin.endpoint("https://a.example/mcp/?code=c").expect("a URI");
+        assert_eq!(moved.to_string(), "https://a.example/mcp/?code=c");
         assert_eq!(sent(&origin, "/mcp"), "https://a.example/mcp?code=c");
         assert_eq!(sent(&origin, "/mcp?x=1"), "https://a.example/mcp?code=c&x=1");
         assert_eq!(sent(&origin, "/mcp?code=c&x=1"), "https://a.example/mcp?code=c&x=1");

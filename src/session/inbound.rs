@@ -223,14 +223,15 @@ impl Task {
         // A good token expires, and is too narrow for some tool, and only a POST that waits can be told so in time for the
         // client to do something about it: this call would fail otherwise. Not a second one while the upstream takes its
         // time: Python posts one after another.
-        let waits = kind.is_request()
+        let waits = known_good
+            && kind.is_request()
             && delivery.sender.credential.is_some()
             && self.waiting.is_empty()
             && !self.calls.await_heads();
-        delivery.was_good.store(known_good, Ordering::Relaxed);
+        delivery.was_good.store(waits, Ordering::Relaxed);
         let (sent, verdict) = Sent::of(delivery, body, share);
         let verdict = if known_good && !waits { answered(verdict) } else { verdict };
-        self.waiting.push_back(Outgoing { kind, effect, sent, was_replayed: false, verdict });
+        self.waiting.push_back(Outgoing { kind, effect, sent, was_replayed: false, waits, verdict });
     }
 
     /// Whether another request may wait.
@@ -326,7 +327,7 @@ impl Task {
         // What was unknown when the message arrived may be known by now.
         let known_good = self.credentials.are_good_for(outgoing.sent.sender.credential, &outgoing.sent.body);
         let verdict = outgoing.verdict.take();
-        outgoing.verdict = if known_good { answered(verdict) } else { verdict };
+        outgoing.verdict = if known_good && !outgoing.waits { answered(verdict) } else { verdict };
         self.ping_at = Instant::now() + self.context.config.ping;
         match outgoing.kind {
             OutgoingKind::Initialize(_) | OutgoingKind::Request(_) => self.start_call(outgoing),
@@ -337,7 +338,7 @@ impl Task {
     }
 
     fn start_call(&mut self, outgoing: Outgoing) {
-        let Outgoing { kind, effect, sent, was_replayed, verdict } = outgoing;
+        let Outgoing { kind, effect, sent, was_replayed, verdict, .. } = outgoing;
         let (OutgoingKind::Initialize(id) | OutgoingKind::Request(id)) = kind else { return };
         if effect == Effect::Initialize {
             self.renew_link();

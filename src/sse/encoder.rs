@@ -11,7 +11,7 @@ use memchr::memchr2_iter;
 pub const KEEP_ALIVE: Bytes = Bytes::from_static(b": k\n");
 
 const ID: &[u8] = b"id: ";
-const BEFORE: &[u8] = b"\nevent: message\ndata: ";
+const BEFORE: &[u8] = b"event: message\ndata: ";
 const AFTER: &[u8] = b"\n\n";
 
 /// The event that tells the client where to POST. `path` is ours: path-absolute, unreserved characters only.
@@ -29,9 +29,23 @@ pub fn endpoint_event(path: &str) -> Bytes {
 #[must_use]
 pub fn message_event(id: &str, json: &[u8]) -> Bytes {
     debug_assert!(!id.contains(['\r', '\n', '\0']), "ids are made here");
-    let mut event = BytesMut::with_capacity(ID.len() + id.len() + BEFORE.len() + json.len() + AFTER.len());
+    let mut event = BytesMut::with_capacity(ID.len() + id.len() + 1 + BEFORE.len() + json.len() + AFTER.len());
     event.put_slice(ID);
     event.put_slice(id.as_bytes());
+    event.put_u8(b'\n');
+    put_message(&mut event, json);
+    event.freeze()
+}
+
+/// The same without an id, for streams that nobody can resume.
+#[must_use]
+pub fn passing_event(json: &[u8]) -> Bytes {
+    let mut event = BytesMut::with_capacity(BEFORE.len() + json.len() + AFTER.len());
+    put_message(&mut event, json);
+    event.freeze()
+}
+
+fn put_message(event: &mut BytesMut, json: &[u8]) {
     event.put_slice(BEFORE);
     let mut written = 0;
     for at in suspects(json) {
@@ -48,7 +62,6 @@ pub fn message_event(id: &str, json: &[u8]) -> Bytes {
     }
     event.put_slice(json.get(written..).unwrap_or_default());
     event.put_slice(AFTER);
-    event.freeze()
 }
 
 /// Where bytes stand that may have to be replaced, in order. Two searches side by side, so that neither is repeated.

@@ -7,4 +7,4 @@ mod decoder;
 mod encoder;
 
 pub use decoder::{Decoder, Event, EventTooLarge};
-pub use encoder::{KEEP_ALIVE, endpoint_event, message_event};
+pub use encoder::{KEEP_ALIVE, endpoint_event, message_event, passing_event};

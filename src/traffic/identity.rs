@@ -75,6 +75,14 @@ pub struct Principal {
     pub scheme: Option<String>,
 }
 
+impl Principal {
+    /// Whether it says who the client is.
+    #[must_use]
+    pub fn names_someone(&self) -> bool {
+        self.header.is_some() || self.subject.is_some() || self.client_id.is_some() || self.certificate.is_some()
+    }
+}
+
 /// `clientInfo` of `initialize`, with the bridge taken out of the name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientInfo {

@@ -4,6 +4,7 @@
 //! loss; a sink that is stuck or full never stalls a session for longer than a second.
 
 mod family;
+mod hearsay;
 mod identity;
 mod pseudonym;
 mod record;
@@ -17,6 +18,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 pub use family::{BROWSER, FAMILIES, OTHER, family};
+pub use hearsay::client_info;
 pub(crate) use identity::printable;
 pub use identity::{Client, ClientInfo, Identity, IdentitySource, Principal};
 pub use pseudonym::{AddressForm, Pseudonyms};

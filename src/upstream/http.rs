@@ -140,6 +140,12 @@ impl HttpTransport {
         Ok(HttpTransport { client, headers: Arc::new(headers), configured, url })
     }
 
+    /// Where the MCP endpoint is now: the configured URL, with the path of a redirect that was followed.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        self.url.read().unwrap_or_else(PoisonError::into_inner).to_string()
+    }
+
     fn remember(&self, url: &Url) {
         if self.url() != *url {
             *self.url.write().unwrap_or_else(PoisonError::into_inner) = url.clone();

@@ -85,6 +85,12 @@ impl Link {
         state.names.session_id.is_some() || matches!(state.way, Way::Modern(_))
     }
 
+    /// Whether what clients of this session say can go to the server as it is: it is settled that this is its era.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        matches!(self.lock().way, Way::Session)
+    }
+
     /// Whether what the client is asked are the proxy's own requests, made of what a stateless server wants to know: nobody
     /// else takes them back.
     #[must_use]

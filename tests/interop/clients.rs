@@ -129,6 +129,11 @@ pub(crate) static CLIENTS: [Client; 9] = [
     },
 ];
 
+/// The client with this title.
+pub(crate) fn client(title: &str) -> &'static Client {
+    CLIENTS.iter().find(|client| client.title == title).expect("a client of the list")
+}
+
 /// The versions of the protocol that legacy clients speak.
 pub(crate) const VERSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
 

@@ -200,9 +200,24 @@ fn find_out(server: &'static Server) -> Findings {
     Findings { conversations, stale }
 }
 
+/// A conversation of a client that speaks Streamable HTTP, or tries it first, on the legacy URL.
+pub(crate) fn upgraded(server: &'static Server, client: &'static Client, transport: Transport) -> Conversation {
+    let upgraded = server.start();
+    let mut straight = Straight { server, upgraded: &upgraded, held: BTreeMap::new() };
+    let control = match server.native {
+        Native::Modern => straight.of_2026(client),
+        _ => straight.of_its_era(client),
+    };
+    let proxy = Proxy::start(&upgraded.mcp_url(), server.options);
+    let lines = converse(client.program, transport, &proxy.sse_url(), server.profile, Extent::Whole);
+    Conversation { client, steps: compare(&[control], &lines), version: version(&lines), log: proxy.stop() }
+}
+
 /// A client's conversation with a server through a proxy of its own, and the proxy's log.
 fn through_proxy(program: Program, server: &Server, upgraded: &Running) -> (Vec<String>, Vec<Value>) {
-    let proxy = Proxy::start(&upgraded.mcp_url(), server.options);
+    // mcp-remote would be upgraded; `upgrade.rs` looks at that.
+    let options = [server.options, &["--no-upgrade"]].concat();
+    let proxy = Proxy::start(&upgraded.mcp_url(), &options);
     let lines = converse(program, Transport::Sse, &proxy.sse_url(), server.profile, Extent::Whole);
     (lines, proxy.stop())
 }

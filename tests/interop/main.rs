@@ -24,6 +24,7 @@ mod rmcp_server;
 mod servers;
 mod sha256;
 mod table;
+mod upgrade;
 
 use std::collections::BTreeSet;
 

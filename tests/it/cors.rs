@@ -28,8 +28,8 @@ fn header<'a>(answer: &'a reqwest::Response, name: &str) -> Option<&'a str> {
 #[tokio::test]
 async fn preflight_of_an_allowed_origin_is_granted_without_asking_anyone() {
     let (upstream, proxy) = both(&[("allowed-origin", APP), ("allowed-header", "x-api-key")]).await;
-    for (path, methods) in [("/sse", "GET"), ("/messages?sessionId=x", "POST")] {
-        let preflight = [("origin", APP), ("access-control-request-method", methods)];
+    for (path, methods) in [("/sse", "GET, POST, DELETE"), ("/messages?sessionId=x", "POST")] {
+        let preflight = [("origin", APP), ("access-control-request-method", "POST")];
         let answer = ask(&proxy, Method::OPTIONS, path, &preflight).await;
         assert_eq!(answer.status().as_u16(), 204, "{path}");
         assert_eq!(header(&answer, "access-control-allow-origin"), Some(APP));

@@ -68,6 +68,13 @@ async fn keep_alive_is_a_comment_without_a_blank_line() {
 #[tokio::test]
 async fn unknown_paths_and_methods_are_told_what_to_do() {
     let (_upstream, proxy) = both(&[]).await;
+    let answer = request(&proxy, "PUT", "/sse", &[]).await;
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["allow"]),
+        (405, &"GET, POST, DELETE".parse().expect("text"))
+    );
+    proxy.stop().await;
+    let (_upstream, proxy) = both(&[("no-upgrade", "true")]).await;
     for (method, path, status, allow, text) in [
         ("GET", "/nowhere", 404, None, "GET /sse and POST /messages"),
         ("POST", "/sse", 405, Some("GET"), "open it with GET"),

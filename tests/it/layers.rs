@@ -79,6 +79,13 @@ fn imports(code: &str) -> Vec<String> {
     after.map(name).filter(|name| !name.is_empty()).collect()
 }
 
+/// Whether `code` names the crate, and not one whose name ends like it.
+fn names(code: &str, name: &str) -> bool {
+    let path = format!("{name}::");
+    let is_whole = |at: usize| !code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_');
+    code.match_indices(&path).any(|(at, _)| is_whole(at))
+}
+
 #[test]
 fn modules_import_only_from_rows_below() {
     let mut wrong = Vec::new();
@@ -102,7 +109,7 @@ fn outside_crates_have_one_home() {
     for (module, files) in sources() {
         for (path, code) in files {
             for (name, homes) in HOMES {
-                if code.contains(&format!("{name}::")) && !homes.contains(&module.as_str()) {
+                if names(&code, name) && !homes.contains(&module.as_str()) {
                     wrong.push(format!("{}: {name} belongs to {homes:?}", path.display()));
                 }
             }

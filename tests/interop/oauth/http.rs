@@ -74,8 +74,7 @@ impl Drop for Listening {
 pub(super) async fn send(address: SocketAddr, request: Request<Body>) -> Result<Response<Incoming>, String> {
     let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
     let _ = stream.set_nodelay(true);
-    let (mut sender, connection) =
-        client::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    let (mut sender, connection) = client::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     // Ends with the exchange: nobody keeps the sender.
     RUNTIME.spawn(async move { drop(connection.await) });
     sender.send_request(request).await.map_err(|error| error.to_string())
@@ -87,7 +86,8 @@ pub(super) async fn get(url: &str) -> Result<(StatusCode, Option<String>, String
     let authority = uri.authority().ok_or("no authority")?.as_str().to_owned();
     let address = authority.parse().map_err(|_| format!("no address of loopback: {authority}"))?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let request = Request::get(path).header(header::HOST, authority).body(text("")).map_err(|error| error.to_string())?;
+    let request =
+        Request::get(path).header(header::HOST, authority).body(text("")).map_err(|error| error.to_string())?;
     let response = send(address, request).await?;
     let (head, body) = response.into_parts();
     let location = head.headers.get(header::LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);

@@ -53,7 +53,8 @@ impl Scenario {
     }
 }
 
-const NATIVE: Setup = Setup {
+/// Before the server as it was.
+pub(super) const NATIVE: Setup = Setup {
     server: TYPESCRIPT,
     routing: Routing::ServerOnly,
     audiences: Audiences::Own,
@@ -118,11 +119,7 @@ pub(super) static WITH_A_QUERY: Scenario = Scenario::new(
 pub(super) static FACADE: Scenario = Scenario::new(
     "facade",
     "same host; server and authorization server know the new URL only; `--oauth-resource facade`",
-    Setup {
-        routing: Routing::SameHost,
-        options: &["--oauth-resource", "facade", "--log-level", "trace"],
-        ..NATIVE
-    },
+    Setup { routing: Routing::SameHost, options: &["--oauth-resource", "facade", "--log-level", "trace"], ..NATIVE },
 );
 
 pub(super) static FACADE_OWN_HOST: Scenario = Scenario::new(

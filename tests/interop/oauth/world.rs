@@ -64,8 +64,7 @@ impl World {
         }
         let server = start_server(setup.server, native, &authority, origin.as_deref(), &audience);
         door.server_is(server.base.trim_start_matches("http://").parse().expect("an address"));
-        let resource =
-            format!("{}/{}", origin.as_deref().unwrap_or(&server.base), if native { "sse" } else { "mcp" });
+        let resource = format!("{}/{}", origin.as_deref().unwrap_or(&server.base), if native { "sse" } else { "mcp" });
         let proxy = (!native).then(|| {
             let public = door.origin();
             let options: Vec<&str> = [&["--public-url", public.as_str()], setup.options].concat();

@@ -8,13 +8,13 @@ use http::HeaderName;
 use sse_sunset::auth::oauth::Oauth;
 use sse_sunset::config::{self, Given, Origin, Raw};
 use sse_sunset::drain::{Drain, Tasks, Watch};
-use sse_sunset::front::{self, AllowedHost, Front, Guard, TrustedProxies};
+use sse_sunset::front::{self, AllowedHost, Front, Guard, TrustedProxies, Ways};
 use sse_sunset::metrics::Metrics;
 use sse_sunset::net::{self, Limits};
 use sse_sunset::passthrough::{self, Passthrough};
 use sse_sunset::session::{self, Books, Sessions};
 use sse_sunset::traffic::{AddressForm, Log, Pseudonyms, Target};
-use sse_sunset::upstream::{self, EraOptions};
+use sse_sunset::upstream::{self, EraOptions, HttpTransport};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::upstream::Upstream;
@@ -56,9 +56,11 @@ impl Proxy {
         let books = Books { metrics: Arc::new(Metrics::new(session::LISTS)), ..BOOKS.clone() };
         let upstream = upstream::Upstream::new(Arc::new(Upstream), EraOptions::default(), "fuzz", tasks.clone());
         let sessions = Sessions::new(session_config(), upstream.clone(), books.clone(), tasks.clone(), watch.clone());
-        let through = Passthrough::new(&CONFIG.upstream, PATIENCE, tasks.clone()).expect("no TLS");
+        let transport = HttpTransport::new(&CONFIG.upstream).expect("no TLS");
+        let passthrough = Passthrough::new(&CONFIG.upstream, transport, PATIENCE, tasks.clone()).expect("no TLS");
         let oauth = Oauth::new(CONFIG.oauth.clone(), CONFIG.listen, &CONFIG.upstream, upstream.clone());
-        let front = Front::new(front_config(), sessions.clone(), through, oauth, books, watch.clone());
+        let ways = Ways { sessions: sessions.clone(), passthrough, upstream, oauth };
+        let front = Front::new(front_config(), ways, books, tasks.clone(), watch.clone());
         Proxy { listener, front, sessions, tasks, connections, watch, _drain: drain }
     }
 

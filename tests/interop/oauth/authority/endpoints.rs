@@ -31,7 +31,8 @@ pub(super) async fn answer(books: Arc<Mutex<Books>>, request: Request<Incoming>)
         (&Method::GET, "/authorize") => authorize(&mut books, &fields(head.uri.query().unwrap_or_default())),
         (&Method::POST, "/token") => token(&mut books, &fields(&body)),
         (&Method::POST, "/introspect") => {
-            let told = fields(&body).get("token").map_or_else(|| json!({ "active": false }), |one| books.introspect(one));
+            let told =
+                fields(&body).get("token").map_or_else(|| json!({ "active": false }), |one| books.introspect(one));
             document(StatusCode::OK, &told)
         }
         _ => plain(StatusCode::NOT_FOUND, "not found"),
@@ -61,8 +62,7 @@ fn register(books: &mut Books, body: &str) -> Response<Body> {
         return refusal("invalid_client_metadata", "the body is no JSON");
     };
     let text = |value: &Value| value.as_str().map(str::to_owned);
-    let redirect_uris: Vec<String> =
-        asked["redirect_uris"].as_array().into_iter().flatten().filter_map(text).collect();
+    let redirect_uris: Vec<String> = asked["redirect_uris"].as_array().into_iter().flatten().filter_map(text).collect();
     let Some(name) = text(&asked["client_name"]).filter(|_| !redirect_uris.is_empty()) else {
         return refusal("invalid_client_metadata", "a name and a redirect URI are needed");
     };

@@ -1,0 +1,87 @@
+//! Streamable HTTP on the path of the legacy stream, so that clients that try it first move over by themselves (WIRE, HTTP).
+//!
+//! What the server can do by itself is passed through raw. Kept here are only the sessions of servers that give no id: the
+//! client gets one of ours, because nothing but that tells its GET from a legacy one; and where the server speaks 2026-07-28
+//! only, they carry the translation.
+//!
+//! ```text
+//! POST without an id: initialize -> Link -> 2xx with an id    -> as it is; the server's id from now on
+//!                                        -> 2xx without one   -> our id (sessions)
+//!                     else       -> raw
+//! with an id of ours: settled in the session era -> raw, without the id;  else -> Link
+//! with another id:    raw
+//! ```
+
+mod kept;
+mod opening;
+mod said;
+mod sessions;
+
+use std::time::Duration;
+
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response, request};
+use hyper::body::Incoming;
+
+pub use said::Said;
+pub(super) use sessions::Upgrades;
+
+use super::census::Showing;
+use super::through::{self, Place};
+use super::visitor::Visitor;
+use super::{Answered, Body, Shared, oauth, post};
+use crate::mcp;
+use crate::net::Ender;
+use crate::passthrough::{Content, Ticket};
+use crate::upstream::{self, Answer, passed_on};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Serves a request of Streamable HTTP. The challenges of the upstream lead to our metadata, because the URL is ours.
+pub(super) async fn serve(shared: &Shared, visitor: &Visitor, request: Request<Incoming>, ender: Ender) -> Answered {
+    let sent = request.headers().clone();
+    let mut answer = answer(shared, visitor, request, ender).await?;
+    oauth::mind(shared, visitor, &sent, &mut answer).await?;
+    Ok(answer)
+}
+
+async fn answer(shared: &Shared, visitor: &Visitor, request: Request<Incoming>, ender: Ender) -> Answered {
+    let (head, body) = request.into_parts();
+    match head.headers.get(mcp::SESSION_ID) {
+        Some(id) if sessions::is_ours(id) => kept::serve(shared, visitor, head, body, ender).await,
+        // What its session does on another day shows nothing more than that it is a modern client.
+        Some(_) => {
+            through::pass(shared, visitor, head, Content::Stream(body), ender, Place::Upgraded(Showing::Modern)).await
+        }
+        None if may_initialize(&head) => opening::serve(shared, visitor, head, body, ender).await,
+        None => {
+            through::pass(shared, visitor, head, Content::Stream(body), ender, Place::Upgraded(Showing::Upgrade)).await
+        }
+    }
+}
+
+/// Whether it may be an `initialize`: a client of 2026-07-28 says on every request that it is one, and what is no JSON is for
+/// the server to refuse.
+fn may_initialize(head: &request::Parts) -> bool {
+    let version = head.headers.get(mcp::PROTOCOL_VERSION).and_then(|version| version.to_str().ok());
+    let is_stateless = head.headers.contains_key(mcp::METHOD) || version.is_some_and(|it| it >= mcp::MODERN_VERSION);
+    head.method == Method::POST && !is_stateless && post::check_media_type(&head.headers).is_ok()
+}
+
+/// An answer of the link with the bytes that the server sent.
+fn relayed(answer: Answer, ticket: Ticket, silence: Duration) -> Response<Body> {
+    let (status, mut headers) = (answer.status, answer.headers);
+    passed_on(&mut headers);
+    let body = match answer.body {
+        upstream::Content::Bytes(body) => Said::bytes(body, ticket),
+        upstream::Content::Messages(messages) => {
+            headers.insert(header::CONTENT_TYPE, said::EVENT_STREAM);
+            headers.insert(header::CACHE_CONTROL, said::NO_TRANSFORM);
+            Said::events(messages, &[], None, ticket, silence)
+        }
+    };
+    let mut response = Response::new(Body::Said(Box::new(body)));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
