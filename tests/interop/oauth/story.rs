@@ -5,7 +5,6 @@ use std::fmt;
 use std::thread;
 use std::time::SystemTime;
 
-use super::authority::Counts;
 use super::client::{CLIENTS, Client, Said, Sdk};
 use super::world::{Turn, World};
 
@@ -42,7 +41,6 @@ pub(super) struct Story {
     pub(super) client: Sdk,
     /// As many of `STEPS` as it got to.
     pub(super) steps: Vec<Outcome>,
-    pub(super) counts: Counts,
     pub(super) audiences: Vec<String>,
     /// Where the browser went.
     pub(super) visited: Vec<String>,
@@ -122,6 +120,6 @@ pub(super) fn tell(world: &World, sdk: Sdk) -> Story {
             break;
         }
     }
-    let (counts, audiences) = (authority.counts(&name), authority.audiences(&name));
-    Story { client: sdk, steps, counts, audiences, visited: std::mem::take(&mut client.visited) }
+    let audiences = authority.audiences(&name);
+    Story { client: sdk, steps, audiences, visited: std::mem::take(&mut client.visited) }
 }
