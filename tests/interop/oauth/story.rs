@@ -78,15 +78,7 @@ pub(super) fn stories(world: &World) -> Vec<Story> {
 pub(super) fn each_client<T: Send>(act: impl Fn(Sdk) -> T + Sync) -> Vec<T> {
     let act = &act;
     thread::scope(|scope| {
-        let running: Vec<_> = CLIENTS
-            .iter()
-            .map(|client| {
-                scope.spawn(move || {
-                    let _turn = Turn::take();
-                    act(*client)
-                })
-            })
-            .collect();
+        let running: Vec<_> = CLIENTS.iter().map(|client| scope.spawn(move || act(*client))).collect();
         running.into_iter().map(|one| one.join().expect("a story without panic")).collect()
     })
 }
@@ -108,11 +100,13 @@ pub(super) fn tell(world: &World, sdk: Sdk) -> Story {
             "revoked" => authority.revoke(&name),
             _ => {}
         }
+        let turn = Turn::take();
         let said = match step {
             "login" => client.connect(),
             "scope" => client.call("restricted"),
             _ => client.call("count"),
         };
+        drop(turn);
         let after = authority.counts(&name);
         let goes_on = step != "login" || matches!(said, Said::Works(_));
         steps.push(Outcome { said, logins: after.logins - before.logins, renewed: after.refreshes > 0 });

@@ -109,7 +109,7 @@ fn start_server(
     ServerProcess::start(command)
 }
 
-/// Leave to run a client: a few at a time, so that no deadline is missed for want of a processor.
+/// Leave to take a step: a few at a time, so that no deadline is missed for want of a processor.
 pub(super) struct Turn;
 
 static TURNS: (Mutex<usize>, Condvar) = (Mutex::new(3), Condvar::new());
