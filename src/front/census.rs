@@ -85,8 +85,10 @@ struct Account {
     client: Client,
     /// Whether it is known who it is.
     is_known: bool,
-    /// What the answer said: the session that it opened, if any.
-    answer: Option<Option<HeaderValue>>,
+    /// Whether the server has taken the request.
+    is_taken: bool,
+    /// The session that its answer opened.
+    session: Option<HeaderValue>,
 }
 
 impl Census {
@@ -116,7 +118,7 @@ impl Census {
             None => return None,
         }
         let connection = (showing == Showing::Upgrade).then(|| visitor.connection(&self.shared.books));
-        let account = Mutex::new(Account { client, is_known, answer: None });
+        let account = Mutex::new(Account { client, is_known, is_taken: false, session: None });
         Some(Arc::new(Witness { census: self.clone(), showing, connection, account }))
     }
 
@@ -184,12 +186,13 @@ impl Witness {
     /// The server has taken the request, and named `session`, if it opened one.
     pub(super) fn answered(&self, session: Option<&HeaderValue>) {
         let mut account = lock(&self.account);
-        account.answer = Some(session.cloned());
+        account.is_taken = true;
+        account.session = session.cloned();
         self.close(&account);
     }
 
     fn close(&self, account: &Account) {
-        let Account { client, is_known: true, answer: Some(session) } = account else { return };
+        let Account { client, is_known: true, is_taken: true, session } = account else { return };
         if let (Some(session), Some(info)) = (session, &client.info) {
             self.census.remember(session, info.clone());
         }

@@ -6,7 +6,7 @@ use http::{Response, request};
 use super::census::Showing;
 use super::reply::Refused;
 use super::visitor::Visitor;
-use super::{Answered, Body, Shared, oauth};
+use super::{Answered, Body, Shared};
 use crate::drain::Phase;
 use crate::mcp;
 use crate::net::Ender;
@@ -40,9 +40,8 @@ pub(super) async fn pass(
 ) -> Answered {
     let witness = match place {
         Place::Elsewhere => None,
-        Place::Endpoint => shared.census.witness(&head, visitor, Showing::Modern),
+        Place::Endpoint | Place::Kept => shared.census.witness(&head, visitor, Showing::Modern),
         Place::Upgraded(showing) => shared.census.witness(&head, visitor, showing),
-        Place::Kept => shared.census.witness(&head, visitor, Showing::Modern),
     };
     if place == Place::Kept {
         head.headers.remove(mcp::SESSION_ID);
@@ -65,11 +64,7 @@ pub(super) async fn pass(
     if let Some(witness) = witness.filter(|_| answer.status().is_success()) {
         witness.answered(answer.headers().get(mcp::SESSION_ID));
     }
-    let mut answer = answer.map(Body::Through);
-    if matches!(place, Place::Upgraded(_) | Place::Kept) {
-        oauth::mind(shared, visitor, &head.headers, &mut answer).await?;
-    }
-    Ok(leaving(shared, answer))
+    Ok(leaving(shared, answer.map(Body::Through)))
 }
 
 /// A process that leaves says so: the next request goes elsewhere.

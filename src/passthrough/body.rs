@@ -57,11 +57,13 @@ pub struct Passed {
     kept: Option<Box<dyn Send>>,
 }
 
+type Tell = Box<dyn FnOnce(&[u8]) + Send>;
+
 /// Hears the start of what goes up, beside the stream: what is passed on neither waits for it nor is held by it.
 pub struct Tap {
     heard: BytesMut,
     most: usize,
-    tell: Option<Box<dyn FnOnce(&[u8]) + Send>>,
+    tell: Option<Tell>,
 }
 
 impl Tap {

@@ -52,6 +52,8 @@ impl Traced {
                 "0s",
                 "--log-level",
                 "trace",
+                "--passthrough",
+                "mcp",
             ])
             .arg("--admin-token-file")
             .arg(token)
@@ -127,6 +129,36 @@ async fn errors(base: &str, endpoint: &str) -> String {
     text
 }
 
+/// What a client of Streamable HTTP does, passed through and upgraded; the bodies of what the proxy itself answers.
+async fn streamable(base: &str) -> String {
+    let mut text = String::new();
+    for path in ["/mcp?secret-name=query", "/sse?secret-name=query"] {
+        let post = async |body: serde_json::Value, session: Option<&str>| {
+            let mut request = http_client().post(format!("{base}{path}")).header("content-type", "application/json");
+            for (name, value) in SENT {
+                request = request.header(name, value);
+            }
+            if let Some(session) = session {
+                request = request.header("mcp-session-id", session);
+            }
+            within("an answer", request.body(body.to_string()).send()).await.expect("an answer")
+        };
+        let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {"capabilities": {},
+            "protocolVersion": "2025-06-18", "clientInfo": {"name": "modern", "version": "1"}}});
+        let greeted = post(initialize, None).await;
+        let session = greeted.headers()["mcp-session-id"].to_str().expect("an id").to_owned();
+        greeted.text().await.expect("a body");
+        let echo = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call",
+            "params": {"name": "echo", "arguments": {"text": CONTENT[0]}}});
+        let answer = post(echo.clone(), Some(&session)).await.text().await.expect("a body");
+        assert!(answer.contains(CONTENT[0]), "{answer}");
+        let refused = post(echo, Some("sunset-secret-unknown")).await;
+        text.extend([format!("{:?}", refused.headers())]);
+        text += &refused.text().await.expect("a text");
+    }
+    text
+}
+
 /// What operators are told.
 async fn admin(base: &str) -> String {
     let mut text = String::new();
@@ -163,7 +195,7 @@ async fn nothing_that_is_written_holds_a_secret_even_at_trace() {
     let broken = format!(r#"{{"jsonrpc":"2.0","id":4,"method":"m","params":{{"a":"{}""#, CONTENT[0]);
     assert_eq!(client.post_text(broken, &[]).await.status, 202);
     let made_here = made_here + &client.answer(4).await.to_string();
-    let errors = errors(&proxy.base, &client.endpoint).await;
+    let errors = errors(&proxy.base, &client.endpoint).await + &streamable(&proxy.base).await;
     let admin = admin(&proxy.admin).await;
     assert_eq!(proxy.largest_core(), ["0", "0"], "no core file would hold them");
     let session = client.endpoint.split_once('=').expect("an id").1.to_owned();
@@ -177,7 +209,7 @@ async fn nothing_that_is_written_holds_a_secret_even_at_trace() {
         upstream.seen().iter().any(|seen| seen.headers.get("x-api-key").is_some_and(|sent| sent == "secret-api-key"))
     );
     assert!(diagnostics.contains("TRACE"), "libraries do talk: {diagnostics}");
-    assert!(log.contains("legacy.end"));
+    assert!(log.contains("legacy.end") && log.contains("legacy.upgrade") && log.contains("modern.seen"), "{log}");
     let written = [
         ("diagnostics", diagnostics),
         ("log", log),

@@ -29,7 +29,7 @@ pub(super) use sessions::Upgrades;
 use super::census::Showing;
 use super::through::{self, Place};
 use super::visitor::Visitor;
-use super::{Answered, Body, Shared, post};
+use super::{Answered, Body, Shared, oauth, post};
 use crate::mcp;
 use crate::net::Ender;
 use crate::passthrough::{Content, Ticket};
@@ -37,8 +37,15 @@ use crate::upstream::{self, Answer, passed_on};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Serves a request of Streamable HTTP.
+/// Serves a request of Streamable HTTP. The challenges of the upstream lead to our metadata, because the URL is ours.
 pub(super) async fn serve(shared: &Shared, visitor: &Visitor, request: Request<Incoming>, ender: Ender) -> Answered {
+    let sent = request.headers().clone();
+    let mut answer = answer(shared, visitor, request, ender).await?;
+    oauth::mind(shared, visitor, &sent, &mut answer).await?;
+    Ok(answer)
+}
+
+async fn answer(shared: &Shared, visitor: &Visitor, request: Request<Incoming>, ender: Ender) -> Answered {
     let (head, body) = request.into_parts();
     match head.headers.get(mcp::SESSION_ID) {
         Some(id) if sessions::is_ours(id) => kept::serve(shared, visitor, head, body, ender).await,
@@ -70,7 +77,7 @@ fn relayed(answer: Answer, ticket: Ticket, silence: Duration) -> Response<Body> 
         upstream::Content::Messages(messages) => {
             headers.insert(header::CONTENT_TYPE, said::EVENT_STREAM);
             headers.insert(header::CACHE_CONTROL, said::NO_TRANSFORM);
-            Said::events(messages, Vec::new(), None, ticket, silence)
+            Said::events(messages, &[], None, ticket, silence)
         }
     };
     let mut response = Response::new(Body::Said(Box::new(body)));

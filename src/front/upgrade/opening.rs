@@ -13,14 +13,14 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 
 use super::{Place, Showing, relayed, through};
-use crate::auth::Credential;
+use crate::auth::Sender;
 use crate::front::reply::Refused;
 use crate::front::visitor::Visitor;
 use crate::front::{Answered, Body, Shared, oauth, post};
 use crate::mcp::{self, MessageKind, RequestId, error_response};
 use crate::net::Ender;
 use crate::passthrough::{Content, Ticket};
-use crate::traffic::{Client, ClientInfo};
+use crate::traffic::{Client, ClientInfo, random_hex};
 use crate::upstream::{Answer, Fault, Item, Link, Replies, forwarded_headers, passed_on};
 
 /// An `initialize`.
@@ -91,8 +91,7 @@ pub(super) async fn serve(
         shared.census.write(&client, Some(visitor.connection(&shared.books)));
         relayed(answer, ticket, shared.upgrades.silence())
     } else {
-        let credential = Credential::of(&head.headers);
-        let response = greet(shared, link, answer, hello, credential, &ticket).await?;
+        let response = greet(shared, link, answer, hello, visitor.sender(), &ticket).await?;
         if response.headers().contains_key(mcp::SESSION_ID) {
             shared.census.write(&client, Some(visitor.connection(&shared.books)));
         }
@@ -108,7 +107,7 @@ async fn greet(
     mut link: Link,
     answer: Answer,
     hello: Hello,
-    credential: Credential,
+    sender: Sender,
     ticket: &Ticket,
 ) -> Answered {
     let greeting = ticket.unless_cut(Greeting::read(answer, &hello.id)).await.map_err(Refused::Through)?;
@@ -116,7 +115,9 @@ async fn greet(
     *response.headers_mut() = greeting.head;
     if let Some(version) = greeting.version {
         link.negotiated(&version);
-        let session = shared.upgrades.keep(link, credential).ok_or(Refused::Crowded)?;
+        let binding = shared.sessions.bind(random_hex(4), &sender);
+        binding.accepted(sender.principal);
+        let session = shared.upgrades.keep(link, binding).ok_or(Refused::Crowded)?;
         shared.census.remember(&session, hello.info);
         response.headers_mut().insert(mcp::SESSION_ID, session);
     }

@@ -54,7 +54,7 @@ impl Said {
     /// Messages as events, after those that are `ready`; the request `owed` gets an error if they end without an answer to it.
     pub(super) fn events(
         messages: Messages,
-        ready: Vec<Bytes>,
+        ready: &[Bytes],
         owed: Option<RequestId>,
         ticket: Ticket,
         silence: Duration,
