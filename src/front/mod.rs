@@ -184,16 +184,17 @@ impl Front {
 
     async fn route(&self, mut request: Request<Incoming>, peer: Peer) -> Answered {
         let shared = &self.shared;
-        if let Some(wanted) = shared.oauth.wanted(request.uri().path(), request.uri().query()) {
+        let visitor = Visitor::of(&request, &peer, &shared.config);
+        let wanted = shared.oauth.wanted(request.uri().path(), request.uri().query());
+        if wanted.is_some() || asks_for_login(request.uri()) {
+            shared.sessions.note_login(&visitor.client());
+        }
+        if let Some(wanted) = wanted {
             head::check(&request).and_then(|()| shared.config.guard.admit_host(&request))?;
             request = match oauth::serve(shared, wanted, request).await {
                 Ok(answered) => return answered,
                 Err(request) => request,
             };
-        }
-        let visitor = Visitor::of(&request, &peer, &shared.config);
-        if asks_for_login(request.uri()) {
-            shared.sessions.note_login(&visitor.client());
         }
         let route = shared.config.route(&request);
         let is_stream = route == Route::Stream;

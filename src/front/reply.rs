@@ -11,6 +11,7 @@ use http::{Response, StatusCode};
 
 use super::Body;
 use crate::auth::Rejection;
+use crate::auth::oauth::challenge::named_scope;
 use crate::passthrough::Failure;
 
 pub(super) const STREAM_ONLY: &str = "this is the legacy SSE endpoint: open it with GET. Clients that speak Streamable \
@@ -155,6 +156,7 @@ impl Refused {
             Refused::Memory => {
                 "the proxy holds as many bytes as it may (--memory); send this one again later".to_owned()
             }
+            Refused::Credential(rejection) if rejection.is_of_scope() => too_narrow(rejection),
             Refused::Credential(_) => "the server behind this proxy did not accept the credential".to_owned(),
             Refused::Through(failure) => failure.to_string(),
         }
@@ -183,16 +185,17 @@ impl Refused {
             | Refused::Incomplete
             | Refused::Slow(_)
             | Refused::Stalled(_)
-            | Refused::Through(Failure::Incomplete | Failure::Stalled) => {
+            | Refused::Through(Failure::Incomplete | Failure::Stalled)
+            // Who sends such a head, or passes it on, may mean another end of it than ours.
+            | Refused::Host
+            | Refused::Head(_)
+            | Refused::HeadTooLarge { .. }
+            | Refused::TargetTooLong(_) => {
                 headers.insert(header::CONNECTION, CLOSE);
             }
             // What follows would be the tunnel's.
             Refused::Tunnel => {
                 headers.insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
-                headers.insert(header::CONNECTION, CLOSE);
-            }
-            // Who sends such a head, or passes it on, may mean another end of it than ours.
-            Refused::Host | Refused::Head(_) | Refused::HeadTooLarge { .. } | Refused::TargetTooLong(_) => {
                 headers.insert(header::CONNECTION, CLOSE);
             }
             _ => {}
@@ -226,4 +229,10 @@ fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer
+}
+/// For people: TypeScript clients do not step up over HTTP+SSE, and show this text.
+fn too_narrow(rejection: &Rejection) -> String {
+    let scope = named_scope(&rejection.challenges);
+    let wanted = scope.map_or_else(|| "a wider scope".to_owned(), |scope| format!("the scope {scope:?}"));
+    format!("insufficient_scope: the server behind this proxy wants a credential with {wanted}")
 }

@@ -75,8 +75,7 @@ impl Heads {
 impl Scan {
     fn take(&mut self, byte: u8) {
         self.at = match (self.at, byte) {
-            (At::Start, b'\r') => At::Start,
-            (At::Start, b'\n') => At::Start,
+            (At::Start, b'\r' | b'\n') => At::Start,
             (At::Start, b'P') => At::Preface(1),
             // The rest of a body that nobody read does not begin like a method, save by chance.
             (At::Start, byte) if !byte.is_ascii_uppercase() => At::Behind,

@@ -37,7 +37,7 @@ pub enum OpaqueRotation {
 
 /// Whose one session is. Shared by the session's task and by whoever asks at the door.
 #[derive(Debug)]
-pub(super) struct Binding {
+pub struct Binding {
     rotation: OpaqueRotation,
     /// The session's label in the log.
     label: String,
@@ -85,7 +85,7 @@ impl Binding {
     }
 
     /// The upstream accepted a message of `principal`, which was let in.
-    pub(super) fn accepted(&self, principal: Principal) {
+    pub fn accepted(&self, principal: Principal) {
         let mut state = self.lock();
         match state.owner {
             Some(owner) if owner == principal => {}
@@ -101,7 +101,7 @@ impl Binding {
     }
 
     /// The upstream turned a credential of `principal` down.
-    pub(super) fn turned_down(&self, principal: Principal) {
+    pub fn turned_down(&self, principal: Principal) {
         let mut state = self.lock();
         if state.owner.is_none_or(|owner| owner == principal) {
             state.turned_down = Some(Instant::now());
@@ -143,16 +143,15 @@ impl State {
         // Who was turned down before anything was accepted has no claim to what is not there.
         let is_unclaimed = was_turned_down && !self.is_settled;
         match (owner, shown) {
-            // A name by trusted word is not the upstream's to turn down, and is nobody else's.
-            (Principal::Verified(_), _) | (_, Principal::Verified(_)) => false,
-            // Nobody in particular is never who showed something before.
-            (_, Principal::Anonymous) => false,
+            // A name by trusted word is not the upstream's to turn down, and is nobody else's. Nobody in particular is never
+            // who showed something before.
+            (Principal::Verified(_), _) | (_, Principal::Verified(_) | Principal::Anonymous) => false,
             _ if is_unclaimed => true,
             // A token that names its person is not replaced by one that could be anybody's.
             (Principal::Token(_), _) => false,
-            // Only where the upstream has asked for a credential does nobody in particular become somebody; and anybody could
-            // bring it about that it asks.
-            (Principal::Anonymous, _) => rotation != OpaqueRotation::Deny && was_turned_down && is_at_home,
+            // Only where the upstream has asked for a credential does nobody in particular become somebody. How long ago does
+            // not matter: anybody could bring it about that it asks, so it is the address that counts.
+            (Principal::Anonymous, _) => rotation != OpaqueRotation::Deny && self.turned_down.is_some() && is_at_home,
             (Principal::Opaque(_), _) => match rotation {
                 OpaqueRotation::Guarded => was_turned_down || is_at_home,
                 OpaqueRotation::Deny => false,
@@ -243,7 +242,9 @@ mod tests {
         assert!(!binding.admits(&away(ANN)), "anybody can bring it about that the upstream asks");
         assert!(!binding.admits(&home(TEAM)));
         tokio::time::advance(TURNED_DOWN).await;
-        assert!(!binding.admits(&home(ANN)));
+        assert!(binding.admits(&home(ANN)), "a person may log in after an hour");
+        binding.accepted(NOBODY);
+        assert!(!binding.admits(&home(ANN)), "it takes nobody again");
     }
 
     #[tokio::test(start_paused = true)]

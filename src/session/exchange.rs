@@ -34,6 +34,8 @@ pub(super) struct Outgoing {
     pub(super) sent: Sent,
     /// It was turned away once for want of a session.
     pub(super) was_replayed: bool,
+    /// Its POST waits for a moment, though the credential was good so far.
+    pub(super) waits: bool,
     pub(super) verdict: Option<oneshot::Sender<Verdict>>,
 }
 

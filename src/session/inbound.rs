@@ -59,6 +59,7 @@ impl Task {
         let Some(delivery) = self.decide(delivery) else { return };
         let Some(delivery) = self.vet(delivery) else { return };
         self.evidence.hear(&delivery.payload).await;
+        let rejection = self.rejection(&delivery);
         match delivery.payload {
             Payload::Message(ref message) => match message.kind().clone() {
                 MessageKind::Request { id, method } => {
@@ -84,6 +85,9 @@ impl Task {
                 }
             }
             Payload::UnreadableResponse(id, error) => {
+                if let Some(rejection) = rejection {
+                    return reject(delivery.verdict, rejection);
+                }
                 accept(delivery.verdict);
                 if let Some((theirs, _)) = self.server_requests.close(&id) {
                     self.say(error_response(&theirs, &error));
@@ -97,9 +101,7 @@ impl Task {
             let error = refusal.error.clone();
             accept(delivery.verdict);
             self.answer_error(&id, &error);
-        } else if self.is_under_way(&id) || self.deferred.was_answered(&id, &body) {
-            // Python 1.12 with OAuth posts everything twice, and a 401 may be repeated after its id got its error: the
-            // message must not run twice (WIRE, POST 3).
+        } else if self.is_repetition(&id, method, &body) {
             accept(delivery.verdict);
         } else if let Some(rejection) = self.rejection(&delivery) {
             self.defer(id, &body);
@@ -109,6 +111,19 @@ impl Task {
             self.deferred.forget(&id);
             self.take_in(id, method, body, delivery);
         }
+    }
+
+    /// Whether it came before: Python 1.12 with OAuth posts everything twice, and a 401 may be repeated after its id got its
+    /// error. The message must not run twice (WIRE, POST 3).
+    fn is_repetition(&mut self, id: &RequestId, method: &str, body: &Bytes) -> bool {
+        let is_initialize = method == "initialize";
+        if self.is_under_way(id) {
+            if is_initialize {
+                self.twice.note_habit();
+            }
+            return true;
+        }
+        self.deferred.was_answered(id, body) || self.twice.is_second(id, body, is_initialize, Instant::now())
     }
 
     /// A request that is not turned away.
@@ -139,6 +154,10 @@ impl Task {
     fn on_notification(&mut self, method: &str, message: &Message, delivery: Delivery) {
         if !self.has_room_beside_requests() {
             return answer(delivery.verdict, Verdict::Busy);
+        }
+        if let Some(rejection) = self.rejection(&delivery).filter(|_| self.refusal.is_none()) {
+            // Before it does anything here: whoever says it may be nobody.
+            return reject(delivery.verdict, rejection);
         }
         let kind = match method {
             "notifications/initialized" => OutgoingKind::Initialized,
@@ -215,14 +234,15 @@ impl Task {
         // A good token expires, and is too narrow for some tool, and only a POST that waits can be told so in time for the
         // client to do something about it: this call would fail otherwise. Not a second one while the upstream takes its
         // time: Python posts one after another.
-        let waits = kind.is_request()
+        let waits = known_good
+            && kind.is_request()
             && delivery.sender.credential.is_some()
             && self.waiting.is_empty()
             && !self.calls.await_heads();
-        delivery.was_good.store(known_good, Ordering::Relaxed);
+        delivery.was_good.store(waits, Ordering::Relaxed);
         let (sent, verdict) = Sent::of(delivery, body, share);
         let verdict = if known_good && !waits { answered(verdict) } else { verdict };
-        self.waiting.push_back(Outgoing { kind, effect, sent, was_replayed: false, verdict });
+        self.waiting.push_back(Outgoing { kind, effect, sent, was_replayed: false, waits, verdict });
     }
 
     /// Whether another request may wait.
@@ -318,7 +338,7 @@ impl Task {
         // What was unknown when the message arrived may be known by now.
         let known_good = self.credentials.are_good_for(outgoing.sent.sender.credential, &outgoing.sent.body);
         let verdict = outgoing.verdict.take();
-        outgoing.verdict = if known_good { answered(verdict) } else { verdict };
+        outgoing.verdict = if known_good && !outgoing.waits { answered(verdict) } else { verdict };
         self.ping_at = Instant::now() + self.context.config.ping;
         match outgoing.kind {
             OutgoingKind::Initialize(_) | OutgoingKind::Request(_) => self.start_call(outgoing),
@@ -329,7 +349,7 @@ impl Task {
     }
 
     fn start_call(&mut self, outgoing: Outgoing) {
-        let Outgoing { kind, effect, sent, was_replayed, verdict } = outgoing;
+        let Outgoing { kind, effect, sent, was_replayed, verdict, .. } = outgoing;
         let (OutgoingKind::Initialize(id) | OutgoingKind::Request(id)) = kind else { return };
         if effect == Effect::Initialize {
             self.renew_link();

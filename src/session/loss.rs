@@ -133,6 +133,7 @@ impl Task {
                 effect: call.effect,
                 sent: call.sent,
                 was_replayed: true,
+                waits: false,
                 verdict: call.verdict,
             };
             self.put_in_front(outgoing);

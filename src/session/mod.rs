@@ -32,6 +32,7 @@ mod revival;
 mod stream;
 mod task;
 mod timers;
+mod twice;
 mod vetting;
 
 use std::fmt;
@@ -42,7 +43,7 @@ use dashmap::DashMap;
 use http::HeaderValue;
 use tokio::sync::mpsc;
 
-pub use binding::OpaqueRotation;
+pub use binding::{Binding, OpaqueRotation};
 pub use budget::{Budget, Hold};
 pub use delivery::{Payload, Verdict};
 pub use evidence::{Books, Evidence};
@@ -54,7 +55,7 @@ use crate::mcp::RpcError;
 use crate::metrics::Lists;
 use crate::traffic::{self, Client, Connection};
 use crate::upstream::{self, Upstream};
-use binding::{Alarm, Binding};
+use binding::Alarm;
 use delivery::Handle;
 use face::Face;
 use login::Logins;
@@ -126,7 +127,7 @@ impl Default for Config {
             ping: Duration::from_secs(90),
             call_silence: Duration::from_secs(600),
             verdict: Duration::from_secs(2),
-            moment: Duration::from_millis(500),
+            moment: Duration::from_secs(1),
             opaque_rotation: OpaqueRotation::default(),
         }
     }
@@ -310,6 +311,18 @@ pub struct Refusal {
 }
 
 impl Sessions {
+    /// Binds a session that is kept elsewhere to `opener`, who is told of it as `label`.
+    #[must_use]
+    pub fn bind(&self, label: String, opener: &Sender) -> Binding {
+        Binding::new(self.context.config.opaque_rotation, label, opener)
+    }
+
+    /// Whether `sender` may use the session of `binding`; operators hear of it if not.
+    #[must_use]
+    pub fn lets_in(&self, binding: &Binding, sender: &Sender) -> bool {
+        self.context.lets_in(binding, sender)
+    }
+
     /// An empty registry.
     #[must_use]
     pub fn new(config: Config, upstream: Upstream, books: Books, tasks: Tasks, drain: Watch) -> Self {
@@ -389,8 +402,7 @@ impl Sessions {
             }
         };
         let (id, key, credential) = (SessionId::random(), ResumeKey::random(), guest.sender.credential);
-        let binding = Binding::new(context.config.opaque_rotation, label.clone(), &guest.sender);
-        let binding = Arc::new(binding);
+        let binding = Arc::new(Binding::new(context.config.opaque_rotation, label.clone(), &guest.sender));
         let (budget, spare) = (context.outgoing.clone(), context.spare.clone());
         let outbox = outbox::outbox(context.config.outbox_bytes, budget, spare, key.clone(), credential);
         let (face, endpoint) = (outbox.face(), crate::sse::endpoint_event(&endpoint(id.as_str())));

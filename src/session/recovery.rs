@@ -148,10 +148,8 @@ impl Task {
                 self.turn_away(outgoing, &failure, &error);
             }
         }
-        if let Failure::Rejected(rejection) = failure {
-            if let Some(sender) = sender {
-                self.reject_credential(&sender, &rejection);
-            }
+        if let (Failure::Rejected(rejection), Some(sender)) = (failure, sender) {
+            self.reject_credential(&sender, &rejection);
         }
     }
 

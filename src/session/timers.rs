@@ -51,8 +51,9 @@ pub(super) enum Listening {
     Open { past: Past, since: Instant, last_id: Option<HeaderValue>, reading: AbortHandle },
     /// It will be opened again.
     Closed { past: Past, until: Instant, last_id: Option<HeaderValue> },
-    /// It will be opened under another credential than this one, which was turned down.
-    Barred { past: Past, last_id: Option<HeaderValue>, credential: Credential },
+    /// It will be opened under another credential than this one, which was turned down. Where it was not asked under this one
+    /// (`unasked`), because a POST under it was turned down, also under the same once the upstream takes it again.
+    Barred { past: Past, last_id: Option<HeaderValue>, credential: Credential, unasked: bool },
 }
 
 /// What came of opening the GET stream so far.
@@ -89,13 +90,18 @@ struct Refused {
 
 /// A message by its id and a hash of its bytes: a client may use an id again, and only the same message is a repetition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Posted {
+pub(super) struct Posted {
     id: RequestId,
     hash: u64,
 }
 
 impl Posted {
-    fn of(id: RequestId, body: &Bytes) -> Self {
+    /// Whether `body` with this id is the same message.
+    pub(super) fn is(&self, id: &RequestId, body: &Bytes) -> bool {
+        self.id == *id && *self == Posted::of(id.clone(), body)
+    }
+
+    pub(super) fn of(id: RequestId, body: &Bytes) -> Self {
         let mut hasher = DefaultHasher::new();
         body.hash(&mut hasher);
         Posted { id, hash: hasher.finish() }
@@ -300,7 +306,7 @@ impl Task {
         let credential = self.credentials.accepted().map(|sender| sender.credential).unwrap_or_default();
         if self.credentials.are_spent() {
             // The same again would be turned down again (SECURITY §2.3, Token refresh mid-session).
-            self.listening = Listening::Barred { past, last_id, credential };
+            self.listening = Listening::Barred { past, last_id, credential, unasked: true };
             return;
         }
         let sending = self.link.listen(&headers, last_id.as_ref());
@@ -322,7 +328,7 @@ impl Task {
             Ok(answer) if answer.rejects_credential() && !(past.worked && may_be_loss(&answer)) => {
                 tracing::debug!(status = answer.status.as_u16(), "the credential does not open the GET stream");
                 let of_scope = Rejection::of(&answer).is_of_scope();
-                self.listening = Listening::Barred { past, last_id, credential: *credential };
+                self.listening = Listening::Barred { past, last_id, credential: *credential, unasked: false };
                 if let Some(sender) = self.credentials.accepted().filter(|_| !of_scope) {
                     // So the upstream has asked for another.
                     self.binding.turned_down(sender.principal);
@@ -357,10 +363,9 @@ impl Task {
 
     /// Opens a GET stream that was turned down, once the upstream has accepted another credential.
     pub(super) fn listen_under_another_credential(&mut self) {
-        let Listening::Barred { past, last_id, credential } = &self.listening else { return };
+        let Listening::Barred { past, last_id, credential, unasked } = &self.listening else { return };
         let has_another = self.credentials.accepted().is_some_and(|sender| sender.credential != *credential);
-        // Or the same, which the upstream has taken again since.
-        if has_another || !self.credentials.are_spent() {
+        if has_another || *unasked && !self.credentials.are_spent() {
             let (past, last_id) = (*past, last_id.clone());
             self.listen(past, last_id);
         }

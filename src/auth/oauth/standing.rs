@@ -232,7 +232,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn flood_of_credentials_takes_no_more_room_than_there_is() {
         let standing = Standing::new(false);
-        for number in 0..KEPT * 2 + 1 {
+        for number in 0..=(KEPT * 2) {
             standing.accepted(&credential(&format!("Bearer {number}")));
         }
         assert!(standing.state().credentials.len() <= KEPT);

@@ -11,13 +11,14 @@ use hyper::body::Incoming;
 
 use super::sessions::Usage;
 use super::{JSON, Place, Said, Showing, relayed, through};
-use crate::auth::Credential;
+use crate::auth::Sender;
 use crate::front::reply::{Refused, plain};
 use crate::front::visitor::Visitor;
-use crate::front::{Answered, Body, Shared, post};
+use crate::front::{Answered, Body, Shared, oauth, post};
 use crate::mcp::{self, Message, MessageKind, RequestId, error_response};
 use crate::net::Ender;
 use crate::passthrough::{Content, Ticket};
+use crate::session::Binding;
 use crate::upstream::{self, Answer, Fault, Item, Messages, forwarded_headers};
 
 pub(super) async fn serve(
@@ -27,9 +28,10 @@ pub(super) async fn serve(
     body: Incoming,
     ender: Ender,
 ) -> Answered {
-    let credential = Credential::of(&head.headers);
+    let sender = visitor.sender();
     let id = head.headers.get(mcp::SESSION_ID).ok_or(Refused::UnknownUpgrade)?;
-    let usage = shared.upgrades.find(id, &credential).ok_or(Refused::UnknownUpgrade)?;
+    let lets_in = |binding: &Binding| shared.sessions.lets_in(binding, &sender);
+    let usage = shared.upgrades.find(id, lets_in).ok_or(Refused::UnknownUpgrade)?;
     if head.method == Method::DELETE {
         shared.upgrades.end(id);
         return Ok(plain(StatusCode::OK, "the session is over"));
@@ -37,12 +39,13 @@ pub(super) async fn serve(
     let is_get = head.method == Method::GET;
     if usage.link.passes() || is_get && !usage.link.can_listen() {
         let raw = through::pass(shared, visitor, head, Content::Stream(body), ender, Place::Kept).await?;
+        learn(&usage, raw.status(), &sender);
         return Ok(of(raw, usage));
     }
     let witness = shared.census.witness(&head, visitor, Showing::Modern);
     let headers = Arc::new(forwarded_headers(&head.headers, visitor.hop()));
     let silence = shared.upgrades.silence();
-    let response = if is_get {
+    let mut response = if is_get {
         let ticket = shared.passthrough.begin(ender).map_err(Refused::Through)?;
         let answer = ticket.unless_cut(usage.link.listen(&headers, None)).await.map_err(Refused::Through)?;
         listened(answer.map_err(|fault| Refused::Through(fault.into()))?, ticket, usage, silence)
@@ -54,6 +57,7 @@ pub(super) async fn serve(
         let ticket = shared.passthrough.begin(ender).map_err(Refused::Through)?;
         let answer = ticket.unless_cut(usage.link.post(text, &headers)).await.map_err(Refused::Through)?;
         let answer = answer.map_err(|fault| Refused::Through(fault.into()))?;
+        learn(&usage, answer.status, &sender);
         if answer.status == StatusCode::NOT_FOUND && usage.link.can_be_lost() {
             shared.upgrades.end(id);
         }
@@ -62,7 +66,17 @@ pub(super) async fn serve(
     if let Some(witness) = witness.filter(|_| response.status().is_success()) {
         witness.answered(None);
     }
+    oauth::mind(shared, visitor, &head.headers, &mut response).await?;
     Ok(through::leaving(shared, response))
+}
+
+/// The server has judged the credential: a client that renews its token goes on with its session.
+fn learn(usage: &Usage, status: StatusCode, sender: &Sender) {
+    if status.is_success() {
+        usage.binding.accepted(sender.principal);
+    } else if status == StatusCode::UNAUTHORIZED {
+        usage.binding.turned_down(sender.principal);
+    }
 }
 
 /// The id of the request that `text` is, if it is one.

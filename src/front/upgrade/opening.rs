@@ -13,14 +13,14 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 
 use super::{Place, Showing, relayed, through};
-use crate::auth::Credential;
+use crate::auth::Sender;
 use crate::front::reply::Refused;
 use crate::front::visitor::Visitor;
-use crate::front::{Answered, Body, Shared, post};
+use crate::front::{Answered, Body, Shared, oauth, post};
 use crate::mcp::{self, MessageKind, RequestId, error_response};
 use crate::net::Ender;
 use crate::passthrough::{Content, Ticket};
-use crate::traffic::{Client, ClientInfo};
+use crate::traffic::{Client, ClientInfo, random_hex};
 use crate::upstream::{Answer, Fault, Item, Link, Replies, forwarded_headers, passed_on};
 
 /// An `initialize`.
@@ -84,20 +84,20 @@ pub(super) async fn serve(
     let answer = answer.map_err(|fault| Refused::Through(fault.into()))?;
     let client = Client { info: Some(hello.info.clone()), ..visitor.client() };
     let session = answer.session_id().cloned();
-    let response = if !answer.status.is_success() {
+    let mut response = if !answer.status.is_success() {
         relayed(answer, ticket, shared.upgrades.silence())
     } else if let Some(session) = session {
         shared.census.remember(&session, hello.info);
         shared.census.write(&client, Some(visitor.connection(&shared.books)));
         relayed(answer, ticket, shared.upgrades.silence())
     } else {
-        let credential = Credential::of(&head.headers);
-        let response = greet(shared, link, answer, hello, credential, &ticket).await?;
+        let response = greet(shared, link, answer, hello, visitor.sender(), &ticket).await?;
         if response.headers().contains_key(mcp::SESSION_ID) {
             shared.census.write(&client, Some(visitor.connection(&shared.books)));
         }
         response
     };
+    oauth::mind(shared, visitor, &head.headers, &mut response).await?;
     Ok(through::leaving(shared, response))
 }
 
@@ -107,7 +107,7 @@ async fn greet(
     mut link: Link,
     answer: Answer,
     hello: Hello,
-    credential: Credential,
+    sender: Sender,
     ticket: &Ticket,
 ) -> Answered {
     let greeting = ticket.unless_cut(Greeting::read(answer, &hello.id)).await.map_err(Refused::Through)?;
@@ -115,7 +115,9 @@ async fn greet(
     *response.headers_mut() = greeting.head;
     if let Some(version) = greeting.version {
         link.negotiated(&version);
-        let session = shared.upgrades.keep(link, credential).ok_or(Refused::Crowded)?;
+        let binding = shared.sessions.bind(random_hex(4), &sender);
+        binding.accepted(sender.principal);
+        let session = shared.upgrades.keep(link, binding).ok_or(Refused::Crowded)?;
         shared.census.remember(&session, hello.info);
         response.headers_mut().insert(mcp::SESSION_ID, session);
     }

@@ -1,6 +1,6 @@
 //! The sessions that are kept here, for clients whose server keeps none.
 //!
-//! Promise: an id is worth something only to whoever shows the credential that it was given to; one that nobody has used
+//! Promise: an id is worth something only to the principal that it was given to, as with legacy sessions; one that nobody has used
 //! for [`IDLE`] is forgotten, and the client that comes back is told to initialize anew (404), as with any server.
 
 use std::collections::HashMap;
@@ -11,9 +11,9 @@ use http::HeaderValue;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::auth::Credential;
 use crate::drain::{Phase, Watch};
 use crate::metrics::Metrics;
+use crate::session::Binding;
 use crate::traffic::random_hex;
 use crate::upstream::{Link, Upstream};
 
@@ -47,7 +47,8 @@ struct Shared {
 #[derive(Debug)]
 pub(super) struct Kept {
     pub(super) link: Link,
-    credential: Credential,
+    /// Whose it is.
+    pub(super) binding: Binding,
     usage: Mutex<Use>,
     /// Told when a use ends.
     freed: Arc<Notify>,
@@ -93,7 +94,7 @@ impl Upgrades {
     }
 
     /// Keeps a session, and names it; `None` when there are too many.
-    pub(super) fn keep(&self, link: Link, credential: Credential) -> Option<HeaderValue> {
+    pub(super) fn keep(&self, link: Link, binding: Binding) -> Option<HeaderValue> {
         let id = format!("{PREFIX}{}", random_hex(RANDOM));
         let named = HeaderValue::from_str(&id).ok()?;
         let usage = Mutex::new(Use { open: 0, since: Instant::now() });
@@ -102,14 +103,17 @@ impl Upgrades {
         if kept.len() >= self.shared.max {
             return None;
         }
-        kept.insert(id, Arc::new(Kept { link, credential, usage, freed }));
+        kept.insert(id, Arc::new(Kept { link, binding, usage, freed }));
         Some(named)
     }
 
-    /// Uses the session called `id`, if it is that of `credential`.
-    pub(super) fn find(&self, id: &HeaderValue, credential: &Credential) -> Option<Usage> {
+    /// Uses the session called `id`, if who asks is let in.
+    pub(super) fn find(&self, id: &HeaderValue, lets_in: impl FnOnce(&Binding) -> bool) -> Option<Usage> {
         // The map hashes under a random key: how long this takes tells nothing about ids.
-        let kept = self.kept().get(id.to_str().ok()?).filter(|kept| kept.credential == *credential).cloned()?;
+        let kept = self.kept().get(id.to_str().ok()?).cloned()?;
+        if !lets_in(&kept.binding) {
+            return None;
+        }
         lock(&kept.usage).open += 1;
         Some(Usage { kept })
     }

@@ -1,12 +1,14 @@
 //! Every client in every deployment, and what must come of it.
 
-use super::client::{Said, Sdk};
+use super::client::{Client, Said, Sdk};
+use super::door::Routing;
 use super::scenario::{
-    FACADE, FACADE_OWN_HOST, Found, NATIVE_PYTHON, NATIVE_TYPESCRIPT, OWN_HOST, SAME_HOST, SCENARIOS, Scenario,
+    FACADE, FACADE_OWN_HOST, Found, NATIVE, NATIVE_PYTHON, NATIVE_TYPESCRIPT, OWN_HOST, SAME_HOST, SCENARIOS, Scenario,
     WITH_A_QUERY, WITHOUT_WELL_KNOWN,
 };
-use super::story::{STEPS, Story};
+use super::story::{STEPS, Story, each_client};
 use super::table;
+use super::world::{Audiences, Setup, World};
 
 /// What a client lives through, step by step, where it can log in at all.
 fn expected(client: Sdk) -> [&'static str; 6] {
@@ -122,6 +124,65 @@ fn oauth_facade_serves_every_client_where_only_the_new_url_is_known() {
         for story in &found.stories {
             let first = story.visited.first().expect("a login");
             assert!(first.starts_with(&found.origin), "{}: the login begins at {first}", story.client.title());
+        }
+    }
+}
+
+/// Where the server takes tokens for its own URL only, those for the old one are refused again and again: whoever asks for
+/// them is told so, instead of renewing them for ever.
+#[test]
+fn oauth_loop_ends_where_the_server_takes_no_token_for_the_old_url() {
+    // A world for each: the proxy counts by client, and all of them come from one address.
+    let found = each_client(|client| {
+        let world = World::start(&Setup {
+            routing: Routing::SameHost,
+            audiences: Audiences::ServerKnowsItself,
+            options: &["--oauth-resource", "exact"],
+            ..NATIVE
+        });
+        let login = Client::start(client, &world.sse_url()).connect();
+        let proxy = world.proxy.as_ref().expect("a proxy");
+        (client, login, world.authority.counts(&client.title()), proxy.said_so_far()(), world.door.origin())
+    });
+    for (client, login, counts, log, origin) in found {
+        if client == Sdk::TypeScript("1.8.0") {
+            // It names no resource, and gets what the authorization server issues then.
+            assert_eq!(login, Said::Works("connected".to_owned()));
+            continue;
+        }
+        let Said::Error(text) = &login else { panic!("{}: {login:?}, {counts:?}", client.title()) };
+        assert!(counts.requests <= 20, "{}: {counts:?}", client.title());
+        if let Sdk::Python(_) = client {
+            // It logs in once, and tells its user that this did not help.
+            assert!(text.contains("401 Unauthorized"), "{}: {text}", client.title());
+            continue;
+        }
+        assert!(text.contains("403"), "{}: {text}", client.title());
+        let errors: Vec<_> = log.lines().filter(|line| line.contains("\"ERROR\"")).collect();
+        let [error] = *errors else { panic!("{}: {errors:?}", client.title()) };
+        assert!(error.contains(&format!("{origin}/sse")), "the audience is named: {error}");
+    }
+}
+
+/// The server's own metadata on the old URL: who compares the two, gives up before anybody logs in.
+#[test]
+fn oauth_metadata_of_the_upstream_keeps_out_who_compares_it_with_the_url() {
+    let world = World::start(&Setup {
+        routing: Routing::SameHost,
+        audiences: Audiences::OldAndNew,
+        options: &["--oauth-resource", "upstream"],
+        ..NATIVE
+    });
+    let found = each_client(|client| (client, Client::start(client, &world.sse_url()).connect()));
+    for (client, login) in found {
+        match client {
+            Sdk::TypeScript("1.8.0") | Sdk::Python("1.12.4" | "1.20.0") => {
+                assert_eq!(login, Said::Works("connected".to_owned()), "{}", client.title());
+            }
+            _ => {
+                let Said::Error(text) = &login else { panic!("{}: {login:?}", client.title()) };
+                assert!(text.contains("does not match expected"), "{}: {text}", client.title());
+            }
         }
     }
 }

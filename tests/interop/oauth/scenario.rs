@@ -53,7 +53,8 @@ impl Scenario {
     }
 }
 
-const NATIVE: Setup = Setup {
+/// Before the server as it was.
+pub(super) const NATIVE: Setup = Setup {
     server: TYPESCRIPT,
     routing: Routing::ServerOnly,
     audiences: Audiences::Own,

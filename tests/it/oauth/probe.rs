@@ -53,11 +53,10 @@ async fn server_that_wants_no_credential_is_asked_once() {
     }
     assert_eq!(server.count("ping"), 1);
     // Until it turns one down.
-    let mut client = proxy.client().await;
-    client.initialize().await;
+    let client = LegacyClient::connect(&proxy, &[("authorization", "Bearer x")]).await;
     server.protect(Protection { audiences: Some(Vec::new()), ..Protection::default() });
-    let call = json!({"jsonrpc": "2.0", "id": 9, "method": "tools/list"}).to_string();
-    let posted = client.post_text(call.clone(), &[("authorization", "Bearer x")]).await;
+    let call = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {}}).to_string();
+    let posted = client.post_text(call.clone(), &[]).await;
     assert_eq!(posted.status, 401);
     let opened = LegacyClient::connect(&proxy, &[]).await;
     let asked = server.count("ping");

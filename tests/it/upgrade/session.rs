@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::Method;
 use serde_json::json;
 
@@ -66,12 +68,19 @@ async fn session_is_kept_here_where_the_server_keeps_none() {
 }
 
 #[tokio::test]
-async fn session_is_of_use_only_with_its_credential() {
+async fn session_is_of_use_only_to_its_principal() {
     let upstream = FakeUpstream::start(STATELESS).await;
     let proxy = Proxy::start(upstream.url(), &[]);
-    let mut owner = Client::new(&proxy).with("authorization", "Bearer a");
+    let token = |subject: &str, number: u32| {
+        let claims = json!({"iss": "https://as.example", "sub": subject, "jti": number}).to_string();
+        format!("Bearer e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
+    };
+    let with = |token: &str| Client::new(&proxy).with("authorization", token);
+    let mut owner = with(&token("ann", 1));
     owner.initialize().await;
-    for stranger in [Client::new(&proxy), Client::new(&proxy).with("authorization", "Bearer b")] {
+    let renewed = Client { session: owner.session.clone(), ..with(&token("ann", 2)) };
+    assert_eq!(renewed.call("echo", json!({"text": "x"})).await.status(), 200, "a token is renewed under way");
+    for stranger in [Client::new(&proxy), with(&token("ben", 1)), with("Bearer opaque")] {
         let stranger = Client { session: owner.session.clone(), ..stranger };
         for method in [Method::POST, Method::GET, Method::DELETE] {
             let body = (method == Method::POST).then(|| json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}));

@@ -229,8 +229,8 @@ mod tests {
 
     const STREAM: &str = "https://mcp.example.com/sse";
 
-    fn named(name: &str) -> Option<Resource> {
-        Some(Resource { name: name.to_owned(), servers: vec!["https://as.example".to_owned()] })
+    fn named(name: &str) -> Resource {
+        Resource { name: name.to_owned(), servers: vec!["https://as.example".to_owned()] }
     }
 
     fn able(facts: &Facts) -> Vec<&'static str> {
@@ -243,9 +243,9 @@ mod tests {
         let servers =
             Facts { stream: STREAM.to_owned(), server_at_its_root: true, server_anywhere: true, ..Facts::default() };
         let everywhere = |name: &str| Facts {
-            of_challenge: named(name),
-            of_path: named(name),
-            of_root: named(name),
+            of_challenge: Some(named(name)),
+            of_path: Some(named(name)),
+            of_root: Some(named(name)),
             ..servers.clone()
         };
         let mirrored = Facts { server_at_origin: true, ..everywhere(STREAM) };
@@ -262,15 +262,18 @@ mod tests {
             able(&origin).contains(&"TypeScript 1.16 and later") && !able(&origin).contains(&"TypeScript 1.13.0"),
             "C"
         );
-        let by_header =
-            Facts { of_challenge: named(STREAM), of_root: named("https://mcp.example.com/mcp"), ..servers.clone() };
+        let by_header = Facts {
+            of_challenge: Some(named(STREAM)),
+            of_root: Some(named("https://mcp.example.com/mcp")),
+            ..servers.clone()
+        };
         assert!(
             !able(&by_header).contains(&"TypeScript 1.13.0") && able(&by_header).contains(&"TypeScript 1.13.3 to 1.15"),
             "D"
         );
         let none = Facts { stream: STREAM.to_owned(), server_at_origin: true, ..Facts::default() };
         assert_eq!(able(&none), ["TypeScript to 1.11", "Python 1.10 and 1.11"], "E");
-        let by_path = Facts { of_path: named(STREAM), ..servers };
+        let by_path = Facts { of_path: Some(named(STREAM)), ..servers };
         assert_eq!(able(&by_path), ["TypeScript 1.16 and later", "Python 1.22 to 1.26", "Python 1.27 and later"], "F");
     }
 

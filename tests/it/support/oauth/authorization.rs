@@ -16,7 +16,7 @@ use super::{Asked, json as answer, serve, text};
 pub(crate) struct Dialect {
     /// Members of its metadata that it has in addition, or in place of its own.
     pub(crate) members: Value,
-    /// Its metadata stands at the OpenID place only.
+    /// Its metadata stands at the place of `OpenID` only.
     pub(crate) openid_only: bool,
     /// Everything is answered 503.
     pub(crate) is_down: bool,
@@ -42,7 +42,7 @@ impl AuthorizationServer {
         let serving = Arc::clone(&state);
         let (origin, running) = serve(move |asked| {
             let serving = Arc::clone(&serving);
-            async move { serving.lock().expect("no panic").answer(asked) }
+            async move { serving.lock().expect("no panic").answer(&asked) }
         })
         .await;
         AuthorizationServer { origin, state, running }
@@ -66,7 +66,7 @@ impl Drop for AuthorizationServer {
 }
 
 impl State {
-    fn answer(&mut self, asked: Asked) -> Response<Bytes> {
+    fn answer(&mut self, asked: &Asked) -> Response<Bytes> {
         self.asked.push(asked.clone());
         if self.dialect.is_down {
             return text(503, "down");
@@ -90,7 +90,7 @@ impl State {
                 let location = format!("{redirect}?code={code}&state={state}");
                 Response::builder().status(302).header("location", location).body(Bytes::new()).expect("an answer")
             }
-            "/token" => self.token(&asked),
+            "/token" => self.token(asked),
             "/revoke" => text(200, ""),
             _ => text(404, "nothing"),
         }

@@ -62,8 +62,8 @@ where
                     let answer = answer.clone();
                     async move {
                         let (head, body) = request.into_parts();
-                        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-                        let target = head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+                        let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+                        let target = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
                         let body = String::from_utf8_lossy(&body).into_owned();
                         let asked = Asked { method: head.method, target, headers: head.headers, body };
                         Ok::<_, Infallible>(answer(asked).await.map(Full::new))

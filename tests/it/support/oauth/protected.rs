@@ -50,7 +50,7 @@ impl ProtectedServer {
         let serving = Arc::clone(&state);
         let (origin, running) = serve(move |asked| {
             let serving = Arc::clone(&serving);
-            async move { serving.lock().expect("no panic").answer(asked) }
+            async move { serving.lock().expect("no panic").answer(&asked) }
         })
         .await;
         ProtectedServer { origin, state, running }
@@ -100,7 +100,7 @@ impl Drop for ProtectedServer {
 }
 
 impl State {
-    fn answer(&mut self, asked: Asked) -> Response<Bytes> {
+    fn answer(&mut self, asked: &Asked) -> Response<Bytes> {
         self.asked.push(asked.clone());
         let origin = format!("http://{}", asked.headers["host"].to_str().expect("text"));
         if let Some((_, document)) = self.protection.documents.iter().find(|(path, _)| path == asked.path()) {
@@ -112,7 +112,7 @@ impl State {
         if asked.path() != "/mcp" {
             return text(404, "nothing");
         }
-        if !self.admits(&asked) {
+        if !self.admits(asked) {
             let mut refusal = answer(401, &json!({"error": "invalid_token"}));
             if let Some(challenge) = &self.protection.challenge {
                 let challenge = challenge.replace("{origin}", &origin);
