@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{HeaderValue, Method, request};
 
-use super::visitor::Visitor;
+use super::visitor::Who;
 use crate::clock;
 use crate::drain::Tasks;
 use crate::mcp;
@@ -30,7 +30,7 @@ const MOST_HEARD: usize = 64 << 10;
 
 /// What a request shows of its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Showing {
+enum Showing {
     /// It speaks Streamable HTTP.
     Modern,
     /// And does so on the path of the legacy stream.
@@ -60,6 +60,8 @@ struct Seen {
     day: i64,
     /// Identities, hashed.
     identities: HashSet<u64>,
+    /// Sessions and credentials of theirs, hashed.
+    hints: HashSet<u64>,
     /// Whether there were more than are remembered.
     is_full: bool,
 }
@@ -77,6 +79,8 @@ pub(super) struct Witness {
     census: Census,
     showing: Showing,
     connection: Option<Connection>,
+    /// What tells the next such request.
+    hint: Option<u64>,
     account: Mutex<Account>,
 }
 
@@ -103,12 +107,30 @@ impl Census {
         self.shared.books.metrics.modern_requests.inc();
     }
 
-    /// The same. Gives who watches it, if its client can be known.
-    pub(super) fn witness(&self, head: &request::Parts, visitor: &Visitor, showing: Showing) -> Option<Arc<Witness>> {
+    /// The same. Gives who watches it, if there is something to note: its client can be known, and was not noted today. A
+    /// `connection` says that it came on the path of the legacy stream, and that its client moves.
+    pub(super) fn witness(
+        &self,
+        head: &request::Parts,
+        who: &Who,
+        connection: Option<Connection>,
+    ) -> Option<Arc<Witness>> {
         self.count();
-        let mut client = visitor.client();
-        let mut is_known = client.principal.names_someone();
-        match head.headers.get(mcp::SESSION_ID) {
+        let showing = if connection.is_some() { Showing::Upgrade } else { Showing::Modern };
+        let session = head.headers.get(mcp::SESSION_ID);
+        let principal = &who.client().principal;
+        // Most requests are of clients that were noted: they must cost next to nothing.
+        let hint = if principal.names_someone() {
+            Some(self.shared.hasher.hash_one((showing, principal)))
+        } else {
+            session.map(|session| self.shared.hasher.hash_one((showing, session)))
+        };
+        if hint.is_some_and(|hint| lock(&self.shared.seen).is_known(hint)) {
+            return None;
+        }
+        let mut client = who.client().clone();
+        let mut is_known = principal.names_someone();
+        match session {
             Some(_) if is_known => {}
             Some(session) => {
                 client.info = Some(lock(&self.shared.sessions).find(self.hash(session))?);
@@ -117,16 +139,16 @@ impl Census {
             None if is_known || head.method == Method::POST => {}
             None => return None,
         }
-        let connection = (showing == Showing::Upgrade).then(|| visitor.connection(&self.shared.books));
         let account = Mutex::new(Account { client, is_known, is_taken: false, session: None });
-        Some(Arc::new(Witness { census: self.clone(), showing, connection, account }))
+        Some(Arc::new(Witness { census: self.clone(), showing, connection, hint, account }))
     }
 
     /// Notes a client that was served as `showing`.
-    pub(super) fn note(&self, client: &Client, showing: Showing, connection: Option<Connection>) {
+    fn note(&self, client: &Client, showing: Showing, hint: Option<u64>, connection: Option<Connection>) {
         let identity = client.identity(&self.shared.books.pseudonyms);
         let mark = self.shared.hasher.hash_one((showing, &identity.value));
-        if !lock(&self.shared.seen).is_first(mark) {
+        let is_first = lock(&self.shared.seen).is_first(mark, hint);
+        if !is_first {
             return;
         }
         self.write(client, connection);
@@ -196,16 +218,32 @@ impl Witness {
         if let (Some(session), Some(info)) = (session, &client.info) {
             self.census.remember(session, info.clone());
         }
-        self.census.note(client, self.showing, self.connection.clone());
+        self.census.note(client, self.showing, self.hint, self.connection.clone());
     }
 }
 
 impl Seen {
-    /// Whether `mark` was not seen today, and can be remembered.
-    fn is_first(&mut self, mark: u64) -> bool {
+    /// Whether a request of this `hint` is of a client that was noted today.
+    fn is_known(&mut self, hint: u64) -> bool {
+        self.begin_day();
+        self.hints.contains(&hint)
+    }
+
+    fn begin_day(&mut self) {
         let today = clock::day_now();
         if self.day != today {
             *self = Seen { day: today, ..Seen::default() };
+        }
+    }
+
+    /// Whether `mark` was not seen today, and can be remembered; requests of this `hint` need not ask again.
+    fn is_first(&mut self, mark: u64, hint: Option<u64>) -> bool {
+        self.begin_day();
+        if let Some(hint) = hint {
+            if self.hints.len() >= MOST_SEEN {
+                self.hints.clear();
+            }
+            self.hints.insert(hint);
         }
         if self.identities.contains(&mark) {
             return false;
@@ -252,12 +290,13 @@ mod tests {
     #[test]
     fn identity_is_first_once_a_day_and_never_beyond_the_cap() {
         let mut seen = Seen::default();
-        assert!(seen.is_first(1) && !seen.is_first(1) && seen.is_first(2));
+        assert!(seen.is_first(1, None) && !seen.is_first(1, Some(7)) && seen.is_first(2, None));
+        assert!(seen.is_known(7) && !seen.is_known(8));
         seen.day -= 1;
-        assert!(seen.is_first(1), "another day");
+        assert!(!seen.is_known(7) && seen.is_first(1, None), "another day");
         seen.identities.extend(2..=MOST_SEEN as u64);
-        assert!(!seen.is_first(u64::MAX) && seen.is_full);
-        assert!(!seen.is_first(1), "those that are remembered stay so");
+        assert!(!seen.is_first(u64::MAX, None) && seen.is_full);
+        assert!(!seen.is_first(1, None), "those that are remembered stay so");
     }
 
     #[test]

@@ -51,7 +51,7 @@ use reply::Refused;
 use route::Route;
 use through::Place;
 use upgrade::Upgrades;
-use visitor::Visitor;
+use visitor::{Visitor, Who};
 
 /// Where and how legacy clients are served.
 #[derive(Debug, Clone, Default)]
@@ -182,21 +182,42 @@ impl Front {
         answer
     }
 
+    /// Each way is boxed: this future is moved several times before it begins, and theirs are large.
     async fn route(&self, mut request: Request<Incoming>, peer: Peer) -> Answered {
         let shared = &self.shared;
-        let visitor = Visitor::of(&request, &peer, &shared.config);
+        let who = Who::of(&request, &peer, &shared.config);
         let wanted = shared.oauth.wanted(request.uri().path(), request.uri().query());
         if wanted.is_some() || asks_for_login(request.uri()) {
-            shared.sessions.note_login(&visitor.client());
+            shared.sessions.note_login(who.client());
         }
         if let Some(wanted) = wanted {
             head::check(&request).and_then(|()| shared.config.guard.admit_host(&request))?;
-            request = match oauth::serve(shared, wanted, request).await {
+            request = match Box::pin(oauth::serve(shared, wanted, request)).await {
                 Ok(answered) => return answered,
                 Err(request) => request,
             };
         }
         let route = shared.config.route(&request);
+        if let Route::Through { is_mcp } = route {
+            return Box::pin(self.pass(who, request, peer, is_mcp)).await;
+        }
+        let visitor = Visitor::of(who, &request, &peer, &shared.config);
+        Box::pin(self.serve(route, &visitor, request, peer)).await
+    }
+
+    async fn pass(&self, who: Who, request: Request<Incoming>, peer: Peer, is_mcp: bool) -> Answered {
+        let shared = &self.shared;
+        head::check(&request).and_then(|()| shared.config.guard.admit(&request))?;
+        if cors::is_preflight(&request) {
+            return Ok(cors::permission_for_upstream(&request));
+        }
+        let place = if is_mcp { Place::Endpoint } else { Place::Elsewhere };
+        let (head, body) = request.into_parts();
+        through::pass(shared, &who, head, Content::Stream(body), peer.ender, place).await
+    }
+
+    async fn serve(&self, route: Route, visitor: &Visitor, request: Request<Incoming>, peer: Peer) -> Answered {
+        let shared = &self.shared;
         let is_stream = route == Route::Stream;
         let probe = if is_stream { Probe::of(&request, shared.verifier.as_ref()) } else { Probe::default() };
         if let Err(refused) = head::check(&request).and_then(|()| shared.config.guard.admit(&request)) {
@@ -213,24 +234,18 @@ impl Front {
                 Ok(cors::permission(allow, &shared.config.cors_headers))
             }
             Route::Page => Ok(page::answer(&shared.config)),
-            Route::Through { .. } | Route::Upgrade if cors::is_preflight(&request) => {
-                Ok(cors::permission_for_upstream(&request))
-            }
+            Route::Upgrade if cors::is_preflight(&request) => Ok(cors::permission_for_upstream(&request)),
             Route::Stream if shared.drain.phase() >= Phase::Closing => {
                 // A 503 would make TypeScript clients give up; after a reset they try again (DESIGN, drain).
                 peer.ender.reset();
                 std::future::pending().await
             }
-            Route::Stream => stream::open(shared, &visitor, &request, peer.ender, probe).await,
-            Route::Message => post::deliver(shared, &visitor, request).await,
-            Route::Through { is_mcp } => {
-                let place = if is_mcp { Place::Endpoint } else { Place::Elsewhere };
-                let (head, body) = request.into_parts();
-                through::pass(shared, &visitor, head, Content::Stream(body), peer.ender, place).await
-            }
-            Route::Upgrade => upgrade::serve(shared, &visitor, request, peer.ender).await,
+            Route::Stream => stream::open(shared, visitor, &request, peer.ender, probe).await,
+            Route::Message => post::deliver(shared, visitor, request).await,
+            Route::Upgrade => upgrade::serve(shared, visitor, request, peer.ender).await,
             Route::Method { allow, text } => Err(Refused::Method { allow, text }),
-            Route::Unknown => Err(Refused::Path(shared.config.clone_paths())),
+            // `pass` has them.
+            Route::Through { .. } | Route::Unknown => Err(Refused::Path(shared.config.clone_paths())),
         }
     }
 }

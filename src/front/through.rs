@@ -3,24 +3,24 @@
 use http::header::{self, HeaderValue};
 use http::{Response, request};
 
-use super::census::Showing;
 use super::reply::Refused;
-use super::visitor::Visitor;
+use super::visitor::Who;
 use super::{Answered, Body, Shared};
 use crate::drain::Phase;
 use crate::mcp;
 use crate::net::Ender;
 use crate::passthrough::{Content, Failure, Outgoing, Target};
+use crate::traffic::Connection;
 
 /// Where a request goes, and what its coming shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Place {
     /// Where it says, which is not the MCP endpoint.
     Elsewhere,
     /// Where it says, which is the MCP endpoint.
     Endpoint,
-    /// To the MCP endpoint: it came on the path of the legacy stream.
-    Upgraded(Showing),
+    /// To the MCP endpoint: it came on the path of the legacy stream, over this connection if that shows a client that moves.
+    Upgraded(Option<Box<Connection>>),
     /// The same, in a session that is kept here: the server does not know it.
     Kept,
 }
@@ -32,32 +32,33 @@ pub(super) enum Place {
 /// connection.
 pub(super) async fn pass(
     shared: &Shared,
-    visitor: &Visitor,
+    who: &Who,
     mut head: request::Parts,
     content: Content,
     ender: Ender,
     place: Place,
 ) -> Answered {
+    let (is_kept, is_upgraded) = (matches!(place, Place::Kept), matches!(place, Place::Upgraded(_) | Place::Kept));
     let witness = match place {
         Place::Elsewhere => None,
-        Place::Endpoint | Place::Kept => shared.census.witness(&head, visitor, Showing::Modern),
-        Place::Upgraded(showing) => shared.census.witness(&head, visitor, showing),
+        Place::Endpoint | Place::Kept => shared.census.witness(&head, who, None),
+        Place::Upgraded(moved) => shared.census.witness(&head, who, moved.map(|moved| *moved)),
     };
-    if place == Place::Kept {
+    if is_kept {
         head.headers.remove(mcp::SESSION_ID);
     }
-    let target = match (place, head.uri.path_and_query()) {
-        (Place::Upgraded(_) | Place::Kept, _) => Target::Mcp,
-        (_, Some(asked)) => Target::Same(asked),
-        (_, None) => return Err(Refused::Through(Failure::Target)),
+    let target = match head.uri.path_and_query() {
+        _ if is_upgraded => Target::Mcp,
+        Some(asked) => Target::Same(asked),
+        None => return Err(Refused::Through(Failure::Target)),
     };
     let outgoing = Outgoing {
         method: head.method,
         target,
-        headers: &head.headers,
+        headers: head.headers,
         content,
         tap: witness.as_ref().and_then(super::census::Witness::tap),
-        hop: visitor.hop(),
+        hop: who.hop(),
         ender,
     };
     let answer = shared.passthrough.pass(outgoing).await.map_err(Refused::Through)?;

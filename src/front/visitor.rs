@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Version};
 
 use super::forwarded::{self, Claim};
@@ -16,66 +16,96 @@ use crate::session::Books;
 use crate::traffic::{Client, Connection, printable};
 use crate::upstream::Hop;
 
+/// Who sent a request, and how it came: all that has to be known to pass it through, which is not to cost more than that.
+#[derive(Debug)]
+pub(super) struct Who {
+    client: Client,
+    hop: Hop,
+}
+
 /// One request's sender. Addresses stand here in full; the log writes them as it was told to.
 #[derive(Debug)]
 pub(super) struct Visitor {
-    client: Client,
+    who: Who,
     sender: Sender,
     peer: IpAddr,
     /// Without the peer's address.
     connection: Connection,
-    hop: Hop,
     /// What stands before our paths in the URL the client used.
     prefix: String,
 }
 
-impl Visitor {
+impl Who {
     pub(super) fn of<B>(request: &Request<B>, peer: &Peer, config: &Config) -> Self {
         let headers = request.headers();
-        let nearest = peer.client.ip().to_canonical();
-        let trusted = !peer.is_unnamed && config.trusted.trusts(nearest);
+        let (nearest, trusted) = nearest(peer, config);
         let claim = if trusted { forwarded::read(headers, nearest, &config.trusted) } else { Claim::none(nearest) };
         let mut principal = auth::principal(headers, config.identity_header.as_ref());
         // A trusted proxy shows its own certificate, not its client's.
         let certificate = peer.certificate.as_ref().filter(|_| !trusted);
         principal.certificate = certificate.and_then(|shown| shown.subject.as_deref()).map(printable);
-        // The header is the operator's word only where a proxy of his has set it: anybody else could write it too.
-        let name = config.identity_header.as_ref().filter(|_| trusted).and_then(|name| headers.get(name));
-        let vouched =
-            Vouched { certificate: certificate.map(|shown| &shown.key), name: name.map(HeaderValue::as_bytes) };
-        let sender = Sender::of(headers, &config.credential_headers, vouched, claim.client);
-        let text =
-            |name| headers.get(name).map(|value: &HeaderValue| printable(&String::from_utf8_lossy(value.as_bytes())));
-        let user_agent = text(header::USER_AGENT);
-        let connection = Connection {
-            user_agent: user_agent.clone(),
-            peer_address: String::new(),
-            auth_scheme: principal.scheme.clone(),
-            path: printable(request.uri().path()),
-            server_address: guard::asked_host(request).map(|host| printable(host.host())),
-            origin: text(header::ORIGIN),
-            protocol_version: protocol_version(request.version()),
-            reconnect: false,
-        };
-        let prefix = headers.get("x-forwarded-prefix").filter(|_| trusted).and_then(|value| value.to_str().ok());
-        let prefix = prefix.and_then(safe_prefix).unwrap_or_else(|| config.public_path.clone());
         let host = claim.host.or_else(|| headers.get(header::HOST).cloned()).or_else(|| {
             // In HTTP/2 it is part of the target.
             HeaderValue::from_str(request.uri().authority()?.as_str()).ok()
         });
         let proto = if claim.is_https.unwrap_or(peer.tls) { "https" } else { "http" };
-        Visitor {
+        let user_agent = text(headers, header::USER_AGENT);
+        Who {
             client: Client { principal, info: None, user_agent, address: claim.client },
-            sender,
-            peer: peer.address.ip().to_canonical(),
-            connection,
             hop: Hop { client: claim.client, host, proto },
-            prefix,
         }
     }
 
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn hop(&self) -> &Hop {
+        &self.hop
+    }
+}
+
+/// The nearest that is known of the client's side, and whether its word is taken.
+fn nearest(peer: &Peer, config: &Config) -> (IpAddr, bool) {
+    let nearest = peer.client.ip().to_canonical();
+    (nearest, !peer.is_unnamed && config.trusted.trusts(nearest))
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
+    headers.get(name).map(|value| printable(&String::from_utf8_lossy(value.as_bytes())))
+}
+
+impl Visitor {
+    pub(super) fn of<B>(who: Who, request: &Request<B>, peer: &Peer, config: &Config) -> Self {
+        let headers = request.headers();
+        let (_, trusted) = nearest(peer, config);
+        let certificate = peer.certificate.as_ref().filter(|_| !trusted);
+        // The header is the operator's word only where a proxy of his has set it: anybody else could write it too.
+        let name = config.identity_header.as_ref().filter(|_| trusted).and_then(|name| headers.get(name));
+        let vouched =
+            Vouched { certificate: certificate.map(|shown| &shown.key), name: name.map(HeaderValue::as_bytes) };
+        let sender = Sender::of(headers, &config.credential_headers, vouched, who.client.address);
+        let connection = Connection {
+            user_agent: who.client.user_agent.clone(),
+            peer_address: String::new(),
+            auth_scheme: who.client.principal.scheme.clone(),
+            path: printable(request.uri().path()),
+            server_address: guard::asked_host(request).map(|host| printable(host.host())),
+            origin: text(headers, header::ORIGIN),
+            protocol_version: protocol_version(request.version()),
+            reconnect: false,
+        };
+        let prefix = headers.get("x-forwarded-prefix").filter(|_| trusted).and_then(|value| value.to_str().ok());
+        let prefix = prefix.and_then(safe_prefix).unwrap_or_else(|| config.public_path.clone());
+        Visitor { who, sender, peer: peer.address.ip().to_canonical(), connection, prefix }
+    }
+
+    pub(super) fn who(&self) -> &Who {
+        &self.who
+    }
+
     pub(super) fn client(&self) -> Client {
-        self.client.clone()
+        self.who.client.clone()
     }
 
     /// Who sent it, as far as sessions have to know.
@@ -89,7 +119,7 @@ impl Visitor {
     }
 
     pub(super) fn hop(&self) -> &Hop {
-        &self.hop
+        &self.who.hop
     }
 
     pub(super) fn prefix(&self) -> &str {

@@ -1,6 +1,6 @@
 //! Connections to the upstream for what is passed through: the same names, certificates and times as those of sessions.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -48,12 +48,19 @@ pub(super) fn client(upstream: &upstream::Config) -> Result<Through, String> {
             https.enable_http2().wrap_connector(http)
         }
     };
-    Ok(client.build(Connector { https, timeout: upstream.connect_timeout }))
+    let shared = Arc::new(Settings { https, timeout: upstream.connect_timeout });
+    Ok(client.build(Connector { shared }))
 }
 
 /// Opens connections, TLS included, in time or not at all.
 #[derive(Debug, Clone)]
 pub(super) struct Connector {
+    /// Apart: the client is cloned for every request, and seldom connects.
+    shared: Arc<Settings>,
+}
+
+#[derive(Debug)]
+struct Settings {
     https: HttpsConnector<HttpConnector<Names>>,
     timeout: Duration,
 }
@@ -68,13 +75,17 @@ impl Service<Uri> for Connector {
     type Error = BoxError;
     type Future = Boxed<Self::Response, BoxError>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.https.poll_ready(cx)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, to: Uri) -> Self::Future {
-        let (connecting, limit) = (self.https.call(to), self.timeout);
+        let (mut https, limit) = (self.shared.https.clone(), self.shared.timeout);
         Box::pin(async move {
+            let connecting = async {
+                poll_fn(|cx| https.poll_ready(cx)).await?;
+                https.call(to).await
+            };
             tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| Err(Box::new(TooSlow(limit))))
         })
     }

@@ -6,7 +6,7 @@
 //! `Forwarded`).
 //!
 //! ```text
-//! request -> target -> headers (upstream::passed_headers) -> connect -> head (headers, Location) -> Passed -> client
+//! request -> target -> headers (upstream::passed_up) -> connect -> head (headers, Location) -> Passed -> client
 //!                        Upload (body, as it comes)   ^ exchange: stalls, the end of the process ^
 //! ```
 //!
@@ -33,7 +33,7 @@ pub use target::Target;
 
 use crate::drain::{Phase, Tasks, Watch};
 use crate::net::Ender;
-use crate::upstream::{self, Hop, HttpTransport, passed_headers, passed_on};
+use crate::upstream::{self, Hop, HttpTransport, passed_on, passed_up};
 use body::Upload;
 use connect::Through;
 use exchange::Exchanges;
@@ -46,7 +46,7 @@ pub struct Outgoing<'a> {
     /// Where it goes.
     pub target: Target<'a>,
     /// Its headers, as they came.
-    pub headers: &'a HeaderMap,
+    pub headers: HeaderMap,
     /// Its body.
     pub content: Content,
     /// Who hears it.
@@ -127,9 +127,10 @@ impl Passthrough {
             Target::Mcp => shared.origin.endpoint(&shared.transport.endpoint()),
         };
         *request.uri_mut() = uri.ok_or(Failure::Target)?;
+        let is_sized = outgoing.headers.contains_key(header::CONTENT_LENGTH);
         *request.headers_mut() = shared.headers(outgoing.headers, outgoing.hop);
         // A body that is known to be empty has no frames to tell so, and some servers want to be told (411).
-        if request.body().is_end_stream() && outgoing.headers.contains_key(header::CONTENT_LENGTH) {
+        if is_sized && request.body().is_end_stream() {
             request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         let answer = ticket.unless_cut(shared.client.request(request)).await?.map_err(|error| Failure::of(&error))?;
@@ -163,8 +164,8 @@ impl Passthrough {
 }
 
 impl Shared {
-    fn headers(&self, request: &HeaderMap, hop: &Hop) -> HeaderMap {
-        let mut headers = passed_headers(request, hop);
+    fn headers(&self, mut headers: HeaderMap, hop: &Hop) -> HeaderMap {
+        passed_up(&mut headers, hop);
         for (name, _) in &self.headers {
             headers.remove(name);
         }

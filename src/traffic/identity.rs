@@ -59,7 +59,7 @@ pub struct Identity {
 
 /// What a credential or the operator's header says of the client; labels only, nothing is verified here (the
 /// upstream verifies the same token on the same request).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Principal {
     /// `sub` of a bearer JWT.
     pub subject: Option<String>,

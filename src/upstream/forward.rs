@@ -87,38 +87,14 @@ pub struct Hop {
     pub proto: &'static str,
 }
 
-/// What a client's headers go up with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
-    /// A message that the proxy posts itself, under a transport of its own.
-    Message,
-    /// The client's own request, behind which the server must not notice the proxy.
-    Through,
-}
-
-/// The headers that go up with a client's message, without those of the transport.
+/// The headers that go up with a client's message, which the proxy posts itself, under a transport of its own.
 #[must_use]
 pub fn forwarded_headers(request: &HeaderMap, hop: &Hop) -> HeaderMap {
-    kept(request, hop, Purpose::Message)
-}
-
-/// The headers that go up with a request that is passed through: all but `Host`, which is the upstream's.
-#[must_use]
-pub fn passed_headers(request: &HeaderMap, hop: &Hop) -> HeaderMap {
-    kept(request, hop, Purpose::Through)
-}
-
-fn kept(request: &HeaderMap, hop: &Hop, purpose: Purpose) -> HeaderMap {
     let named = named_by_connection(request);
     let passes = |name: &HeaderName| {
-        !HOP_BY_HOP.contains(name)
-            && !DROPPED.contains(name)
-            && !DROPPED_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
-            && !name.as_str().contains('_')
-            && (purpose == Purpose::Through || !OF_THE_TRANSPORT.contains(name) && !mcp::is_protocol_header(name))
-            && !is_named(&named, name)
+        !stays(name) && !OF_THE_TRANSPORT.contains(name) && !mcp::is_protocol_header(name) && !is_named(&named, name)
     };
-    let mut headers = HeaderMap::with_capacity(request.keys_len() + 5);
+    let mut headers = HeaderMap::with_capacity(request.keys_len() + 4);
     for (name, value) in request {
         if passes(name) {
             headers.append(name.clone(), value.clone());
@@ -128,20 +104,39 @@ fn kept(request: &HeaderMap, hop: &Hop, purpose: Purpose) -> HeaderMap {
     headers
 }
 
+/// Makes the headers of a client's own request those that go up with it, but for `Host`: the server must not notice the
+/// proxy, so whatever belongs to the exchange passes.
+pub fn passed_up(request: &mut HeaderMap, hop: &Hop) {
+    let named = named_by_connection(request);
+    take_out(request, |name| stays(name) || is_named(&named, name));
+    introduce(request, hop);
+}
+
+/// Whether a header never goes up.
+fn stays(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name)
+        || DROPPED.contains(name)
+        || DROPPED_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
+        || name.as_str().contains('_')
+}
+
+fn take_out(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) {
+    let going: Vec<HeaderName> = headers.keys().filter(|name| goes(name)).cloned().collect();
+    for name in going {
+        headers.remove(name);
+    }
+}
+
 /// Takes out of an answer what belongs to the upstream's connection, and what it says of other origins and ways, which are
 /// the proxy's to tell.
 pub fn passed_on(answer: &mut HeaderMap) {
     let named = named_by_connection(answer);
-    let stays = |name: &HeaderName| {
+    take_out(answer, |name| {
         HOP_BY_HOP.contains(name)
             || *name == header::ALT_SVC
             || name.as_str().starts_with("access-control-")
             || is_named(&named, name)
-    };
-    let stay: Vec<HeaderName> = answer.keys().filter(|name| stays(name)).cloned().collect();
-    for name in stay {
-        answer.remove(name);
-    }
+    });
 }
 
 /// What `Connection` names. As bytes: one that is no text must not hide the names beside it.

@@ -21,7 +21,7 @@ mod transport;
 pub use era::{Era, EraOptions, Upstream};
 pub use fault::{Fault, REASONS};
 pub use fetch::{FetchFault, Fetched, Fetcher, LONGEST_DOCUMENT, is_safe_url, pick};
-pub use forward::{Hop, forwarded_headers, is_looping, passed_headers, passed_on};
+pub use forward::{Hop, forwarded_headers, is_looping, passed_on, passed_up};
 pub use http::{
     CONNECTION_WINDOW, Config, HttpTransport, HttpVersion, KEEP_ALIVE, POOL_IDLE, STREAM_WINDOW, USER_TIMEOUT,
     client_builder, install_tls_provider, is_reserved, root_cause,

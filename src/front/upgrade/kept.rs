@@ -10,11 +10,11 @@ use http::{Method, Response, StatusCode, request};
 use hyper::body::Incoming;
 
 use super::sessions::Usage;
-use super::{JSON, Place, Said, Showing, relayed, through};
+use super::{JSON, Place, Said, relayed, through};
 use crate::auth::Sender;
 use crate::front::reply::{Refused, plain};
 use crate::front::visitor::Visitor;
-use crate::front::{Answered, Body, Shared, oauth, post};
+use crate::front::{Answered, Body, Shared, post};
 use crate::mcp::{self, Message, MessageKind, RequestId, error_response};
 use crate::net::Ender;
 use crate::passthrough::{Content, Ticket};
@@ -38,14 +38,14 @@ pub(super) async fn serve(
     }
     let is_get = head.method == Method::GET;
     if usage.link.passes() || is_get && !usage.link.can_listen() {
-        let raw = through::pass(shared, visitor, head, Content::Stream(body), ender, Place::Kept).await?;
+        let raw = through::pass(shared, visitor.who(), head, Content::Stream(body), ender, Place::Kept).await?;
         learn(&usage, raw.status(), &sender);
         return Ok(of(raw, usage));
     }
-    let witness = shared.census.witness(&head, visitor, Showing::Modern);
+    let witness = shared.census.witness(&head, visitor.who(), None);
     let headers = Arc::new(forwarded_headers(&head.headers, visitor.hop()));
     let silence = shared.upgrades.silence();
-    let mut response = if is_get {
+    let response = if is_get {
         let ticket = shared.passthrough.begin(ender).map_err(Refused::Through)?;
         let answer = ticket.unless_cut(usage.link.listen(&headers, None)).await.map_err(Refused::Through)?;
         listened(answer.map_err(|fault| Refused::Through(fault.into()))?, ticket, usage, silence)
@@ -66,7 +66,6 @@ pub(super) async fn serve(
     if let Some(witness) = witness.filter(|_| response.status().is_success()) {
         witness.answered(None);
     }
-    oauth::mind(shared, visitor, &head.headers, &mut response).await?;
     Ok(through::leaving(shared, response))
 }
 

@@ -26,7 +26,6 @@ use hyper::body::Incoming;
 pub use said::Said;
 pub(super) use sessions::Upgrades;
 
-use super::census::Showing;
 use super::through::{self, Place};
 use super::visitor::Visitor;
 use super::{Answered, Body, Shared, oauth, post};
@@ -51,20 +50,25 @@ async fn answer(shared: &Shared, visitor: &Visitor, request: Request<Incoming>, 
         Some(id) if sessions::is_ours(id) => kept::serve(shared, visitor, head, body, ender).await,
         // What its session does on another day shows nothing more than that it is a modern client.
         Some(_) => {
-            through::pass(shared, visitor, head, Content::Stream(body), ender, Place::Upgraded(Showing::Modern)).await
+            through::pass(shared, visitor.who(), head, Content::Stream(body), ender, Place::Upgraded(None)).await
         }
         None if may_initialize(&head) => opening::serve(shared, visitor, head, body, ender).await,
         None => {
-            through::pass(shared, visitor, head, Content::Stream(body), ender, Place::Upgraded(Showing::Upgrade)).await
+            let place = Place::Upgraded(Some(Box::new(visitor.connection(&shared.books))));
+            through::pass(shared, visitor.who(), head, Content::Stream(body), ender, place).await
         }
     }
 }
 
-/// Whether it may be an `initialize`: a client of 2026-07-28 says on every request that it is one, and what is no JSON is for
-/// the server to refuse.
+/// Whether it may be an `initialize`. A client of 2026-07-28 says on every request that it is one; the name of the method
+/// alone says nothing, because mcp-remote names it in either era. What is no JSON is for the server to refuse.
 fn may_initialize(head: &request::Parts) -> bool {
-    let version = head.headers.get(mcp::PROTOCOL_VERSION).and_then(|version| version.to_str().ok());
-    let is_stateless = head.headers.contains_key(mcp::METHOD) || version.is_some_and(|it| it >= mcp::MODERN_VERSION);
+    let value = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let is_stateless = match value(mcp::METHOD) {
+        Some("initialize") => false,
+        Some(_) => true,
+        None => value(mcp::PROTOCOL_VERSION).is_some_and(|version| version >= mcp::MODERN_VERSION),
+    };
     head.method == Method::POST && !is_stateless && post::check_media_type(&head.headers).is_ok()
 }
 

@@ -12,11 +12,11 @@ use http::{Response, request};
 use hyper::body::Incoming;
 use serde::Deserialize;
 
-use super::{Place, Showing, relayed, through};
+use super::{Place, relayed, through};
 use crate::auth::Sender;
 use crate::front::reply::Refused;
 use crate::front::visitor::Visitor;
-use crate::front::{Answered, Body, Shared, oauth, post};
+use crate::front::{Answered, Body, Shared, post};
 use crate::mcp::{self, MessageKind, RequestId, error_response};
 use crate::net::Ender;
 use crate::passthrough::{Content, Ticket};
@@ -73,8 +73,8 @@ pub(super) async fn serve(
     let mut hold = shared.sessions.hold();
     let text = post::whole(body, &shared.config, &mut hold).await?;
     let Some(hello) = Hello::of(&text) else {
-        let place = Place::Upgraded(Showing::Upgrade);
-        return through::pass(shared, visitor, head, Content::Whole(text), ender, place).await;
+        let place = Place::Upgraded(Some(Box::new(visitor.connection(&shared.books))));
+        return through::pass(shared, visitor.who(), head, Content::Whole(text), ender, place).await;
     };
     shared.census.count();
     let ticket = shared.passthrough.begin(ender).map_err(Refused::Through)?;
@@ -84,7 +84,7 @@ pub(super) async fn serve(
     let answer = answer.map_err(|fault| Refused::Through(fault.into()))?;
     let client = Client { info: Some(hello.info.clone()), ..visitor.client() };
     let session = answer.session_id().cloned();
-    let mut response = if !answer.status.is_success() {
+    let response = if !answer.status.is_success() {
         relayed(answer, ticket, shared.upgrades.silence())
     } else if let Some(session) = session {
         shared.census.remember(&session, hello.info);
@@ -97,7 +97,6 @@ pub(super) async fn serve(
         }
         response
     };
-    oauth::mind(shared, visitor, &head.headers, &mut response).await?;
     Ok(through::leaving(shared, response))
 }
 

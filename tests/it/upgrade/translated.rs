@@ -52,6 +52,17 @@ async fn calls_are_translated_both_ways() {
 }
 
 #[tokio::test]
+async fn client_that_names_its_methods_is_not_taken_for_one_of_2026() {
+    let (_upstream, proxy) = start(Manner::default()).await;
+    // mcp-remote does so.
+    let client = Client::new(&proxy).with("mcp-method", "initialize");
+    let greeted = client.post(super::initialize()).await;
+    assert_eq!(greeted.status(), 200);
+    assert!(greeted.headers().contains_key("mcp-session-id"));
+    proxy.stop().await;
+}
+
+#[tokio::test]
 async fn server_asks_on_the_stream_of_the_call_and_is_answered_by_a_post() {
     let (_upstream, proxy) = start(Manner::default()).await;
     let mut client = Client::new(&proxy);
