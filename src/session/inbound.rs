@@ -101,9 +101,7 @@ impl Task {
             let error = refusal.error.clone();
             accept(delivery.verdict);
             self.answer_error(&id, &error);
-        } else if self.is_under_way(&id) || self.deferred.was_answered(&id, &body) {
-            // Python 1.12 with OAuth posts everything twice, and a 401 may be repeated after its id got its error: the
-            // message must not run twice (WIRE, POST 3).
+        } else if self.is_repetition(&id, method, &body) {
             accept(delivery.verdict);
         } else if let Some(rejection) = self.rejection(&delivery) {
             self.defer(id, &body);
@@ -113,6 +111,19 @@ impl Task {
             self.deferred.forget(&id);
             self.take_in(id, method, body, delivery);
         }
+    }
+
+    /// Whether it came before: Python 1.12 with OAuth posts everything twice, and a 401 may be repeated after its id got its
+    /// error. The message must not run twice (WIRE, POST 3).
+    fn is_repetition(&mut self, id: &RequestId, method: &str, body: &Bytes) -> bool {
+        let is_initialize = method == "initialize";
+        if self.is_under_way(id) {
+            if is_initialize {
+                self.twice.note_habit();
+            }
+            return true;
+        }
+        self.deferred.was_answered(id, body) || self.twice.is_second(id, body, is_initialize, Instant::now())
     }
 
     /// A request that is not turned away.

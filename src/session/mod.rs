@@ -32,6 +32,7 @@ mod revival;
 mod stream;
 mod task;
 mod timers;
+mod twice;
 mod vetting;
 
 use std::fmt;
@@ -126,7 +127,7 @@ impl Default for Config {
             ping: Duration::from_secs(90),
             call_silence: Duration::from_secs(600),
             verdict: Duration::from_secs(2),
-            moment: Duration::from_millis(500),
+            moment: Duration::from_secs(1),
             opaque_rotation: OpaqueRotation::default(),
         }
     }

@@ -291,6 +291,9 @@ impl Task {
         if !is_error && call.sent.is_whole() {
             self.keepsake.note(effect, &call.sent.body, message);
         }
+        if call.sent.sender.credential.is_some() && call.sent.is_whole() && !(is_initialize && is_error) {
+            self.twice.note_answered(&id, &call.sent.body, is_initialize, Instant::now());
+        }
         call.sent.forget();
         self.evidence.was_answered(&id, is_error);
         if let Some((code, text)) = message.error() {

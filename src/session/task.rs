@@ -41,6 +41,7 @@ use super::recovery::Standing;
 use super::reunion::Membership;
 use super::revival::{Failure, Revived};
 use super::timers::{Deferred, Listening};
+use super::twice::Twice;
 use super::vetting::{self, Vetting};
 use super::{Closer, Context, Refusal, SessionId, Verdict};
 use crate::auth::Sender;
@@ -123,6 +124,8 @@ pub(super) struct Task {
     pub(super) server_requests: ServerRequests,
     /// Requests answered 401 that are owed an error unless they are posted again.
     pub(super) deferred: Deferred,
+    /// Whether the client posts everything twice.
+    pub(super) twice: Twice,
 
     /// Exchanges whose response head is awaited.
     pub(super) heads: FuturesUnordered<BoxFuture<'static, (Errand, Result<Answer, Fault>)>>,
@@ -226,6 +229,7 @@ impl Task {
             calls: Calls::default(),
             server_requests: ServerRequests::default(),
             deferred: Deferred::default(),
+            twice: Twice::default(),
             heads: FuturesUnordered::new(),
             desk,
             bodies: SelectAll::new(),

@@ -90,13 +90,18 @@ struct Refused {
 
 /// A message by its id and a hash of its bytes: a client may use an id again, and only the same message is a repetition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Posted {
+pub(super) struct Posted {
     id: RequestId,
     hash: u64,
 }
 
 impl Posted {
-    fn of(id: RequestId, body: &Bytes) -> Self {
+    /// Whether `body` with this id is the same message.
+    pub(super) fn is(&self, id: &RequestId, body: &Bytes) -> bool {
+        self.id == *id && *self == Posted::of(id.clone(), body)
+    }
+
+    pub(super) fn of(id: RequestId, body: &Bytes) -> Self {
         let mut hasher = DefaultHasher::new();
         body.hash(&mut hasher);
         Posted { id, hash: hasher.finish() }

@@ -14,7 +14,7 @@ import { pathToFileURL } from 'node:url';
 import { require } from '../packages/packages.mjs';
 
 /** After this long without an answer, none is expected. */
-const PATIENCE_MS = 12_000;
+const PATIENCE_MS = 8_000;
 
 const [version, url, name] = process.argv.slice(2);
 // As modules: the SDK 1.8 cannot be required, and `require.resolve` finds the other flavour only.

@@ -24,7 +24,7 @@ from mcp.client.sse import sse_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.shared.auth import OAuthClientMetadata
 
-PATIENCE = 12
+PATIENCE = 8
 """After this many seconds without an answer, none is expected."""
 
 

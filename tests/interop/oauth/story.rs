@@ -5,7 +5,6 @@ use std::fmt;
 use std::thread;
 use std::time::SystemTime;
 
-use super::authority::Counts;
 use super::client::{CLIENTS, Client, Said, Sdk};
 use super::world::{Turn, World};
 
@@ -42,7 +41,6 @@ pub(super) struct Story {
     pub(super) client: Sdk,
     /// As many of `STEPS` as it got to.
     pub(super) steps: Vec<Outcome>,
-    pub(super) counts: Counts,
     pub(super) audiences: Vec<String>,
     /// Where the browser went.
     pub(super) visited: Vec<String>,
@@ -80,15 +78,7 @@ pub(super) fn stories(world: &World) -> Vec<Story> {
 pub(super) fn each_client<T: Send>(act: impl Fn(Sdk) -> T + Sync) -> Vec<T> {
     let act = &act;
     thread::scope(|scope| {
-        let running: Vec<_> = CLIENTS
-            .iter()
-            .map(|client| {
-                scope.spawn(move || {
-                    let _turn = Turn::take();
-                    act(*client)
-                })
-            })
-            .collect();
+        let running: Vec<_> = CLIENTS.iter().map(|client| scope.spawn(move || act(*client))).collect();
         running.into_iter().map(|one| one.join().expect("a story without panic")).collect()
     })
 }
@@ -110,11 +100,13 @@ pub(super) fn tell(world: &World, sdk: Sdk) -> Story {
             "revoked" => authority.revoke(&name),
             _ => {}
         }
+        let turn = Turn::take();
         let said = match step {
             "login" => client.connect(),
             "scope" => client.call("restricted"),
             _ => client.call("count"),
         };
+        drop(turn);
         let after = authority.counts(&name);
         let goes_on = step != "login" || matches!(said, Said::Works(_));
         steps.push(Outcome { said, logins: after.logins - before.logins, renewed: after.refreshes > 0 });
@@ -122,6 +114,6 @@ pub(super) fn tell(world: &World, sdk: Sdk) -> Story {
             break;
         }
     }
-    let (counts, audiences) = (authority.counts(&name), authority.audiences(&name));
-    Story { client: sdk, steps, counts, audiences, visited: std::mem::take(&mut client.visited) }
+    let audiences = authority.audiences(&name);
+    Story { client: sdk, steps, audiences, visited: std::mem::take(&mut client.visited) }
 }

@@ -11,7 +11,7 @@ use crate::packages::{fixtures, python};
 use crate::processes::{Proxy, ServerProcess};
 
 /// How long the token of a login lasts: long enough to log in and call twice on a busy machine.
-const LIFETIME: Duration = Duration::from_secs(6);
+const LIFETIME: Duration = Duration::from_secs(8);
 
 /// Which tokens the server takes, and the authorization server issues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,10 +109,10 @@ fn start_server(
     ServerProcess::start(command)
 }
 
-/// Leave to run a client: a few at a time, so that no deadline is missed for want of a processor.
+/// Leave to take a step: a few at a time, so that no deadline is missed for want of a processor.
 pub(super) struct Turn;
 
-static TURNS: (Mutex<usize>, Condvar) = (Mutex::new(4), Condvar::new());
+static TURNS: (Mutex<usize>, Condvar) = (Mutex::new(3), Condvar::new());
 
 impl Turn {
     pub(super) fn take() -> Self {
