@@ -84,7 +84,7 @@ fn judged(good: &Good, got: &Got) -> Option<Script> {
         return Some(vec![stream_head(), chunk(event(question)), Step::Hold]);
     }
     (got.calls("write") || got.calls("read"))
-        .then(|| vec![document(&format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"content":[]}}}}"#, got.id()))])
+        .then(|| vec![document(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"content":[]}}}}"#, got.id()))])
 }
 
 fn call(id: impl Into<Value>, tool: &str) -> String {
