@@ -60,6 +60,8 @@ const BY_NAME: &[(&str, &str)] = &[
     ("java sdk mcp client", "java-sdk"),
     ("librechat", "librechat"),
     ("langchain4j", "langchain4j"),
+    // Under this name it tries a URL before it connects (`mcp-remote-fallback-test`).
+    ("mcp-remote", MCP_REMOTE),
     ("mcp-inspector", "mcp-inspector"),
     ("inspector-client", "mcp-inspector"),
     ("mcp-ruby-client", "ruby"),
@@ -148,6 +150,7 @@ mod tests {
             ("gemini-cli-mcp-client", "gemini-cli"),
             ("Java SDK MCP Client", "java-sdk"),
             ("mcp-inspector", "mcp-inspector"),
+            ("mcp-remote-fallback-test", "mcp-remote"),
             ("mcp-ruby-client", "ruby"),
             ("openai-mcp", "openai"),
             ("rmcp", "rmcp"),
