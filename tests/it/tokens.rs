@@ -119,6 +119,23 @@ async fn token_that_expires_is_renewed_and_the_session_goes_on() {
     assert_eq!(deletes, 1, "under the token that was accepted last");
 }
 
+/// Python 1.12 with OAuth: also where the answer is there before the second post is.
+#[tokio::test]
+async fn client_that_posts_everything_twice_has_it_run_once() {
+    let stage = Stage::open(&["own"]).await;
+    let mut client = stage.client("Bearer own").await;
+    let initialize = stage.upstream.wait_for("initialize", |got| got.rpc() == "initialize").await.body.to_string();
+    assert_eq!(client.post_text(initialize, &[]).await.status, 202);
+    for id in [1, 2] {
+        for _ in 0..2 {
+            assert_eq!(client.post_text(call(id, "read"), &[]).await.status, 202);
+        }
+        assert_eq!(client.until_answer(id).await.len(), 1);
+    }
+    assert_eq!((stage.count("initialize"), stage.count("tools/call")), (1, 2));
+    stage.end(client).await;
+}
+
 /// The server may take its time, and the POST is not held for long under a token that was good so far.
 #[tokio::test]
 async fn late_401_is_told_under_the_id_and_the_next_post_gets_the_challenge() {
@@ -133,6 +150,7 @@ async fn late_401_is_told_under_the_id_and_the_next_post_gets_the_challenge() {
     let mut client = LegacyClient::connect(&proxy, &[("authorization", "Bearer old")]).await;
     client.initialize().await;
     assert_eq!(client.post_text(call(1, "late"), &[]).await.status, 202);
+    assert_eq!(client.post_text(call("second", "late"), &[]).await.status, 202, "one is held up, not all of them");
     gate.open();
     let error = client.answer(1).await["error"].clone();
     assert_eq!((&error["code"], &error["data"]["reason"]), (&json!(-32001), &json!("unauthorized")));
@@ -202,7 +220,9 @@ async fn token_that_may_too_little_for_one_tool_is_stepped_up_by_http_and_good_f
     assert_eq!(challenge(&client.post_text(call(3, "write"), &[]).await), (403, SCOPE));
     client.post_text(call(2, "read"), &[]).await;
     assert!(client.answer(2).await["result"].is_object(), "it is good for everything else");
-    assert_eq!(challenge(&client.post_text(call(3, "write"), &[]).await), (403, SCOPE));
+    let refused = client.post_text(call(3, "write"), &[]).await;
+    assert_eq!(challenge(&refused), (403, SCOPE));
+    assert!(refused.body.starts_with("insufficient_scope: ") && refused.body.ends_with(r#"the scope "write""#));
     assert_eq!(client.post_text(call(3, "write"), &[("authorization", "Bearer wide")]).await.status, 202);
     assert!(client.answer(3).await["result"].is_object());
     pass(Duration::from_secs(31)).await;
