@@ -117,7 +117,7 @@ async fn client_that_stops_taking_is_disconnected_and_nothing_piles_up_meanwhile
     let (mut conn, _) = upstream.request().await;
     conn.send("HTTP/1.1 200 OK\r\n\r\n").await;
     let began = Instant::now();
-    let sent = conn.flood(&[b'x'; 64 << 10]).await;
+    let sent = conn.flood(&vec![b'x'; 64 << 10]).await;
     assert!(sent < 64 << 20, "the client takes nothing, and the proxy took {sent} bytes");
     conn.hung_up().await;
     assert!(began.elapsed() < Duration::from_secs(15));
