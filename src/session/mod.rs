@@ -450,12 +450,6 @@ impl Sessions {
         self.context.logins.note(client.address, client.user_agent.as_deref());
     }
 
-    /// Whether the session named `id` can be posted to.
-    #[must_use]
-    pub fn has(&self, id: &str) -> bool {
-        self.find(id).is_some()
-    }
-
     /// The way into the session named `id`.
     fn find(&self, id: &str) -> Option<Handle> {
         // Hashed under a random key first: how long the look-up takes tells nothing about ids.

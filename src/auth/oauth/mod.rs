@@ -220,11 +220,13 @@ impl Oauth {
         }
         match self.shared.learning.server().await {
             Ok(Some(server)) if server.names_itself() => tracing::warn!(
-                "the authorization server names itself in its answers (RFC 9207): clients that compare the name refuse what                  comes through the facade; legacy ones do not"
+                "the authorization server names itself in its answers (RFC 9207): clients that compare the name refuse what \
+                 comes through the facade; legacy ones do not"
             ),
             Ok(Some(_)) => {}
             Ok(None) => tracing::warn!(
-                "the authorization server of the upstream publishes no metadata that can be used: the facade has nothing to                  offer"
+                "the authorization server of the upstream publishes no metadata that can be used: the facade has nothing to \
+                 offer"
             ),
             Err(problem) => tracing::warn!(%problem, "the authorization server of the upstream cannot be reached"),
         }

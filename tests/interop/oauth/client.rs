@@ -8,7 +8,6 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::http::{RUNTIME, get};
@@ -137,8 +136,7 @@ impl Client {
             self.visited.push(url.clone());
             match RUNTIME.block_on(get(&url)) {
                 Ok((status, Some(further), _)) if status.is_redirection() => url = further,
-                Ok((StatusCode::OK, ..)) => return,
-                // As with a person: the client is not told that the login failed.
+                // Back at the client, or at an error page: nobody tells the client of that.
                 Ok(_) | Err(_) => return,
             }
         }

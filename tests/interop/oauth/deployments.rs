@@ -68,7 +68,7 @@ fn assert_calls_run_once(found: &Found) {
 
 /// Of what was handed out, nothing stands in a log.
 fn assert_no_secret(found: &Found) {
-    assert!(!found.logs.is_empty() && !found.secrets.is_empty());
+    assert!(found.logs.contains("\"TRACE\"") && found.secrets.len() > 20, "there is something to be found");
     for secret in &found.secrets {
         if let Some(at) = found.logs.find(secret.as_str()) {
             let line = found.logs[..at].rfind('\n').map_or(0, |end| end + 1);

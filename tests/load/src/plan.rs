@@ -403,7 +403,7 @@ pub(crate) fn proxy(stub: &Role, log: &std::path::Path) -> Result<Role> {
 /// The proxy with its default options but for the limit of sessions, and `options`.
 pub(crate) fn proxy_with(stub: &Role, log: &std::path::Path, options: &[&str]) -> Result<Role> {
     let (upstream, log) = (format!("http://{}/mcp", stub.address), log.display().to_string());
-    let own = ["--upstream", &upstream, "--traffic-log", &log, "--max-sessions", "20000"];
+    let own = ["--upstream", &upstream, "--traffic-log", &log, "--max-sessions", "20000", "--max-connections", "20000"];
     // Where the upstream is killed the proxy says so for every session.
     let level = if options.contains(&"--log-level") { &[][..] } else { &["--log-level", "warn"] };
     Role::start("proxy", MEASURED_CORE, &[&own, level, options].concat())

@@ -68,7 +68,10 @@ pub(super) fn method(report: &Report) -> Markup {
                         and never used the server, or no canary proved that the way was open." }
                     li { strong { "SAFE" } ": none of these." }
                     li { "A client that is " strong { "turned away" } " is not silent: its attempts count as use, if it ever got to use." }
-                    li { "A client that " strong { "moved" } " was seen on Streamable HTTP, by the old URL or the new one, and is due on                         SSE; on " strong { "both" } ", it is not due yet. Being seen there proves no silence on SSE and is no use of                         it: the answer is the same without. A client that " strong { "vanished" } " is on neither. Only replicas that                         pass Streamable HTTP through can tell." }
+                    li { "A client that " strong { "moved" } " was seen on Streamable HTTP, by the old URL or the new one, and is due on \
+                         SSE; on " strong { "both" } ", it is not due yet. Being seen there proves no silence on SSE and is no use of \
+                         it: the answer is the same without. A client that " strong { "vanished" } " is on neither. Only replicas that \
+                         pass Streamable HTTP through can tell." }
                     li { "Anonymous clients are judged address by address and shown together. Addresses are pseudonyms, unless the proxy \
                         was told otherwise." }
                     li { "It cannot see who comes less often than the log is long, who reached the server on another way, or who will \

@@ -148,7 +148,7 @@ impl Books {
         };
         let refresh = self.secret();
         let answer = json!({
-            "access_token": access, "token_type": "Bearer", "expires_in": (lifetime - SLACK).as_secs(),
+            "access_token": access, "token_type": "Bearer", "expires_in": lifetime.saturating_sub(SLACK).as_secs(),
             "refresh_token": refresh, "scope": grant.scope,
         });
         self.access.insert(access, Token { grant: grant.clone(), expires });
