@@ -20,5 +20,6 @@ pub mod probe;
 pub mod report;
 pub mod session;
 pub mod sse;
+pub mod sunset;
 pub mod traffic;
 pub mod upstream;

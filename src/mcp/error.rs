@@ -25,6 +25,8 @@ pub mod code {
     pub const UNAUTHORIZED: i64 = -32001;
     /// The upstream cannot be reached.
     pub const UNAVAILABLE: i64 = -32002;
+    /// HTTP+SSE is being switched off, or was.
+    pub const SUNSET: i64 = -32010;
     /// The headers do not say what the body says (MCP 2026-07-28, basic §Error Codes).
     pub const HEADER_MISMATCH: i64 = -32020;
     /// The client lacks a capability that the request needs (likewise).

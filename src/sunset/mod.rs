@@ -1,0 +1,57 @@
+//! Switching HTTP+SSE off: the phases, what clients are told in each, and who is refused (DESIGN, Sunset).
+
+pub mod notice;
+mod phase;
+pub mod plan;
+
+pub use notice::Notice;
+pub use phase::Phase;
+pub use plan::{Plan, Window};
+
+use crate::report::outcome::Waiver;
+
+/// How HTTP+SSE is switched off.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// When what happens.
+    pub plan: Plan,
+    /// What clients are told.
+    pub notice: Notice,
+    /// How sessions are refused in brownouts and by the tombstone.
+    pub refuse_with: Form,
+    /// Whom brownouts and the tombstone hit.
+    pub share: Share,
+    /// Whether they end running sessions too.
+    pub end_running: bool,
+    /// Whether sessions get a warning of the server's kind, where the server has declared logging.
+    pub notify: bool,
+    /// Who is never refused before it is all gone, and who answers for that.
+    pub exempt: Vec<Waiver>,
+    /// Phases that are entered whomever they hit.
+    pub forced: Vec<Phase>,
+    /// The phase whose refusals are written and not carried out.
+    pub dry_run: Option<Phase>,
+}
+
+/// How a session is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Form {
+    /// The stream opens, and `initialize` is answered by an error: the only text that reaches people in most clients.
+    #[default]
+    Rpc,
+    /// 503 with `Retry-After` instead of a stream.
+    Http,
+}
+
+/// A part of all clients, always the same ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// In hundredths of a percent: 1 to 10,000.
+    pub basis_points: u16,
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Share { basis_points: 10_000 }
+    }
+}
