@@ -23,8 +23,8 @@ pub(crate) use identity::printable;
 pub use identity::{Client, ClientInfo, Identity, IdentitySource, Principal};
 pub use pseudonym::{AddressForm, Pseudonyms};
 pub use record::{
-    Canary, Client as ClientRecord, Connect, Connection, End, Engagement, Heartbeat, Identify, Modern, Record, Refused,
-    Start, Stop, Survival, Upgrade, Use,
+    Canary, Client as ClientRecord, Connect, Connection, End, Engagement, Heartbeat, Identify, Modern, PhaseBy,
+    PhaseChange, Record, Refused, Start, Stop, Survival, Upgrade, Use,
 };
 pub use writer::{Health, Target};
 
