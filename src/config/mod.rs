@@ -20,7 +20,7 @@ use ring::digest;
 
 pub use options::{OPTIONS, OptionSpec, PREFIX};
 pub use units::{
-    authorities, duration, host, interval, probe_key, upstream_header as header, upstream_url as probed_url,
+    authorities, duration, host, interval, probe_key, share, upstream_header as header, upstream_url as probed_url,
 };
 
 use crate::auth::{self, CredentialHeaders};
@@ -60,6 +60,8 @@ pub struct Config {
     pub front: front::Config,
     /// How they log in.
     pub oauth: auth::oauth::Config,
+    /// How HTTP+SSE is switched off.
+    pub sunset: crate::sunset::Config,
     /// Where the traffic log goes.
     pub traffic_log: Target,
     /// What must outlive a restart is kept here.
@@ -243,6 +245,10 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
             upstream,
             era,
             session,
+            sunset: crate::sunset::Config {
+                notice: crate::sunset::Notice { new_url: front.modern_url.clone(), ..Default::default() },
+                ..Default::default()
+            },
             front,
             oauth,
             traffic_log,

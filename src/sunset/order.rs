@@ -54,7 +54,7 @@ pub struct Set {
 }
 
 /// Why something is not done. Nothing has changed then.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// Clients could not be told where to go.
     #[error(

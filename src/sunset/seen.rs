@@ -55,6 +55,12 @@ impl Seen {
         }
     }
 
+    /// Nobody was there.
+    #[cfg(test)]
+    pub(super) fn none_before(before: Timestamp) -> Self {
+        Seen { before, ..Seen::default() }
+    }
+
     /// How many identities there are.
     #[must_use]
     pub fn count(&self) -> usize {

@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(store.state().expect("kept"), kept);
         std::fs::write(dir.path().join("sunset-replica_1.json"), "{").expect("written");
         assert!(store.state().expect_err("nonsense").to_string().contains("remove it"));
-        let seen = Seen { before: at, ..Seen::default() };
+        let seen = Seen::none_before(at);
         store.keep_seen(&seen).expect("kept");
         assert_eq!(store.seen(at), Some(seen));
         assert_eq!(store.seen(Timestamp::UNIX_EPOCH), None, "of another freeze");
