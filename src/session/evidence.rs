@@ -25,7 +25,8 @@ use crate::traffic::{
 };
 
 /// Why clients are turned away: all that [`Books::refuse`] is told.
-pub(super) const REFUSALS: &[&str] = &["auth", "host", "limit", "origin", "request"];
+pub(super) const REFUSALS: &[&str] =
+    &["auth", "brownout", "freeze", "gone", "host", "limit", "origin", "request", "tombstone"];
 
 /// Where records and counts go.
 #[derive(Debug, Clone)]
