@@ -26,7 +26,7 @@ use super::state::{Hand, Pause, State, Store};
 use super::{Config, Phase, Seen, Share};
 use crate::metrics::Metrics;
 use crate::report::live::Live;
-use crate::traffic::{Log, PhaseBy, PhaseChange, Record};
+use crate::traffic::{Log, PhaseBy, PhaseRecord, Record};
 
 /// Longest time without a look at the clock, which somebody may set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -243,7 +243,7 @@ impl Sunset {
     }
 
     /// Decides once. Blocks.
-    fn step(&self, why: Option<String>) -> Option<PhaseChange> {
+    fn step(&self, why: Option<String>) -> Option<PhaseRecord> {
         let shared = &self.shared;
         let mut decided = shared.deciding.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Timestamp::now();
@@ -288,15 +288,13 @@ impl Sunset {
         if told.phase != unchanged.phase || is_first {
             tracing::info!(phase = told.phase.name(), before = unchanged.phase.name(), "the phase of the switch-off");
         }
-        Some(PhaseChange {
-            phase: told.phase.name(),
-            before: unchanged.phase.name(),
-            by,
-            why: why.or(objection.map(|(_, objection)| objection)).or(chosen.why).unwrap_or_default(),
+        let why = why.or(objection.map(|(_, objection)| objection)).or(chosen.why).unwrap_or_default();
+        Some(PhaseRecord {
             until: chosen.until.map(crate::clock::rfc3339),
             paused: is_paused,
             held_back: told.held_back.map(Phase::name),
             dry_run: told.rehearsed.map(Phase::name),
+            ..PhaseRecord::new(told.phase.name(), unchanged.phase.name(), by, &why)
         })
     }
 

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::identity::ClientInfo;
+use super::phase::Phase;
 
 /// How far a session went, by what it did (EVIDENCE, Engagement).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -62,7 +63,7 @@ pub enum Record {
     /// `canary.seen`
     Canary(Canary),
     /// `sunset.phase`
-    Phase(PhaseChange),
+    Phase(Phase),
 }
 
 impl Record {
@@ -352,7 +353,7 @@ pub struct Refused {
     /// From where.
     #[serde(flatten)]
     pub connection: Connection,
-    /// Why: `limit`, `origin`, `host`, …
+    /// Why: `limit`, `origin`, `host`, …, or the phase that refuses: `freeze`, `brownout`, `tombstone`, `gone`.
     #[serde(rename = "legacy.refused.reason")]
     pub reason: &'static str,
     /// The HTTP status it got.
@@ -415,47 +416,4 @@ pub struct Canary {
     /// The host that it asked for: the name that was probed.
     #[serde(rename = "server.address", skip_serializing_if = "Option::is_none")]
     pub server_address: Option<String>,
-}
-
-/// The phase of the switch-off changed, or what was said about it.
-#[derive(Debug, Clone, Serialize)]
-pub struct PhaseChange {
-    /// The phase that holds now.
-    #[serde(rename = "sunset.phase")]
-    pub phase: &'static str,
-    /// The one before.
-    #[serde(rename = "sunset.phase.before")]
-    pub before: &'static str,
-    /// What brought it about.
-    #[serde(rename = "sunset.by")]
-    pub by: PhaseBy,
-    /// What the operator said, or why a phase is held back.
-    #[serde(rename = "sunset.why", skip_serializing_if = "String::is_empty")]
-    pub why: String,
-    /// Until when it holds, if that is known.
-    #[serde(rename = "sunset.until", skip_serializing_if = "Option::is_none")]
-    pub until: Option<String>,
-    /// Whether nobody is refused until further notice.
-    #[serde(rename = "sunset.paused", skip_serializing_if = "std::ops::Not::not")]
-    pub paused: bool,
-    /// The phase that the guard does not let in.
-    #[serde(rename = "sunset.held_back", skip_serializing_if = "Option::is_none")]
-    pub held_back: Option<&'static str>,
-    /// The phase whose refusals are only written.
-    #[serde(rename = "sunset.dry_run", skip_serializing_if = "Option::is_none")]
-    pub dry_run: Option<&'static str>,
-}
-
-/// What brought a change of phase about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PhaseBy {
-    /// A date.
-    Plan,
-    /// Somebody.
-    Operator,
-    /// The process has started.
-    Start,
-    /// Clients that use the server stand in the way.
-    Guard,
 }

@@ -6,6 +6,7 @@
 mod csv;
 mod markdown;
 pub mod page;
+mod phases;
 mod safe;
 #[cfg(test)]
 mod sample;
