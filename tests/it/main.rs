@@ -32,6 +32,8 @@ mod session;
 mod sessions;
 mod simulation;
 mod supply_chain;
+
+mod sunset;
 mod support;
 mod survival;
 mod time;
