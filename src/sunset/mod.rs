@@ -1,9 +1,13 @@
 //! Switching HTTP+SSE off: the phases, what clients are told in each, and who is refused (DESIGN, Sunset).
 
+pub mod calendar;
+mod ladder;
 pub mod notice;
 mod phase;
 pub mod plan;
 
+pub use calendar::Calendar;
+pub use ladder::{LEAST as LADDER_LEAST, ladder};
 pub use notice::Notice;
 pub use phase::Phase;
 pub use plan::{Plan, Window};
