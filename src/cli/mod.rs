@@ -6,9 +6,11 @@
 mod canary;
 mod check;
 mod healthcheck;
+mod options;
 mod progress;
 mod report;
 mod serve;
+mod sunset;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -37,6 +39,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
         Some(("check", options)) => check::run(options),
         Some(("healthcheck", options)) => healthcheck::run(options),
         Some(("report", options)) => report::run(options),
+        Some(("sunset", options)) => sunset::run(options),
         _ => ExitCode::from(USAGE),
     }
 }
@@ -52,6 +55,7 @@ fn command() -> Command {
         .subcommand(check::command())
         .subcommand(healthcheck::command())
         .subcommand(report::command())
+        .subcommand(sunset::command())
 }
 
 /// Says on standard error what is wrong.
