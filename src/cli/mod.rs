@@ -7,6 +7,7 @@ mod ask;
 mod canary;
 mod check;
 mod healthcheck;
+mod options;
 mod progress;
 mod report;
 mod serve;
@@ -39,7 +40,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
         Some(("check", options)) => check::run(options),
         Some(("healthcheck", options)) => healthcheck::run(options),
         Some(("report", options)) => report::run(options),
-        Some(("sunset", words)) => sunset::run(words),
+        Some(("sunset", options)) => sunset::run(options),
         _ => ExitCode::from(USAGE),
     }
 }

@@ -294,14 +294,6 @@ pub(super) fn log_format(text: &str) -> Read<LogFormat> {
     }
 }
 
-/// A percentage of two decimals at most.
-pub fn share(text: &str) -> Read<crate::sunset::Share> {
-    let percent: f64 = text.trim_end_matches('%').parse().map_err(|_| "is no percentage".to_owned())?;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked")]
-    let points = (percent * 100.0).round() as u16;
-    crate::sunset::Share::try_from(points).map_err(str::to_owned)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,8 +7,10 @@
 //! Sessions and the front ask [`Rules`], which hold at one moment and change as a whole.
 
 mod account;
+pub mod calendar;
 mod control;
 mod guard;
+mod ladder;
 pub mod notice;
 mod order;
 mod phase;
@@ -19,8 +21,10 @@ mod state;
 mod status;
 
 pub use account::Account;
+pub use calendar::Calendar;
 pub use control::{Parts, Sunset};
 pub use guard::{Hit, Outlook};
+pub use ladder::{LEAST as LADDER_LEAST, ladder};
 pub use notice::Notice;
 pub use order::{Denied, Order, Set};
 pub use phase::Phase;

@@ -11,6 +11,7 @@
 mod admin;
 mod binary;
 mod binding;
+mod calendar;
 mod canary;
 mod check;
 mod conversation;

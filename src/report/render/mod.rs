@@ -16,7 +16,9 @@ mod words;
 
 pub use self::csv::csv;
 pub use self::markdown::markdown;
+pub use self::safe::{printable, wrap};
 pub use self::text::{Style, text};
+pub use self::words::duration;
 
 use super::outcome::Report;
 
