@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::probe::Probe;
 use super::reply::Refused;
+use super::upgrade::MadeHere;
 use super::visitor::Visitor;
 use super::{Answered, Body, Shared};
 use crate::auth::Rejection;
@@ -102,8 +103,9 @@ pub(super) async fn mind(
     sent: &HeaderMap,
     answer: &mut Response<Body>,
 ) -> Result<(), Refused> {
+    let is_servers = answer.extensions().get::<MadeHere>().is_none();
     let (status, answer) = (answer.status(), answer.headers_mut());
-    if status.is_success() && shared.oauth.counts() {
+    if status.is_success() && is_servers && shared.oauth.counts() {
         shared.oauth.accepted(Asker::Newcomer(&visitor.client()));
     }
     let challenges: Vec<_> = answer.get_all(WWW_AUTHENTICATE).iter().cloned().collect();
