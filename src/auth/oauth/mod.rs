@@ -207,7 +207,12 @@ impl Oauth {
         }
         // Some gateways turn away requests that name no program.
         let nobody = HeaderMap::from_iter([(header::USER_AGENT, OURS)]);
-        if let Some(rejection) = self.probe(&Shown::of(&nobody), &nobody).await {
+        let shown = Shown::of(&nobody);
+        let Ok(said) = timeout(PROBE, self.probe(&shown, &nobody)).await else {
+            // It took the request and says nothing. Whoever comes next asks again.
+            return self.shared.standing.silent(&shown);
+        };
+        if let Some(rejection) = said {
             self.rewritten(rejection).await;
             self.advise_of_facade().await;
         }
@@ -310,7 +315,7 @@ impl Oauth {
         }
         let shown = Shown::of(headers);
         if rejection.status == StatusCode::UNAUTHORIZED {
-            self.shared.standing.rejected(&shown, rejection.clone());
+            self.shared.standing.doubt(&shown);
             if !shown.is_empty() && self.breaks(asker, &shown, headers) {
                 return Turned::Broken(self.refusal_text());
             }
