@@ -44,6 +44,8 @@ impl Reader<'_> {
             is_tls,
             public_path: front.public_path.clone(),
             sse_path: front.sse_path.clone(),
+            credentials: front.credential_headers.clone(),
+            knows_addresses: self.is_given("trusted-proxy"),
         }
     }
 }

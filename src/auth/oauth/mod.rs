@@ -34,7 +34,7 @@ pub use answers::Relayed;
 pub use places::{Endpoint, MetadataAt, Wanted};
 pub use swap::{InvalidTarget, swap};
 
-use crate::auth::Rejection;
+use crate::auth::{Credential, CredentialHeaders, Rejection};
 use crate::traffic::{Client, printable};
 use crate::upstream::{self, Fetcher, Shown, Upstream, Url};
 use breaker::{Breaker, Refusal};
@@ -99,6 +99,10 @@ pub struct Config {
     pub public_path: String,
     /// The path of the event stream.
     pub sse_path: String,
+    /// The headers that hold credentials.
+    pub credentials: CredentialHeaders,
+    /// Whether trusted proxies tell the addresses of clients.
+    pub knows_addresses: bool,
 }
 
 /// Whose credential was refused.
@@ -316,7 +320,8 @@ impl Oauth {
         let shown = Shown::of(headers);
         if rejection.status == StatusCode::UNAUTHORIZED {
             self.shared.standing.doubt(&shown);
-            if !shown.is_empty() && self.breaks(asker, &shown, headers) {
+            let credential = self.shared.config.credentials.credential(headers);
+            if credential.is_some() && self.breaks(asker, credential, headers) {
                 return Turned::Broken(self.refusal_text());
             }
         }
@@ -333,15 +338,26 @@ impl Oauth {
     pub fn accepted(&self, asker: Asker<'_>) {
         match asker {
             Asker::Session(id) => self.shared.breaker.accepted(&id),
-            Asker::Newcomer(client) => self.shared.breaker.accepted(&label_of(client)),
+            Asker::Newcomer(client) if self.is_told_apart(client) => self.shared.breaker.accepted(&label_of(client)),
+            Asker::Newcomer(_) => {}
         }
     }
 
+    /// Whether refusals of a newcomer are its own. With a token that names nobody and behind a balancer that is not trusted,
+    /// it looks like everybody else who has a client of its kind.
+    fn is_told_apart(&self, client: &Client) -> bool {
+        let names = [&client.principal.header, &client.principal.subject];
+        self.shared.config.knows_addresses || names.into_iter().flatten().any(|name| !name.is_empty())
+    }
+
     /// Whether the client has tried enough. The operator is told once, with what the token says of itself.
-    fn breaks(&self, asker: Asker<'_>, shown: &Shown, headers: &HeaderMap) -> bool {
+    fn breaks(&self, asker: Asker<'_>, credential: Credential, headers: &HeaderMap) -> bool {
         let refusal = match asker {
-            Asker::Session(id) => self.shared.breaker.refused(&id, shown),
-            Asker::Newcomer(client) => self.shared.breaker.refused(&label_of(client), shown),
+            Asker::Session(id) => self.shared.breaker.refused(&id, &credential),
+            Asker::Newcomer(client) if self.is_told_apart(client) => {
+                self.shared.breaker.refused(&label_of(client), &credential)
+            }
+            Asker::Newcomer(_) => Refusal::Passes,
         };
         if refusal == Refusal::Opens {
             let (audience, issuer) = super::audience(headers);
