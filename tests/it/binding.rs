@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use crate::support::script::{Scripted, reply};
+use crate::support::script::{Gate, Scripted, Step, document, reply};
 use crate::support::{Behaviour, FakeUpstream, LegacyClient, Posted, Proxy, http_client, pass, within};
 
 const SSE: Behaviour = Behaviour { sessions: true, sse: true, token: None };
@@ -314,6 +314,57 @@ async fn forged_token_of_the_same_person_changes_nothing() {
     proxy.stop().await;
     let delete = upstream.seen().into_iter().rfind(|seen| seen.method == http::Method::DELETE).expect("a DELETE");
     assert_eq!(delete.headers["authorization"], ann);
+}
+
+/// Some gateways send no challenge with their 401.
+#[tokio::test]
+async fn forged_token_changes_nothing_where_it_is_turned_down_without_a_challenge() {
+    let (ann, gate) = (jwt("ann", ""), Gate::default());
+    let (good, open) = (ann.clone(), gate.clone());
+    let upstream = Scripted::start(move |got| {
+        if got.header("authorization").as_deref() != Some(good.as_str()) {
+            return Some(vec![reply(401, &[], "invalid token")]);
+        }
+        let answer = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"content":[]}}}}"#, got.id());
+        got.calls("wait").then(|| vec![Step::Wait(open.clone()), document(answer)])
+    })
+    .await;
+    let proxy = Proxy::start(upstream.url(), &[]);
+    let mut victim = client(&proxy, &[("authorization", &ann)]).await;
+    victim.call("runs", "wait", json!({})).await;
+    upstream.wait_for("the call", |got| got.calls("wait")).await;
+    let forged = jwt("ann", r#","forged":1"#);
+    let cancelled = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "runs"}});
+    let posted = post(&proxy, &victim.endpoint, &[("authorization", &forged)], &cancelled.to_string()).await;
+    assert_eq!(posted.status, 401);
+    gate.open();
+    assert!(victim.answer("runs").await["result"].is_object());
+    drop(victim);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn handshake_that_finds_no_place_to_wait_for_the_word_on_its_token_gets_an_error() {
+    let (old, new) = (jwt("ann", r#","exp":1"#), jwt("ann", r#","exp":2"#));
+    let renewed = new.clone();
+    let upstream = Scripted::start(move |got| {
+        let is_question = got.rpc() == "ping" && got.header("authorization").as_deref() == Some(renewed.as_str());
+        is_question.then(|| vec![Step::Hold])
+    })
+    .await;
+    let proxy = Proxy::start(upstream.url(), &[("max-waiting", "1")]);
+    let mut ann = client(&proxy, &[("authorization", &old)]).await;
+    let headers = [("authorization", new.as_str())];
+    let answer = json!({"jsonrpc": "2.0", "id": "nobody's", "result": {}}).to_string();
+    let again = json!({"jsonrpc": "2.0", "id": "again", "method": "initialize", "params": {}}).to_string();
+    let (waits, turned_away) = tokio::join!(ann.post_text(answer, &headers), async {
+        upstream.wait_for("the question", |got| got.rpc() == "ping").await;
+        ann.post_text(again, &headers).await
+    });
+    assert_eq!((waits.status.as_u16(), turned_away.status.as_u16()), (202, 202));
+    assert_eq!(ann.answer("again").await["error"]["data"]["reason"], "too_many_in_flight");
+    drop(ann);
+    proxy.stop().await;
 }
 
 /// The first thing that a client says under its renewed token may be an answer: it is asked about first, and then taken.
