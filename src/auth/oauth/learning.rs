@@ -70,10 +70,22 @@ impl Learning {
     pub(super) async fn protection(&self) -> Result<Arc<Protection>, Problem> {
         let before = self.protection.known();
         let now = self.protection.get(|| self.find_protection()).await?;
-        if before.is_none_or(|before| before != now) {
+        Ok(self.changed_since(before.as_ref(), now))
+    }
+
+    /// The same for somebody whose POST waits.
+    pub(super) async fn protection_soon(&self) -> Result<Arc<Protection>, Problem> {
+        let before = self.protection.known();
+        let now = self.protection.get_soon(|| self.find_protection()).await?;
+        Ok(self.changed_since(before.as_ref(), now))
+    }
+
+    /// Another protection may have another server.
+    fn changed_since(&self, before: Option<&Arc<Protection>>, now: Arc<Protection>) -> Arc<Protection> {
+        if before != Some(&now) {
             self.server.expire();
         }
-        Ok(now)
+        now
     }
 
     /// Who gives out tokens for the upstream.

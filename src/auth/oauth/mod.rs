@@ -370,7 +370,7 @@ impl Oauth {
             }
             return rejection;
         };
-        let protection = shared.learning.protection().await;
+        let protection = shared.learning.protection_soon().await;
         if let Err(problem) = &protection {
             shared.advice.on_unknown_protection(problem);
         }
