@@ -13,6 +13,8 @@ use tracing_subscriber::EnvFilter;
 use super::{FAILED, USAGE, options};
 use crate::app::App;
 use crate::config::{self, Config, LogFormat, OPTIONS};
+use crate::sunset::notice::iso;
+use crate::sunset::{Phase, Plan};
 
 /// The words of `serve`.
 pub(super) fn command() -> Command {
@@ -178,6 +180,7 @@ fn announce(config: &Config, address: SocketAddr, admin: Option<SocketAddr>) -> 
             "prefer": config.era.prefer.as_str(), "sse_url": url, "traffic_log": log,
             "admin": admin.map(|address| format!("http://{address}")),
             "state_dir": config.state_dir.as_ref().map(|dir| dir.display().to_string()),
+            "switching_off": steps(&config.sunset.plan),
         });
         return writeln!(stderr, "{line}");
     }
@@ -197,6 +200,9 @@ fn announce(config: &Config, address: SocketAddr, admin: Option<SocketAddr>) -> 
         let warning = if is_exposed(admin) { " (not on loopback: keep it to a network you trust)" } else { "" };
         writeln!(stderr, "  admin        http://{admin}{warning}")?;
     }
+    if !config.sunset.plan.is_empty() {
+        writeln!(stderr, "  switch-off   {}", steps(&config.sunset.plan).join(", "))?;
+    }
     match &config.state_dir {
         Some(dir) => writeln!(
             stderr,
@@ -210,4 +216,21 @@ fn announce(config: &Config, address: SocketAddr, admin: Option<SocketAddr>) -> 
         )?,
     }
     Ok(())
+}
+
+/// The phases that last, with their dates, and how many brownouts come between.
+fn steps(plan: &Plan) -> Vec<String> {
+    let dates = [
+        (Phase::Announce, plan.announce),
+        (Phase::Freeze, plan.freeze),
+        (Phase::Tombstone, plan.tombstone),
+        (Phase::Gone, plan.gone),
+    ];
+    let dates = dates.into_iter().filter_map(|(phase, date)| Some(format!("{phase} {}", iso(date?))));
+    let brownouts = match plan.brownouts.as_slice() {
+        [] => None,
+        [one] => Some(format!("a brownout {}", iso(one.from))),
+        [first, ..] => Some(format!("{} brownouts from {} on", plan.brownouts.len(), iso(first.from))),
+    };
+    dates.chain(brownouts).collect()
 }

@@ -3,6 +3,7 @@
 mod control;
 mod freeze;
 mod phases;
+mod rehearsal;
 
 use std::path::{Path, PathBuf};
 
