@@ -5,8 +5,8 @@ use jiff::{Span as Days, Timestamp};
 use sse_sunset::report::evidence::Evidence;
 use sse_sunset::report::judge;
 use sse_sunset::report::outcome::{
-    Canary, Client, Coverage, Input, Measured, Modern, Movement, Moves, Moving, RefusedIn, Replica, Report, Rhythm,
-    Span, State, Totals, Verdict, Waiver, WouldBeRefused,
+    Canary, Client, Coverage, DryRun, Input, Measured, Modern, Movement, Moves, Moving, PhaseChange, Phases, RefusedIn,
+    Refusing, Rehearsed, Replica, Report, Rhythm, Span, State, Totals, Verdict, Waiver, WouldBeRefused,
 };
 use sse_sunset::report::policy::Policy;
 use sse_sunset::traffic::Engagement;
@@ -71,6 +71,19 @@ pub(crate) fn rich() -> Report {
             modern_only: 0,
             never_legacy: 1_204,
         },
+        phases: switching_off(),
+        dry_run: vec![DryRun {
+            phase: Refusing::Tombstone,
+            since: at("2026-11-18T08:00:00Z"),
+            until: None,
+            clients: 2,
+            users: 1,
+            times: 8,
+            listed: vec![
+                hit("client_id:reporting", true, 7),
+                hit("ua:a-long-name-without-a-space-of-a-library", false, 1),
+            ],
+        }],
         days: days(),
         uses,
         clients,
@@ -298,6 +311,44 @@ fn client(name: &str, by_day: Vec<u64>) -> Client {
         by_day,
         evidence: Some("mcp-proxy-5d9c7b-a/3c9d71f0/118204".to_owned()),
     }
+}
+
+/// Announced, frozen, browned out for five minutes, and paused.
+fn switching_off() -> Phases {
+    let change = |time: &str, phase: &str, by: &str, why: Option<&str>| PhaseChange {
+        at: at(time),
+        phase: phase.to_owned(),
+        before: None,
+        by: by.to_owned(),
+        why: why.map(str::to_owned),
+        until: None,
+        paused: false,
+        held_back: None,
+        dry_run: None,
+    };
+    let why = Some("the reporting team asked for a week more, see https://tickets.example/SUNSET-1234567890");
+    let paused = PhaseChange {
+        paused: true,
+        dry_run: Some("tombstone".to_owned()),
+        ..change("2026-11-18T08:00:00Z", "freeze", "operator", why)
+    };
+    Phases {
+        now: Some("freeze".to_owned()),
+        since: Some(at("2026-11-12T09:05:00Z")),
+        until: None,
+        changes: vec![
+            change("2026-10-01T00:00:00Z", "announce", "plan", None),
+            change("2026-11-01T00:00:00Z", "freeze", "plan", None),
+            change("2026-11-12T09:00:00Z", "brownout", "plan", None),
+            change("2026-11-12T09:05:00Z", "freeze", "plan", None),
+            paused,
+        ],
+        left_out: 3,
+    }
+}
+
+fn hit(identity: &str, is_user: bool, times: u64) -> Rehearsed {
+    Rehearsed { identity: identity.to_owned(), is_user, times, last: at("2026-11-20T09:00:00Z") }
 }
 
 /// Nothing was read.

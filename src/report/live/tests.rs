@@ -335,3 +335,47 @@ fn strangers_are_bounded_and_those_turned_away_leave_a_doubt() {
     assert!(doubts.len() == 1 && doubts[0].starts_with("So many strangers"), "{doubts:?}");
     assert_eq!(held.doubts(Timestamp::now().as_millisecond() + DAY_MS), [""; 0], "it ages");
 }
+
+#[test]
+fn phase_refusals_and_dry_runs_outlive_the_process() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let live = open(dir.path(), "a");
+    let refused = |reason: &str, dry_run: bool| {
+        format!(r#"{WHO},"legacy.refused.reason":"{reason}","legacy.refused.dry_run":{dry_run}"#)
+    };
+    let phase = r#","sunset.phase":"brownout","sunset.phase.before":"announce","sunset.by":"plan""#;
+    live.observe(line(0, "proxy.start", "").as_bytes());
+    live.observe(line(1, "sunset.phase", phase).as_bytes());
+    live.observe(line(2, "legacy.refused", &refused("brownout", false)).as_bytes());
+    live.observe(line(3, "legacy.connect", WHO).as_bytes());
+    live.observe(line(4, "legacy.refused", &refused("gone", true)).as_bytes());
+    live.save().expect("saved");
+    let before = render::json(&live.report_at(Timestamp::now().as_millisecond()));
+    drop(live);
+    let report = open(dir.path(), "a").report();
+    assert_eq!(report.phases.now.as_deref(), Some("brownout"));
+    assert_eq!(report.dry_run.iter().map(|run| (run.clients, run.times)).collect::<Vec<_>>(), [(1, 1)]);
+    let row = report.clients.first().expect("a client");
+    assert_eq!((row.refused, row.refused_in.len(), row.would_be_refused.len()), (1, 1, 1));
+    let part = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON")["phases"].clone();
+    assert_eq!(part(&render::json(&report)), part(&before));
+}
+
+#[test]
+fn state_of_before_there_were_phases_is_taken_up() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let live = open(dir.path(), "a");
+    live.observe(line(0, "proxy.start", "").as_bytes());
+    live.observe(line(1, "legacy.use", WHO).as_bytes());
+    live.save().expect("saved");
+    drop(live);
+    let path = dir.path().join("evidence-a.json");
+    let mut state: serde_json::Value = serde_json::from_slice(&fs::read(&path).expect("a state")).expect("JSON");
+    let evidence = state["evidence"].as_object_mut().expect("evidence");
+    assert!(evidence.remove("phases").is_some());
+    let text = state.to_string();
+    assert!(!text.contains("refused_in") && !text.contains("rehearsed"), "what never happened takes no room: {text}");
+    fs::write(&path, text).expect("written");
+    let report = open(dir.path(), "a").report();
+    assert_eq!((report.verdict, report.phases.now.as_deref(), report.clients.len()), (Verdict::NotYet, None, 1));
+}

@@ -3,9 +3,8 @@
 //! The trap: names of phases and reasons stand as a log had them, so they are strangers' texts like all others. Each form
 //! makes them harmless when it writes them; names in lists are made so here, where they are cut.
 
-use std::fmt::Write as _;
-
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
@@ -139,9 +138,12 @@ pub(super) fn dry_run(run: &DryRun) -> String {
         0 => String::new(),
         more => format!(" and {} more", number(more as u64)),
     };
-    let users = match run.users {
-        0 => "none of which ever used the server".to_owned(),
-        users => format!("{} of which used the server", number(users as u64)),
+    let users = match (run.users, run.clients) {
+        (0, 1) => "which never used the server".to_owned(),
+        (0, _) => "none of which ever used the server".to_owned(),
+        (1, 1) => "which used the server".to_owned(),
+        (users, clients) if users == clients => "all of which used the server".to_owned(),
+        (users, _) => format!("{} of which used the server", number(users as u64)),
     };
     format!("{lead} {clients} ({users}), {}: {}{more}", count(run.times, "time", "times"), names.join(", "))
 }
@@ -224,6 +226,15 @@ mod tests {
         run.until = Some(at("2026-11-15T09:00:00Z"));
         assert!(dry_run(&run).contains("(2026-11-15 08:30 to 09:00 UTC)"), "{}", dry_run(&run));
         assert!(dry_run(&run).ends_with(" and 6 more"), "{}", dry_run(&run));
+        for (users, clients, words) in [
+            (1, 1, "1 client (which used the server), "),
+            (0, 1, "1 client (which never used the server), "),
+            (2, 2, "2 clients (all of which used the server), "),
+            (0, 2, "2 clients (none of which ever used the server), "),
+        ] {
+            (run.users, run.clients) = (users, clients);
+            assert!(dry_run(&run).contains(words), "{}", dry_run(&run));
+        }
         run.clients = 0;
         assert!(dry_run(&run).ends_with(": would have turned away nobody"), "{}", dry_run(&run));
     }

@@ -199,7 +199,7 @@ fn every_form_says_who_moved() {
     let row = csv.lines().find(|line| line.starts_with("client_id:ide")).expect("a row");
     assert!(
         row.ends_with(
-            ",modern-only,2026-10-17T03:00:00Z,2026-11-20T03:00:00Z,35,35,2026-10-17T03:00:00Z,2026-11-20T03:00:00Z"
+            ",modern-only,2026-10-17T03:00:00Z,2026-11-20T03:00:00Z,35,35,2026-10-17T03:00:00Z,2026-11-20T03:00:00Z,,0,0,0,0,0,"
         ),
         "{row}"
     );
@@ -230,6 +230,94 @@ fn refusal_in_a_brownout_counts_for_the_client_behind_it() {
     let weekly = client(&report, WEEKLY);
     assert_eq!(weekly["last_attempt"], "2026-11-17T22:09:00Z");
     assert_eq!(weekly["due"], "2026-12-17T22:09:00Z");
+    assert_eq!(weekly["last_attempt_in"], "brownout");
+    let why = "Weekly report via mcp-remote was turned away 2 days ago (brownout), and a refusal is no silence";
+    assert!(report["reason"].as_str().is_some_and(|reason| reason.starts_with(why)), "{}", report["reason"]);
+    // Its name was not known then: the refusals stand with its door.
+    assert_eq!(client(&report, "ua:node")["refused_in"], serde_json::json!({"brownout": 3}));
+}
+
+#[test]
+fn switch_off_is_told_as_it_went_each_change_once() {
+    let logs = Logs::of(&Story::told());
+    let report = json(&[&logs.pattern()]);
+    let phases = &report["phases"];
+    assert_eq!(
+        (&phases["now"], &phases["since"], &phases["left_out"]),
+        (&"announce".into(), &"2026-11-17T22:15:00Z".into(), &0.into())
+    );
+    let told: Vec<[&str; 4]> = phases["changes"]
+        .as_array()
+        .expect("changes")
+        .iter()
+        .map(|change| ["at", "phase", "by", "dry_run"].map(|field| change[field].as_str().unwrap_or("-")))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ["2026-11-01T09:00:00Z", "announce", "operator", "-"],
+            ["2026-11-14T12:00:00Z", "announce", "operator", "brownout"],
+            ["2026-11-17T12:00:00Z", "announce", "operator", "-"],
+            ["2026-11-17T21:45:00Z", "brownout", "plan", "-"],
+            ["2026-11-17T22:15:00Z", "announce", "plan", "-"],
+        ]
+    );
+    let whole = "Switching off";
+    for (format, words) in [
+        (
+            "text",
+            ["Phase     announce since 2026-11-17 22:15 UTC (plan)", "before: brownout 2026-11-17 21:45 UTC (plan)"],
+        ),
+        ("md", ["### Switching off", "- announce 2026-11-01 09:00 UTC (operator: all owners have been told)"]),
+        ("html", [whole, "brownout from 2026-11-17 21:45 to 2026-11-17 22:15 UTC"]),
+    ] {
+        let text = text(&self::report(&["--format", format, &logs.pattern()]));
+        for words in words {
+            assert!(text.contains(words), "{format}: {words}\n{text}");
+        }
+    }
+}
+
+#[test]
+fn dry_run_names_whom_it_would_have_hit_and_blocks_nobody() {
+    let logs = Logs::of(&Story::told());
+    let report = json(&[&logs.pattern()]);
+    let run = &report["dry_run"][0];
+    assert_eq!(
+        [&run["phase"], &run["since"], &run["until"]].map(|value| value.as_str()),
+        [Some("brownout"), Some("2026-11-14T12:00:00Z"), Some("2026-11-17T12:00:00Z")]
+    );
+    assert_eq!([&run["clients"], &run["users"], &run["times"]].map(Value::as_u64), [Some(2); 3]);
+    // By the name that its session said later, and not by the door it came in.
+    let names: Vec<&str> =
+        run["listed"].as_array().expect("a list").iter().filter_map(|hit| hit["identity"].as_str()).collect();
+    assert_eq!(names, [AGENT, WEEKLY]);
+    let would = serde_json::json!({"brownout": {"times": 1, "last": "2026-11-17T09:00:00Z"}});
+    assert_eq!(client(&report, WEEKLY)["would_be_refused"], would);
+    assert_eq!((&client(&report, AGENT)["refused"], &report["totals"]["refused"]), (&0.into(), &3.into()));
+    // Its last use is what it waits for, not its dry run a day later.
+    assert_eq!(client(&report, AGENT)["last_attempt"], Value::Null);
+    let sentence = "Dry run of brownout (2026-11-14 12:00 to 2026-11-17 12:00 UTC): would have turned away 2 clients (all \
+                    of which used the server), 2 times";
+    for format in ["text", "md", "html"] {
+        let text = text(&self::report(&["--format", format, &logs.pattern()]));
+        let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(flat.contains(sentence), "{format}:\n{text}");
+    }
+}
+
+#[test]
+fn log_without_a_word_on_the_switch_off_shows_nothing_of_it() {
+    let mut story = Story::new();
+    story.lives("a", story::at(0, 0.0), end(), false);
+    story.session("a", story::WHO_NIGHTLY, story::at(58, 3.0), 4);
+    let logs = Logs::of(&story);
+    let report = json(&[&logs.pattern()]);
+    assert_eq!((&report["phases"]["now"], &report["dry_run"]), (&Value::Null, &serde_json::json!([])));
+    for (format, words) in [("text", "Phase"), ("md", "Switching off"), ("html", "Switching off")] {
+        let text = text(&self::report(&["--format", format, &logs.pattern()]));
+        assert!(!text.contains(words) && !text.contains("Dry run of"), "{format}:\n{text}");
+    }
 }
 
 #[test]

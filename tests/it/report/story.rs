@@ -125,12 +125,50 @@ impl Story {
             }
             story.canary("a", at(day, 6.0));
         }
+        story.switch_off();
         // A brownout on day 57 meets the weekly client before it has said its name.
-        let nameless = Who { identity: "ua:node", source: "user_agent", family: "typescript-sdk", ..WHO_WEEKLY };
+        let nameless = door(WHO_WEEKLY);
         for minute in [0.0, 3.0, 9.0] {
             story.refused("c", nameless, at(57, 10.0 + minute / 60.0), "brownout");
         }
         story
+    }
+
+    /// What every replica says of the switch-off: announced by somebody, a dry run of the brownout, the brownout by plan.
+    fn switch_off(&mut self) {
+        let phases = [
+            (
+                at(40, 21.0),
+                "announce",
+                "observe",
+                r#","sunset.by":"operator","sunset.why":"all owners have been told""#,
+            ),
+            (at(54, 0.0), "announce", "announce", r#","sunset.by":"operator","sunset.dry_run":"brownout""#),
+            (at(57, 0.0), "announce", "announce", r#","sunset.by":"operator""#),
+            (at(57, 9.75), "brownout", "announce", r#","sunset.by":"plan","sunset.until":"2026-11-17T22:15:00Z""#),
+            (at(57, 10.25), "announce", "brownout", r#","sunset.by":"plan""#),
+        ];
+        for replica in ["a", "b", "c"] {
+            for (at, phase, before, more) in phases {
+                let more = format!(r#","sunset.phase":"{phase}","sunset.phase.before":"{before}"{more}"#);
+                self.add(replica, at, "sunset.phase", &more);
+            }
+        }
+        // The dry run sees the stream of the weekly client, which says its name a moment later, and the agent.
+        self.rehearsed("a", WHO_WEEKLY, at(56, 21.0));
+        self.rehearsed("c", WHO_AGENT, at(55, 16.5));
+    }
+
+    /// A session of five minutes that does no more than say its name, and that a dry run of the brownout would have refused.
+    fn rehearsed(&mut self, replica: &'static str, who: Who, at: Timestamp) {
+        let session = self.label();
+        let door = door(who);
+        self.add(replica, at, "legacy.connect", &format!("{}{}", fields(door, &session), connection(who)));
+        self.turned_away(replica, door, at, &session, ("brownout", true));
+        let named = r#","mcp.client.name":"x","mcp.client.version":"1.4","mcp.protocol.version":"2024-11-05""#;
+        self.add(replica, at, "legacy.identify", &format!("{}{named}", fields(who, &session)));
+        let over = at + SignedDuration::from_mins(5);
+        self.add(replica, over, "legacy.end", &format!("{}{}", fields(who, &session), ending("handshake", 0, None)));
     }
 
     /// A start of `replica`, with heartbeats; `in_order` with its end.
@@ -150,13 +188,7 @@ impl Story {
     pub(super) fn session(&mut self, replica: &'static str, who: Who, at: Timestamp, uses: u64) {
         let session = self.label();
         let minutes = |count: i64| at + SignedDuration::from_mins(count);
-        // Only a principal is known before it has said its name.
-        let door = if who.source == "client_info" {
-            Who { identity: "ua:node", source: "user_agent", family: "typescript-sdk", ..who }
-        } else {
-            who
-        };
-        self.add(replica, at, "legacy.connect", &format!("{}{}", fields(door, &session), connection(who)));
+        self.add(replica, at, "legacy.connect", &format!("{}{}", fields(door(who), &session), connection(who)));
         let name = who.identity.split_once(':').map_or("", |(_, name)| name.split(" via ").next().unwrap_or(name));
         let named =
             format!(r#","mcp.client.name":"{name}","mcp.client.version":"1.4","mcp.protocol.version":"2024-11-05""#);
@@ -184,10 +216,21 @@ impl Story {
     /// An attempt that was turned away.
     pub(super) fn refused(&mut self, replica: &'static str, who: Who, at: Timestamp, reason: &str) {
         let session = self.label();
+        self.turned_away(replica, who, at, &session, (reason, false));
+    }
+
+    fn turned_away(
+        &mut self,
+        replica: &'static str,
+        who: Who,
+        at: Timestamp,
+        session: &str,
+        (reason, dry): (&str, bool),
+    ) {
         let refusal = format!(
-            r#","legacy.refused.reason":"{reason}","http.response.status_code":503,"legacy.refused.dry_run":false"#
+            r#","legacy.refused.reason":"{reason}","http.response.status_code":503,"legacy.refused.dry_run":{dry}"#
         );
-        self.add(replica, at, "legacy.refused", &format!("{}{}{refusal}", fields(who, &session), connection(who)));
+        self.add(replica, at, "legacy.refused", &format!("{}{}{refusal}", fields(who, session), connection(who)));
     }
 
     /// A client that was served as Streamable HTTP on the old URL.
@@ -242,6 +285,15 @@ impl Story {
     /// The names of the replicas.
     pub(super) fn replicas(&self) -> impl Iterator<Item = &'static str> {
         self.replicas.keys().copied()
+    }
+}
+
+/// `who` as its connection looks: only a principal is known before it has said its name.
+fn door(who: Who) -> Who {
+    if who.source == "client_info" {
+        Who { identity: "ua:node", source: "user_agent", family: "typescript-sdk", ..who }
+    } else {
+        who
     }
 }
 

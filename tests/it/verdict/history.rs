@@ -68,6 +68,8 @@ pub(super) fn history(seed: u64, kind: Kind) -> History {
     // By dice of its own: what else happens is the same without.
     let dice = std::mem::replace(&mut maker.chance, Chance::new(seed, 9));
     maker.moves();
+    maker.chance = Chance::new(seed, 10);
+    maker.phases();
     maker.chance = dice;
     if kind.has_odd_clocks {
         maker.clocks();
@@ -206,7 +208,8 @@ impl Maker {
         if self.chance.one_in(3) {
             who.address = format!("a{}", self.chance.below(5));
         }
-        let reason = self.chance.pick(&["limit", "host", "origin", "freeze", "gone", "brownout", "request"]);
+        let reason =
+            self.chance.pick(&["limit", "host", "origin", "freeze", "gone", "brownout", "tombstone", "request"]);
         let is_dry = self.chance.one_in(4);
         self.somewhere(at, |boot, at| boot.refuse(at, &who, reason, is_dry));
     }
@@ -257,6 +260,9 @@ impl Maker {
         }
         let done: Vec<i64> = uses.into_iter().filter(|use_at| *use_at < life.to && *use_at < end).collect();
         write_uses(boot, &label, &name, &done);
+        if self.sessions.is_multiple_of(3) {
+            boot.rehearse(at, &label, &door, "gone");
+        }
         if let Some(at) = comes_back.filter(|at| *at < life.to && *at < end) {
             boot.reconnect(at, &label, &name);
         }
@@ -310,6 +316,32 @@ impl Maker {
                 let index = self.chance.pick(&alive);
                 let boot = &mut self.boots[index].0;
                 if is_upgrade { boot.upgrade(at, &who) } else { boot.modern(at, &who) }
+            }
+        }
+    }
+
+    /// Phases come and go, at about the same time on all boots that live, and some starts tell what holds.
+    fn phases(&mut self) {
+        let names = ["observe", "announce", "freeze", "brownout", "tombstone", "gone"];
+        let mut before = "observe";
+        let mut times: Vec<i64> = (0..self.chance.below(5)).map(|_| self.time(self.begin, NOW)).collect();
+        times.sort_unstable();
+        for at in times {
+            let phase = self.chance.pick(&names);
+            let by = self.chance.pick(&["plan", "operator", "guard"]);
+            let more = self.chance.pick(&["", r#","sunset.paused":true"#, r#","sunset.dry_run":"gone""#]);
+            let more = format!(r#","sunset.by":"{by}"{more}"#);
+            for index in self.alive(at) {
+                let skew = i64::try_from(self.chance.below(2_000)).expect("small");
+                let (boot, life) = &mut self.boots[index];
+                boot.phase((at + skew).min(life.to - 1), phase, before, &more);
+            }
+            before = phase;
+        }
+        for index in 0..self.boots.len() {
+            if self.chance.one_in(3) {
+                let (boot, life) = &mut self.boots[index];
+                boot.phase(life.from + 1, before, before, r#","sunset.by":"start""#);
             }
         }
     }

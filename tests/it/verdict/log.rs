@@ -134,6 +134,19 @@ impl Boot {
         self.add(at, "legacy.refused", &more);
     }
 
+    /// In session `session`, which is there, a dry run would have refused it.
+    pub(super) fn rehearse(&mut self, at: i64, session: &str, who: &Who, reason: &str) {
+        let more = r#","http.response.status_code":200,"legacy.refused.dry_run":true"#;
+        let more = format!(r#"{},"legacy.refused.reason":"{reason}"{more}"#, who.fields(session));
+        self.add(at, "legacy.refused", &more);
+    }
+
+    /// The switch-off went on to `phase`; `more` is what else its record says.
+    pub(super) fn phase(&mut self, at: i64, phase: &str, before: &str, more: &str) {
+        let more = format!(r#","sunset.phase":"{phase}","sunset.phase.before":"{before}"{more}"#);
+        self.add(at, "sunset.phase", &more);
+    }
+
     /// It was served as Streamable HTTP on the old URL.
     pub(super) fn upgrade(&mut self, at: i64, who: &Who) {
         self.add(at, "legacy.upgrade", &format!(r#"{},"url.path":"/sse""#, who.fields("u")));

@@ -3,6 +3,7 @@
 mod clients;
 mod inputs;
 mod movement;
+mod phases;
 mod proof;
 
 use sse_sunset::report::outcome::{Report, State, Waiver};
