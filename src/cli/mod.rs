@@ -9,6 +9,7 @@ mod healthcheck;
 mod progress;
 mod report;
 mod serve;
+mod tombstone;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -37,6 +38,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
         Some(("check", options)) => check::run(options),
         Some(("healthcheck", options)) => healthcheck::run(options),
         Some(("report", options)) => report::run(options),
+        Some(("tombstone", options)) => tombstone::run(options),
         _ => ExitCode::from(USAGE),
     }
 }
@@ -52,6 +54,7 @@ fn command() -> Command {
         .subcommand(check::command())
         .subcommand(healthcheck::command())
         .subcommand(report::command())
+        .subcommand(tombstone::command())
 }
 
 /// Says on standard error what is wrong.

@@ -1,5 +1,6 @@
 //! Switching HTTP+SSE off: the phases, what clients are told in each, and who is refused (DESIGN, Sunset).
 
+pub mod farewell;
 pub mod notice;
 mod phase;
 pub mod plan;

@@ -37,6 +37,7 @@ mod survival;
 mod time;
 mod tls;
 mod tokens;
+mod tombstone;
 mod upgrade;
 mod upstream_options;
 mod verdict;
