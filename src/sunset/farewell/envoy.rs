@@ -98,6 +98,7 @@ fn cluster(upgrade: &Upgrade) -> String {
         "clusters:
 - name: sse-sunset-upgrade
   type: STRICT_DNS
+  dns_lookup_family: ALL
   connect_timeout: 5s
   load_assignment:
     cluster_name: sse-sunset-upgrade
@@ -112,11 +113,6 @@ fn cluster(upgrade: &Upgrade) -> String {
     );
     if upgrade.is_tls {
         let host = yaml(upgrade.bare_host());
-        let kind = if upgrade.host.starts_with('[') || upgrade.host.parse::<std::net::Ipv4Addr>().is_ok() {
-            "IP_ADDRESS"
-        } else {
-            "DNS"
-        };
         let _ = write!(
             text,
             "  transport_socket:
@@ -128,7 +124,7 @@ fn cluster(upgrade: &Upgrade) -> String {
         validation_context:
           trusted_ca: {{ filename: /etc/ssl/certs/ca-certificates.crt }}
           match_typed_subject_alt_names:
-          - san_type: {kind}
+          - san_type: DNS
             matcher: {{ exact: {host} }}
 "
         );
@@ -155,9 +151,12 @@ mod tests {
     }
 
     #[test]
-    fn certificates_of_the_server_are_checked_for_its_name_or_address() {
-        for (url, kind) in [("https://mcp.internal/mcp", "DNS"), ("https://[::1]/mcp", "IP_ADDRESS")] {
-            assert!(write(&farewell(Some(url))).contains(&format!("san_type: {kind}")), "{url}");
-        }
+    fn certificates_of_the_server_are_checked() {
+        let text = write(&farewell(Some("https://mcp.internal/mcp")));
+        assert!(
+            text.contains("sni: \"mcp.internal\"") && text.contains("matcher: { exact: \"mcp.internal\" }"),
+            "{text}"
+        );
+        assert!(!write(&farewell(Some("http://mcp.internal/mcp"))).contains("tls"));
     }
 }

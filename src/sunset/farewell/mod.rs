@@ -11,6 +11,7 @@ mod nginx;
 mod traefik;
 
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 use http::Uri;
@@ -205,6 +206,10 @@ impl FromStr for Upgrade {
         if host.is_empty() || !host.bytes().all(is_host) {
             return Err("needs a host of letters, digits, and -._".to_owned());
         }
+        // HAProxy checks names only, and SNI knows no addresses (RFC 6066 §3).
+        if is_tls && (host.starts_with('[') || host.parse::<Ipv4Addr>().is_ok()) {
+            return Err("needs a host's name where it is https: the one in its certificate".to_owned());
+        }
         if uri.query().is_some() {
             return Err("must not have a query: clients' own is passed on".to_owned());
         }
@@ -285,10 +290,19 @@ mod tests {
             (upgrade.url().as_str(), upgrade.authority().as_str()),
             ("http://127.0.0.1:3001/mcp", "127.0.0.1:3001")
         );
-        let upgrade: Upgrade = "https://[::1]/".parse().expect("a URL");
-        assert_eq!((upgrade.origin().as_str(), upgrade.bare_host(), upgrade.port), ("https://[::1]", "::1", 443));
-        for wrong in ["/mcp", "ftp://a/mcp", "http://a/mcp?x=1", "http://a/m$cp", "http://a/%7B", "http://a;b/mcp", "x"]
-        {
+        let upgrade: Upgrade = "http://[::1]/".parse().expect("a URL");
+        assert_eq!((upgrade.origin().as_str(), upgrade.bare_host(), upgrade.port), ("http://[::1]", "::1", 80));
+        for wrong in [
+            "/mcp",
+            "ftp://a/mcp",
+            "http://a/mcp?x=1",
+            "http://a/m$cp",
+            "http://a/%7B",
+            "http://a;b/mcp",
+            "x",
+            "https://127.0.0.1/mcp",
+            "https://[::1]/mcp",
+        ] {
             assert!(wrong.parse::<Upgrade>().is_err(), "{wrong}");
         }
     }
