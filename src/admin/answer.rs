@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::ROUTES;
 use crate::report::render::page::{self, Mode};
+use crate::sunset::Denied;
 
 /// The body of any answer.
 pub type Body = Full<Bytes>;
@@ -49,6 +50,16 @@ pub(super) enum Refused {
     NoReport,
     /// The traffic log could not be opened again.
     Reopen(String),
+    /// The body cannot be taken.
+    Body(&'static str),
+    /// The switch-off is not changed so.
+    Denied(Denied),
+}
+
+impl From<Denied> for Refused {
+    fn from(denied: Denied) -> Self {
+        Refused::Denied(denied)
+    }
 }
 
 impl Refused {
@@ -61,7 +72,9 @@ impl Refused {
             Refused::Origin | Refused::NoToken => StatusCode::FORBIDDEN,
             Refused::WrongToken => StatusCode::UNAUTHORIZED,
             Refused::NoReport => StatusCode::SERVICE_UNAVAILABLE,
-            Refused::Reopen(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Refused::Reopen(_) | Refused::Denied(Denied::Failed) => StatusCode::INTERNAL_SERVER_ERROR,
+            Refused::Body(_) | Refused::Denied(Denied::Order(_)) => StatusCode::BAD_REQUEST,
+            Refused::Denied(_) => StatusCode::CONFLICT,
         }
     }
 
@@ -85,6 +98,8 @@ impl Refused {
             Refused::NoReport => {
                 "the live report could not be made, which is a bug of sse-sunset; sse-sunset report makes one of the traffic log"
             }
+            Refused::Body(problem) => problem,
+            Refused::Denied(denied) => return denied.to_string(),
             Refused::Reopen(error) => {
                 return format!("the traffic log could not be opened again ({error}); the old file stays in use");
             }
@@ -95,7 +110,12 @@ impl Refused {
     pub(super) fn into_answer(self) -> Response<Body> {
         let status = self.status();
         let (title, detail) = (status.canonical_reason(), self.detail());
-        let problem = if self == Refused::Path {
+        let problem = if let Refused::Denied(Denied::Guard(phase, outlook)) = &self {
+            json!({
+                "type": ANY, "title": title, "status": status.as_u16(), "detail": detail, "phase": phase.name(),
+                "verdict": outlook.verdict, "in_use": outlook.count, "would_hit": outlook.would_hit,
+            })
+        } else if matches!(self, Refused::Path) {
             let paths: Vec<&str> = ROUTES.iter().map(|(path, ..)| *path).collect();
             json!({"type": ANY, "title": title, "status": status.as_u16(), "detail": detail, "paths": paths})
         } else {

@@ -71,7 +71,7 @@ async fn accept(listener: TcpListener, admin: Admin, connections: Tasks, ended: 
         connections.spawn(async move {
             let answer = move |request, _: Peer| {
                 let admin = admin.clone();
-                async move { admin.answer(&request).await }
+                async move { admin.answer(request).await }
             };
             net::serve(stream, peer, Limits::default(), ended, answer).await;
             drop(seat);

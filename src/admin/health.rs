@@ -13,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::net::Tls;
 use crate::report::live::Live;
 use crate::report::outcome::Report;
+use crate::sunset::Sunset;
 use crate::traffic::Log;
 use crate::upstream::{Era, Upstream};
 
@@ -25,6 +26,8 @@ pub struct Vitals {
     pub log_target: String,
     /// The evidence, and the state directory in which it is kept.
     pub live: Arc<Live>,
+    /// The switch-off.
+    pub sunset: Sunset,
     /// The numbers.
     pub metrics: Arc<Metrics>,
     /// How far the shutdown has come.

@@ -22,7 +22,8 @@ use crate::net::{self, Acceptor, Tls};
 use crate::passthrough::{self, Passthrough};
 use crate::report::live::Live;
 use crate::session::{self, Books, Sessions};
-use crate::traffic::{Heartbeat, Log, Observer, Pseudonyms, Record, Start, Stop, Survival};
+use crate::sunset::{Parts, Sunset};
+use crate::traffic::{Heartbeat, Log, Observer, Pseudonyms, Record, Start, Stop, Survival, Target};
 use crate::upstream::{HttpTransport, Upstream};
 
 /// How often the process says that it lives (EVIDENCE, `proxy.heartbeat`).
@@ -62,6 +63,7 @@ pub struct App {
     sessions: Sessions,
     books: Books,
     live: Arc<Live>,
+    sunset: Sunset,
     drain: Drain,
     watch: Watch,
     session_tasks: Tasks,
@@ -87,6 +89,7 @@ impl App {
             .map_err(StartError::TrafficLog)?;
         let metrics = Arc::new(Metrics::new(session::LISTS));
         evidence::restore_last_uses(&live, &metrics);
+        let sunset = open_sunset(&config, &live, &metrics).map_err(StartError::StateDir)?;
         let books = Books { log, pseudonyms: Arc::new(pseudonyms), metrics };
         let (drain, watch) = Drain::new();
         watch_log_and_drain(&books, &watch);
@@ -103,6 +106,7 @@ impl App {
             config.session.clone(),
             upstream.clone(),
             books.clone(),
+            sunset.clone(),
             session_tasks.clone(),
             watch.clone(),
         );
@@ -111,16 +115,22 @@ impl App {
             .map_err(StartError::Upstream)?;
         let address = listener.local_addr().map_err(|error| StartError::Listen(config.listen, error))?;
         let oauth = Oauth::new(config.oauth.clone(), address, &config.upstream, upstream.clone());
-        let ways = Ways { sessions: sessions.clone(), passthrough, upstream: upstream.clone(), oauth: oauth.clone() };
+        let ways = Ways {
+            sessions: sessions.clone(),
+            passthrough,
+            upstream: upstream.clone(),
+            oauth: oauth.clone(),
+            sunset: sunset.clone(),
+        };
         let front = Front::new(config.front.clone(), ways, books.clone(), session_tasks.clone(), watch.clone());
         let admin = match &config.admin {
             Some(admin) => {
-                let door = Door::bind(admin, vitals(&config, &books, &watch, Arc::clone(&live), upstream));
+                let door = Door::bind(admin, vitals(&config, &books, &watch, &live, &sunset, upstream));
                 Some(door.map_err(|error| StartError::Admin(admin.listen, error))?)
             }
             None => None,
         };
-        Ok(App { listener, admin, front, oauth, sessions, books, live, drain, watch, session_tasks, config })
+        Ok(App { listener, admin, front, oauth, sessions, books, live, sunset, drain, watch, session_tasks, config })
     }
 
     /// The address that was taken.
@@ -177,6 +187,8 @@ impl App {
                 passthrough: self.config.front.passthrough.name(),
             }))
             .await;
+        // The first client finds the phase that holds.
+        self.sunset.begin(&self.books.log).await;
         let connections = Tasks::default();
         let metrics = Arc::clone(&self.books.metrics);
         let acceptor = Acceptor::new(self.config.net.clone(), metrics, connections.clone(), self.watch.clone());
@@ -191,6 +203,7 @@ impl App {
             () = self.heartbeats() => {}
             () = async { self.oauth.learn().await; std::future::pending().await } => {}
             () = self.front.watch() => {}
+            () = self.sunset.run(&self.books.log) => {}
             () = evidence::keep(&self.live, &self.books.metrics) => {}
             () = async { shutdown.await; self.drain_sessions().await } => {}
         }
@@ -254,9 +267,17 @@ async fn watch_certificate(tls: Option<&Tls>) {
 }
 
 /// What operators are told.
-fn vitals(config: &Config, books: &Books, drain: &Watch, live: Arc<Live>, upstream: Upstream) -> Vitals {
+fn vitals(
+    config: &Config,
+    books: &Books,
+    drain: &Watch,
+    live: &Arc<Live>,
+    sunset: &Sunset,
+    upstream: Upstream,
+) -> Vitals {
     Vitals {
-        live,
+        live: Arc::clone(live),
+        sunset: sunset.clone(),
         log: books.log.clone(),
         log_target: config.traffic_log.to_string(),
         metrics: Arc::clone(&books.metrics),
@@ -268,6 +289,16 @@ fn vitals(config: &Config, books: &Books, drain: &Watch, live: Arc<Live>, upstre
         tls: config.net.tls.clone(),
         config_hash: config.hash.clone(),
     }
+}
+
+/// The switch-off as the last process left it.
+fn open_sunset(config: &Config, live: &Arc<Live>, metrics: &Arc<Metrics>) -> std::io::Result<Sunset> {
+    let log_file = match &config.traffic_log {
+        Target::File(path) => Some(path.clone()),
+        Target::Stdout => None,
+    };
+    let parts = Parts { live: Arc::clone(live), log_file, metrics: Arc::clone(metrics) };
+    Sunset::open(config.sunset.clone(), parts, config.state_dir.as_deref(), &config.instance)
 }
 
 /// Has the metrics show how the traffic log does, and whether the process drains.

@@ -3,12 +3,15 @@
 //! 0: done, or stopped in order. 1: could not start, failed while running, or a probe found a fault. 2: usage or
 //! configuration. 128 + n: ended by a second signal n, without draining. `report` has more.
 
+mod ask;
 mod canary;
 mod check;
 mod healthcheck;
+mod options;
 mod progress;
 mod report;
 mod serve;
+mod sunset;
 mod tombstone;
 
 use std::ffi::OsString;
@@ -38,6 +41,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
         Some(("check", options)) => check::run(options),
         Some(("healthcheck", options)) => healthcheck::run(options),
         Some(("report", options)) => report::run(options),
+        Some(("sunset", options)) => sunset::run(options),
         Some(("tombstone", options)) => tombstone::run(options),
         _ => ExitCode::from(USAGE),
     }
@@ -54,6 +58,7 @@ fn command() -> Command {
         .subcommand(check::command())
         .subcommand(healthcheck::command())
         .subcommand(report::command())
+        .subcommand(sunset::command())
         .subcommand(tombstone::command())
 }
 

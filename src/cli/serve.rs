@@ -2,57 +2,33 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use super::{FAILED, USAGE};
+use super::{FAILED, USAGE, options};
 use crate::app::App;
-use crate::config::{self, Config, Given, LogFormat, OPTIONS, Origin, Raw};
+use crate::config::{self, Config, LogFormat, OPTIONS};
 
 /// The words of `serve`.
 pub(super) fn command() -> Command {
-    let serve = OPTIONS.iter().fold(Command::new("serve"), |command, option| {
-        let arg = Arg::new(option.name)
-            .long(option.name)
-            .value_name(option.value_name)
-            .help_heading(option.heading)
-            .env(option.variable())
-            .hide_env(true)
-            .help(match option.default {
-                Some(default) => format!("{} [default: {default}]", option.help),
-                None => option.help.to_owned(),
-            });
-        command.arg(match option.separator {
-            Some(separator) => arg.action(ArgAction::Append).value_delimiter(separator),
-            // `--name` alone; with `=`, or what follows it would be taken for its value.
-            None if option.is_switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
-            None => arg,
-        })
-    });
+    let serve = OPTIONS.iter().fold(Command::new("serve"), |command, option| command.arg(options::arg(option)));
     serve.about("Serve legacy HTTP+SSE clients in front of an upgraded server").after_help(
         "Every option is also an environment variable (--public-url is SSE_SUNSET_PUBLIC_URL) and a key of the --config \
          file; flags win over the environment, which wins over the file. Durations need a unit (15s, 2m).",
     )
 }
 
-/// Serves as `options` say.
-pub(super) fn run(options: &ArgMatches) -> ExitCode {
-    let config = match configure(options) {
+/// Serves as `matches` say.
+pub(super) fn run(matches: &ArgMatches) -> ExitCode {
+    let (raw, problems) = options::given(matches);
+    let config = match config::resolve(&raw, problems, &host_name()) {
         Ok(config) => config,
-        Err(problems) => {
-            let mut stderr = std::io::stderr().lock();
-            for problem in &problems {
-                let _ = writeln!(stderr, "sse-sunset: {problem}");
-            }
-            return ExitCode::from(USAGE);
-        }
+        Err(problems) => return options::refuse(&problems),
     };
     let filter = match EnvFilter::try_new(&config.log_level) {
         Ok(filter) => filter,
@@ -69,30 +45,6 @@ pub(super) fn run(options: &ArgMatches) -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
-}
-
-/// Gathers what flags, environment and file say, and resolves it.
-fn configure(options: &ArgMatches) -> Result<Config, Vec<config::Problem>> {
-    let mut raw = Raw::new();
-    for option in OPTIONS {
-        let origin = match options.value_source(option.name) {
-            Some(ValueSource::CommandLine) => Origin::Flag,
-            Some(ValueSource::EnvVariable) => Origin::Environment,
-            _ => continue,
-        };
-        let values: Vec<String> = options.get_many::<String>(option.name).into_iter().flatten().cloned().collect();
-        // An empty variable is one that is not set: that is how compose files and charts leave options out.
-        if origin == Origin::Environment && values.iter().all(String::is_empty) {
-            continue;
-        }
-        raw.insert(option.name, Given { values, origin });
-    }
-    let mut problems = config::unknown_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
-    let file = raw.remove("config").and_then(|given| given.values.into_iter().next());
-    if let Some(file) = file {
-        problems.extend(config::read_file(&PathBuf::from(file), &mut raw));
-    }
-    config::resolve(&raw, problems, &host_name())
 }
 
 fn host_name() -> String {

@@ -7,6 +7,7 @@ mod net;
 mod oauth;
 mod options;
 mod reader;
+mod sunset;
 mod units;
 
 use std::collections::BTreeMap;
@@ -15,10 +16,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use reqwest::Url;
 use ring::digest;
 
 pub use options::{OPTIONS, OptionSpec, PREFIX};
+pub use sunset::{resolve_sunset, share};
 pub use units::{
     authorities, duration, host, interval, probe_key, upstream_header as header, upstream_url as probed_url,
 };
@@ -60,6 +63,8 @@ pub struct Config {
     pub front: front::Config,
     /// How they log in.
     pub oauth: auth::oauth::Config,
+    /// How HTTP+SSE is switched off.
+    pub sunset: crate::sunset::Config,
     /// Where the traffic log goes.
     pub traffic_log: Target,
     /// What must outlive a restart is kept here.
@@ -141,6 +146,8 @@ pub fn read_file(path: &Path, raw: &mut Raw) -> Vec<Problem> {
         let values = match value {
             toml::Value::String(text) => vec![text],
             toml::Value::Integer(number) => vec![number.to_string()],
+            // Dates are values of their own there.
+            toml::Value::Datetime(date) => vec![date.to_string()],
             toml::Value::Boolean(is_on) if option.is_switch => vec![is_on.to_string()],
             toml::Value::Array(items) if option.separator.is_some() && items.iter().all(toml::Value::is_str) => {
                 items.iter().filter_map(toml::Value::as_str).map(str::to_owned).collect()
@@ -220,6 +227,7 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
         mcp_path,
     };
     let oauth = reader.oauth(public_url.as_ref(), &front, loopback, net.tls.is_some());
+    let sunset = reader.sunset(front.modern_url.clone(), Timestamp::now());
     let drain = reader.value("drain", units::duration).unwrap_or_default();
     let drain_delay = reader.value("drain-delay", units::duration).unwrap_or_default();
     if drain_delay > drain {
@@ -245,6 +253,7 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
             session,
             front,
             oauth,
+            sunset,
             traffic_log,
             state_dir,
             client_address,

@@ -60,6 +60,7 @@ const NAMES: &str = "Names and trust";
 const OAUTH: &str = "Logging in (OAuth)";
 const TLS: &str = "TLS for clients";
 const EVIDENCE: &str = "Evidence";
+const SUNSET: &str = "Switching off";
 const LIMITS: &str = "Limits and times";
 const DIAGNOSTICS: &str = "Diagnostics";
 
@@ -324,6 +325,75 @@ pub static OPTIONS: &[OptionSpec] = &[
         "Key shared with sse-sunset canary and check, at least 16 bytes (mode 0600): what they sign counts as no client",
     ),
     option(EVIDENCE, "instance", "NAME", None, "Name of this replica in the log; the host name by default"),
+    option(
+        SUNSET,
+        "announce",
+        "DATE",
+        None,
+        "From when answers say that HTTP+SSE ends. A date is one of UTC (2026-12-01), a time with its zone (2026-12-01T09:00:00Z), \
+         or for rehearsals a time from the start on (+2m)",
+    ),
+    option(SUNSET, "freeze", "DATE", None, "From when only those are served who were seen before; needs --state-dir"),
+    many(
+        SUNSET,
+        "brownout",
+        "WINDOWS",
+        "When everybody is refused for a while: START/DURATION or START/END; or ladder, six windows (5m, 5m, 1h, 2h, 4h, 24h) \
+         spread until --tombstone",
+    ),
+    option(SUNSET, "tombstone", "DATE", None, "From when every session is refused, with a word about where to go"),
+    option(SUNSET, "gone", "DATE", None, "From when the paths of HTTP+SSE answer 410"),
+    option(SUNSET, "deprecation", "DATE", None, "Date of the header Deprecation; by default that of --announce"),
+    option(SUNSET, "sunset", "DATE", None, "Date of the header Sunset; by default that of --tombstone, else of --gone"),
+    option(
+        SUNSET,
+        "new-url",
+        "URL",
+        None,
+        "Where Streamable HTTP is spoken, which clients are told; with --passthrough by default its path below --public-url",
+    ),
+    option(SUNSET, "info-url", "URL", None, "Page that tells people more"),
+    option(
+        SUNSET,
+        "refuse-with",
+        "FORM",
+        Some("jsonrpc"),
+        "How brownouts and the tombstone refuse: jsonrpc, an error on initialize, which most clients show; or http, 503 with \
+         Retry-After",
+    ),
+    option(
+        SUNSET,
+        "share",
+        "PERCENT",
+        Some("100%"),
+        "Part of the clients, always the same ones, that brownouts and the tombstone refuse",
+    ),
+    switch(SUNSET, "end-running", "Let brownouts and the tombstone end sessions that are running"),
+    switch(
+        SUNSET,
+        "notify",
+        "Send each session a warning (notifications/message) from --announce on, where the server has declared logging",
+    ),
+    option(
+        SUNSET,
+        "exempt",
+        "FILE",
+        None,
+        "TOML file: who is refused by nothing before --gone, who answers for that, why, and until when",
+    ),
+    many(
+        SUNSET,
+        "force",
+        "PHASES",
+        "Phases that are entered although the guard would hold them back: brownout, tombstone, gone",
+    ),
+    option(
+        SUNSET,
+        "dry-run",
+        "PHASE",
+        None,
+        "Phase whose refusals are written down and not carried out: freeze, brownout, tombstone or gone",
+    ),
     option(
         LIMITS,
         "max-sessions",

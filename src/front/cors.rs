@@ -12,7 +12,7 @@ use crate::mcp;
 /// What clients send across origins: TypeScript's browser client asks even for `GET /sse`, as it sends `Authorization`.
 const ALWAYS_ALLOWED: &str = "authorization, content-type, mcp-protocol-version, last-event-id, cache-control";
 /// What a page may read of an answer: without it, it could not find the authorization server.
-const EXPOSED: HeaderValue = HeaderValue::from_static("WWW-Authenticate, Retry-After");
+const EXPOSED: HeaderValue = HeaderValue::from_static("WWW-Authenticate, Retry-After, Deprecation, Sunset, Link");
 /// And what it needs of an answer of Streamable HTTP.
 const EXPOSED_OF_UPSTREAM: HeaderValue =
     HeaderValue::from_static("Mcp-Session-Id, MCP-Protocol-Version, WWW-Authenticate, Retry-After");

@@ -22,6 +22,7 @@ mod probe;
 mod reply;
 mod route;
 mod stream;
+mod sunset;
 mod through;
 mod upgrade;
 mod visitor;
@@ -44,11 +45,13 @@ use crate::net::Peer;
 pub use crate::net::TrustedProxies;
 use crate::passthrough::{Content, Passthrough};
 use crate::session::{Books, Sessions};
+use crate::sunset::{Rules, Sunset};
 use crate::upstream::Upstream;
 use census::Census;
 use probe::Probe;
 use reply::Refused;
 use route::Route;
+use sunset::Lately;
 use through::Place;
 use upgrade::Upgrades;
 use visitor::{Visitor, Who};
@@ -105,6 +108,8 @@ pub struct Ways {
     pub upstream: Upstream,
     /// Where its tokens come from.
     pub oauth: Oauth,
+    /// How far HTTP+SSE is switched off.
+    pub sunset: Sunset,
 }
 
 /// What is passed through to the upstream (`--passthrough`).
@@ -147,6 +152,9 @@ struct Shared {
     passthrough: Passthrough,
     upgrades: Upgrades,
     census: Census,
+    sunset: Sunset,
+    /// Who was turned away by it.
+    lately: Lately,
     books: Books,
     drain: Watch,
 }
@@ -156,13 +164,25 @@ impl Front {
     #[must_use]
     pub fn new(config: Config, ways: Ways, books: Books, tasks: Tasks, drain: Watch) -> Self {
         let verifier = config.probe_key.clone().map(Verifier::new);
-        let Ways { sessions, passthrough, upstream, oauth } = ways;
+        let Ways { sessions, passthrough, upstream, oauth, sunset } = ways;
         let upgrades = Upgrades::new(upstream, config.max_upgraded, config.keep_alive, &books.metrics);
         let census = Census::new(books.clone(), tasks);
         let exchanges = passthrough.clone();
         let running = move || u64::try_from(exchanges.running()).unwrap_or(u64::MAX);
         books.metrics.watch_gauge("passed_through", running);
-        let shared = Shared { config, verifier, sessions, oauth, passthrough, upgrades, census, books, drain };
+        let shared = Shared {
+            config,
+            verifier,
+            sessions,
+            oauth,
+            passthrough,
+            upgrades,
+            census,
+            sunset,
+            lately: Lately::default(),
+            books,
+            drain,
+        };
         Front { shared: Arc::new(shared) }
     }
 
@@ -217,6 +237,25 @@ impl Front {
     }
 
     async fn serve(&self, route: Route, visitor: &Visitor, request: Request<Incoming>, peer: Peer) -> Answered {
+        let rules = self.shared.sunset.rules();
+        let is_legacy = matches!(route, Route::Stream | Route::Message | Route::Page | Route::Method { .. });
+        let answer = self.serve_under(&rules, route, visitor, request, peer).await;
+        if !is_legacy {
+            return answer;
+        }
+        let mut answer = answer.unwrap_or_else(Refused::into_answer);
+        sunset::sign(&rules, &mut answer);
+        Ok(answer)
+    }
+
+    async fn serve_under(
+        &self,
+        rules: &Rules,
+        route: Route,
+        visitor: &Visitor,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> Answered {
         let shared = &self.shared;
         let is_stream = route == Route::Stream;
         let probe = if is_stream { Probe::of(&request, shared.verifier.as_ref()) } else { Probe::default() };
@@ -229,11 +268,12 @@ impl Front {
             }
             return Err(refused);
         }
+        sunset::admit(shared, rules, visitor, &route, request.headers(), &probe).await?;
         match route {
             Route::Method { allow, .. } if cors::is_preflight(&request) => {
                 Ok(cors::permission(allow, &shared.config.cors_headers))
             }
-            Route::Page => Ok(page::answer(&shared.config)),
+            Route::Page => Ok(page::answer(&shared.config, rules)),
             Route::Upgrade if cors::is_preflight(&request) => Ok(cors::permission_for_upstream(&request)),
             Route::Stream if shared.drain.phase() >= Phase::Closing => {
                 // A 503 would make TypeScript clients give up; after a reset they try again (DESIGN, drain).

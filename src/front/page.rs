@@ -11,12 +11,13 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use maud::{DOCTYPE, PreEscaped, html};
 use ring::digest::{SHA256, digest};
 
 use super::{Body, Config};
 use crate::mcp;
+use crate::sunset::{Phase, Rules};
 
 const STYLE: &str = include_str!("page.css");
 /// Where the transports are described, the older one too.
@@ -82,8 +83,11 @@ fn weight(parameters: &str) -> u16 {
 }
 
 /// The page.
-pub(super) fn answer(config: &Config) -> Response<Body> {
-    let mut answer = Response::new(Body::text(document(config)));
+pub(super) fn answer(config: &Config, rules: &Rules) -> Response<Body> {
+    let mut answer = Response::new(Body::text(document(config, rules)));
+    if rules.phase == Phase::Gone {
+        *answer.status_mut() = StatusCode::GONE;
+    }
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -98,7 +102,8 @@ pub(super) fn answer(config: &Config) -> Response<Body> {
     answer
 }
 
-fn document(config: &Config) -> String {
+fn document(config: &Config, rules: &Rules) -> String {
+    let modern_url = rules.notice().new_url.as_deref().or(config.modern_url.as_deref());
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -119,12 +124,13 @@ fn document(config: &Config) -> String {
                         "An MCP server (Model Context Protocol) is reached here by the assistants and tools that use it. \
                          It works; there is only nothing to see in a browser."
                     }
-                    (advice(config.modern_url.as_deref()))
+                    (advice(modern_url))
                     h2 { "Programs that still use this address" }
                     p.soft {
                         code { (config.public_path) (config.sse_path) }
                         " is the endpoint of the older transport, HTTP+SSE, which Streamable HTTP replaced in March 2025. \
-                         Programs that are configured with it go on working for now."
+                         "
+                        (fate(rules))
                     }
                     p.soft { a href=(TRANSPORTS) rel="noreferrer" { "The transports of MCP" } " describes both." }
                 }
@@ -132,6 +138,15 @@ fn document(config: &Config) -> String {
         }
     };
     page.into_string()
+}
+
+/// What becomes of programs that use the old address.
+fn fate(rules: &Rules) -> String {
+    match rules.phase {
+        Phase::Observe => "Programs that are configured with it go on working for now.".to_owned(),
+        Phase::Announce | Phase::Freeze | Phase::Brownout => rules.text(Phase::Announce),
+        Phase::Tombstone | Phase::Gone => rules.text(Phase::Gone),
+    }
 }
 
 /// What to configure instead.

@@ -13,6 +13,7 @@ use super::Body;
 use crate::auth::Rejection;
 use crate::auth::oauth::challenge::named_scope;
 use crate::passthrough::Failure;
+use crate::sunset::notice::PROBLEM;
 
 pub(super) const STREAM_ONLY: &str = "this is the legacy SSE endpoint: open it with GET. Clients that speak Streamable \
                                       HTTP use the server's own MCP URL";
@@ -73,6 +74,10 @@ pub(super) enum Refused {
     Credential(Rejection),
     /// The upstream turns every credential of the client down; the text is JSON.
     Loops(String),
+    /// HTTP+SSE is gone; a problem document.
+    Gone(String),
+    /// HTTP+SSE is off, for so long.
+    SwitchedOff { text: String, wait: Duration },
     /// A request could not be passed through.
     Through(Failure),
 }
@@ -93,7 +98,10 @@ impl Refused {
             Refused::Loop => StatusCode::LOOP_DETECTED,
             Refused::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Refused::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Refused::Busy | Refused::Memory | Refused::Crowded => StatusCode::SERVICE_UNAVAILABLE,
+            Refused::Busy | Refused::Memory | Refused::Crowded | Refused::SwitchedOff { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Refused::Gone(_) => StatusCode::GONE,
             Refused::Credential(rejection) => rejection.status,
             Refused::Through(failure) => failure.status(),
         }
@@ -136,7 +144,11 @@ impl Refused {
                 "the proxy keeps as many sessions as it may (--max-sessions); try again later".to_owned()
             }
             Refused::MediaType(problem) => format!("{problem}; send the message as plain application/json"),
-            Refused::Malformed(problem) | Refused::Head(problem) | Refused::Loops(problem) => problem.clone(),
+            Refused::Malformed(problem)
+            | Refused::Head(problem)
+            | Refused::Loops(problem)
+            | Refused::Gone(problem)
+            | Refused::SwitchedOff { text: problem, .. } => problem.clone(),
             Refused::TooLarge(limit) => format!("the message is larger than {limit} bytes, the limit of this proxy"),
             Refused::Incomplete => "the body ended before it was whole".to_owned(),
             Refused::Slow(limit) => {
@@ -176,6 +188,14 @@ impl Refused {
                 for challenge in rejection.challenges {
                     headers.append(header::WWW_AUTHENTICATE, challenge);
                 }
+            }
+            Refused::Gone(_) => {
+                headers.insert(header::CONTENT_TYPE, PROBLEM);
+                // The body of a POST was not read.
+                headers.insert(header::CONNECTION, CLOSE);
+            }
+            Refused::SwitchedOff { wait, .. } => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
             }
             Refused::Loops(_) => {
                 headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -32,6 +32,15 @@ pub fn cancelled(id: &RequestId, reason: &str) -> Bytes {
     ))
 }
 
+/// A log message of the level `warning` (MCP 2024-11-05, logging §Log Message Notifications).
+#[must_use]
+pub fn warning(text: &str) -> Bytes {
+    let text = quoted(text);
+    Bytes::from(format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{{"level":"warning","logger":"sse-sunset","data":{text}}}}}"#
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{MessageKind, parse};
@@ -46,6 +55,10 @@ mod tests {
         let answered = one(result_response(&id, r#"{"x":1}"#));
         assert_eq!(answered.kind(), &MessageKind::Response { id: Some(id.clone()), is_error: false });
         assert_eq!(answered.result_text(), Some(r#"{"x":1}"#));
+        assert_eq!(
+            one(warning("it \"ends\"")).kind(),
+            &MessageKind::Notification { method: "notifications/message".into() }
+        );
         assert_eq!(one(cancelled(&id, "gone")).request_id_param(), Some(id));
     }
 }

@@ -18,6 +18,6 @@ pub use headers::{
     LAST_EVENT_ID, METHOD, MODERN_VERSION, PROTOCOL_VERSION, SESSION_ID, VERSION_HEADER_SINCE, is_protocol_header,
 };
 pub use id::RequestId;
-pub use made::{cancelled, quoted, request, result_response};
+pub use made::{cancelled, quoted, request, result_response, warning};
 pub use message::{Malformed, Message, MessageKind, Span, parse};
 pub use recover::IdScanner;

@@ -4,6 +4,7 @@ const HELP: &[(&str, &str)] = &[
     ("build", "The build that runs"),
     ("verdict", "Whether SSE can be switched off; the one verdict that holds is 1"),
     ("phase", "The phase of the switch-off; the one that holds is 1"),
+    ("paused", "Whether the switch-off is paused: nobody is refused"),
     ("connections_active", "Connections of clients that are open"),
     ("connections_lost", "Connections of clients that ended before a request could be read"),
     ("sessions_active", "Legacy sessions that are open, lingering ones included"),

@@ -112,6 +112,22 @@ struct Fields<'a> {
     refused_reason: Option<Text<'a>>,
     #[serde(rename = "legacy.refused.dry_run", default)]
     dry_run: bool,
+    #[serde(rename = "sunset.phase", borrow)]
+    phase: Option<Text<'a>>,
+    #[serde(rename = "sunset.phase.before", borrow)]
+    phase_before: Option<Text<'a>>,
+    #[serde(rename = "sunset.by", borrow)]
+    phase_by: Option<Text<'a>>,
+    #[serde(rename = "sunset.why", borrow)]
+    phase_why: Option<Text<'a>>,
+    #[serde(rename = "sunset.until", borrow)]
+    phase_until: Option<Text<'a>>,
+    #[serde(rename = "sunset.paused", default)]
+    paused: bool,
+    #[serde(rename = "sunset.held_back", borrow)]
+    held_back: Option<Text<'a>>,
+    #[serde(rename = "sunset.dry_run", borrow)]
+    rehearsed: Option<Text<'a>>,
 }
 
 /// A record.
@@ -210,8 +226,31 @@ pub enum Event<'a> {
     },
     /// `canary.seen`
     Canary,
+    /// `sunset.phase`
+    Phase(Phase<'a>),
     /// Something that this version does not know.
     Other,
+}
+
+/// How far the switch-off has come. Names of phases stand as they were written: a later version may know more of them.
+#[derive(Debug)]
+pub struct Phase<'a> {
+    /// The phase that holds.
+    pub phase: Text<'a>,
+    /// The one before.
+    pub before: Option<Text<'a>>,
+    /// Who had it changed.
+    pub by: Text<'a>,
+    /// Why.
+    pub why: Option<Text<'a>>,
+    /// Until when it holds.
+    pub until: Option<Millis>,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// The phase that is not let in.
+    pub held_back: Option<Text<'a>>,
+    /// The phase that is rehearsed.
+    pub dry_run: Option<Text<'a>>,
 }
 
 /// Of whom a record tells.
@@ -293,9 +332,25 @@ impl<'a> Line<'a> {
             },
             "legacy.upgrade" => Event::Upgrade { who: Who::of(&mut fields)? },
             "modern.seen" => Event::Modern { who: Who::of(&mut fields)? },
+            "sunset.phase" => Event::Phase(Phase::of(&mut fields)?),
             _ => Event::Other,
         };
         Ok(Line { at, instance: fields.instance, boot: fields.boot, seq: fields.seq, event })
+    }
+}
+
+impl<'a> Phase<'a> {
+    fn of(fields: &mut Fields<'a>) -> Result<Self, NotALine> {
+        Ok(Phase {
+            phase: fields.phase.take().ok_or_else(|| missing("sunset.phase"))?,
+            before: fields.phase_before.take(),
+            by: fields.phase_by.take().unwrap_or_default(),
+            why: fields.phase_why.take(),
+            until: fields.phase_until.as_deref().map(millis).transpose()?,
+            paused: fields.paused,
+            held_back: fields.held_back.take(),
+            dry_run: fields.rehearsed.take(),
+        })
     }
 }
 
@@ -430,6 +485,25 @@ mod tests {
                 };
                 assert_eq!(passthrough, told, "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn phase_is_read_and_what_was_left_out_is_not_so() {
+        let record = |more: &str| USE.replace("legacy.use\"", "sunset.phase\"").replace(r#","legacy.uses":3"#, more);
+        let least = record(r#","sunset.phase":"freeze","sunset.dance":[1]"#);
+        let Ok(Line { event: Event::Phase(phase), .. }) = Line::parse(least.as_bytes()) else { panic!("{least}") };
+        assert_eq!((&*phase.phase, &*phase.by, phase.until, phase.paused), ("freeze", "", None, false));
+        assert!(phase.before.is_none() && phase.why.is_none() && phase.held_back.is_none() && phase.dry_run.is_none());
+        let all = record(
+            r#","sunset.phase":"freeze","sunset.phase.before":"announce","sunset.by":"guard","sunset.why":"a \"b\"","sunset.until":"2026-11-21T14:27:32.514Z","sunset.paused":true,"sunset.held_back":"brownout","sunset.dry_run":"gone""#,
+        );
+        let Ok(Line { event: Event::Phase(phase), .. }) = Line::parse(all.as_bytes()) else { panic!("{all}") };
+        assert_eq!((phase.until, phase.paused, phase.why.as_deref()), (Some(1_795_271_252_514), true, Some("a \"b\"")));
+        let names = [&phase.before, &phase.held_back, &phase.dry_run].map(|name| name.as_deref());
+        assert_eq!(names, [Some("announce"), Some("brownout"), Some("gone")]);
+        for broken in [record(""), record(r#","sunset.phase":"gone","sunset.until":"soon""#)] {
+            assert!(matches!(Line::parse(broken.as_bytes()), Err(NotALine::Broken(_))), "{broken}");
         }
     }
 

@@ -4,12 +4,14 @@
 //! in UTC, durations carry their unit in the name. Fields are only ever added within one schema.
 
 mod movement;
+mod phases;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::Serialize;
 
 pub use movement::{Measured, Modern, Movement, Moving};
+pub use phases::{DryRun, PhaseChange, Phases, RefusedIn, Refusing, Rehearsed, WouldBe, WouldBeRefused};
 
 use crate::traffic::Engagement;
 
@@ -94,6 +96,10 @@ pub struct Report {
     pub totals: Totals,
     /// How far they have moved to Streamable HTTP.
     pub moving: Moving,
+    /// How far the switch-off has come; empty where no record tells.
+    pub phases: Phases,
+    /// Dry runs of phases, and whom they would have turned away.
+    pub dry_run: Vec<DryRun>,
     /// The days that `uses` lists refer to, oldest first, each day from the first evidence (or a year ago) to the end.
     pub days: Vec<Date>,
     /// Uses of all clients on each of `days`.
@@ -180,6 +186,8 @@ pub struct Client {
     pub last_use: Option<Timestamp>,
     /// When it was last turned away, if that counts as an attempt to use.
     pub last_attempt: Option<Timestamp>,
+    /// The phase that turned it away then, if one did.
+    pub last_attempt_in: Option<Refusing>,
     /// Days with use.
     pub active_days: usize,
     /// Sessions, open ones included.
@@ -190,6 +198,10 @@ pub struct Client {
     pub uses: u64,
     /// Attempts that were turned away.
     pub refused: u64,
+    /// How many of them in which phase.
+    pub refused_in: RefusedIn,
+    /// How often dry runs would have turned it away, by phase. It was served.
+    pub would_be_refused: WouldBeRefused,
     /// The longest time between two uses of one of its principals, in seconds.
     pub longest_gap_s: u64,
     /// How often it comes.

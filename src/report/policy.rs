@@ -107,11 +107,14 @@ impl Pattern {
     }
 }
 
+/// What a file says about clients: `[[waiver]]` for reports, `[[exempt]]` for the switch-off.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Book {
     #[serde(default)]
     waiver: Vec<Entry>,
+    #[serde(default)]
+    exempt: Vec<Entry>,
 }
 
 #[derive(Deserialize)]
@@ -136,30 +139,55 @@ struct Entry {
 /// # Errors
 /// Says what is wrong with the file and what it should look like.
 pub fn read_waivers(path: &Path) -> Result<Vec<Waiver>, String> {
+    let book = read_book(path, "waiver")?;
+    // Taken for one another, the one would hide use and the other would spare nobody.
+    if !book.exempt.is_empty() {
+        return Err(format!("{}: [[exempt]] is for serve --exempt; a waiver is [[waiver]]", path.display()));
+    }
+    answered_for(path, "waiver", book.waiver)
+}
+
+/// Reads who is exempt from being refused: the same, with `[[exempt]]` in the place of `[[waiver]]`.
+///
+/// # Errors
+/// Says what is wrong with the file and what it should look like.
+pub fn read_exempt(path: &Path) -> Result<Vec<Waiver>, String> {
+    let book = read_book(path, "exempt")?;
+    if !book.waiver.is_empty() {
+        return Err(format!("{}: [[waiver]] is for report --waivers; an exemption is [[exempt]]", path.display()));
+    }
+    answered_for(path, "exempt", book.exempt)
+}
+
+fn read_book(path: &Path, kind: &str) -> Result<Book, String> {
     let file = path.display();
     let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {file}: {error}"))?;
-    let shape = "each waiver is [[waiver]] with client, owner, reason and expires = \"YYYY-MM-DD\"";
-    let book: Book = toml::from_str(&text).map_err(|error| {
+    toml::from_str(&text).map_err(|error| {
         let line =
             error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.lines().count().max(1));
-        format!("{file}, line {line}: {}; {shape}", error.message())
-    })?;
-    book.waiver
-        .into_iter()
-        .map(|entry| waiver(entry).map_err(|problem| format!("{file}: {problem}; {shape}")))
-        .collect()
+        format!("{file}, line {line}: {}; {}", error.message(), shape(kind))
+    })
+}
+
+fn shape(kind: &str) -> String {
+    format!("each entry is [[{kind}]] with client, owner, reason and expires = \"YYYY-MM-DD\"")
+}
+
+fn answered_for(path: &Path, kind: &str, entries: Vec<Entry>) -> Result<Vec<Waiver>, String> {
+    let read = |entry| waiver(entry).map_err(|problem| format!("{}: {problem}; {}", path.display(), shape(kind)));
+    entries.into_iter().map(read).collect()
 }
 
 fn waiver(entry: Entry) -> Result<Waiver, String> {
     let Entry { client, owner, reason, expires } = entry;
     for (name, value) in [("client", &client), ("owner", &owner), ("reason", &reason)] {
         if value.trim().is_empty() {
-            return Err(format!("a waiver has no {name}"));
+            return Err(format!("an entry has no {name}"));
         }
     }
     let name = client.split_once(':').map_or(client.as_str(), |(_, name)| name);
     if name.chars().filter(|c| c.is_alphanumeric()).count() < 3 {
-        return Err("a waiver for anybody would be no evidence; name the client, by three letters at least".to_owned());
+        return Err("an entry for anybody would be for nobody; name the client, by three letters at least".to_owned());
     }
     let date: Date = expires.parse().map_err(|_| format!("expires = {expires:?} is not a date"))?;
     Ok(Waiver { client, owner, reason, expires: date })
@@ -213,5 +241,20 @@ mod tests {
         assert!(read(&good.replace("name:abc", "*:*a*")).expect_err("wrong").contains("anybody"));
         assert!(read(&good.replace("2026-12-05", "soon")).expect_err("wrong").contains("is not a date"));
         assert!(read(&good.replace("owner", "ower")).expect_err("wrong").contains("line"));
+    }
+
+    #[test]
+    fn exemptions_have_the_shape_of_waivers_and_are_none() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("exempt.toml");
+        let text = "[[exempt]]\nclient = \"name:abc\"\nowner = \"o\"\nreason = \"r\"\nexpires = \"2026-12-05\"\n";
+        std::fs::write(&path, text).expect("written");
+        let exempt = read_exempt(&path).expect("exemptions");
+        assert_eq!((exempt.len(), exempt[0].client.as_str()), (1, "name:abc"));
+        assert!(read_waivers(&path).expect_err("wrong").contains("serve --exempt"));
+        std::fs::write(&path, text.replace("exempt", "waiver")).expect("written");
+        assert!(read_exempt(&path).expect_err("wrong").contains("report --waivers"));
+        std::fs::write(&path, text.replace("name:abc", "*")).expect("written");
+        assert!(read_exempt(&path).expect_err("wrong").contains("each entry is [[exempt]]"));
     }
 }

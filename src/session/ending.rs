@@ -40,6 +40,8 @@ pub(super) enum Ending {
     Drained,
     /// The session was there to be refused, and that is done.
     Refused,
+    /// HTTP+SSE is switched off, for running sessions too.
+    SwitchedOff,
     /// Nothing was ever posted.
     Unused,
     /// It goes on as another session.
@@ -50,7 +52,7 @@ pub(super) enum Ending {
 
 /// All that [`Ending::reason`] says.
 pub(super) const REASONS: &[&str] =
-    &["client_disconnect", "drain", "merged", "never_posted", "panic", "refused", "slow_consumer"];
+    &["client_disconnect", "drain", "merged", "never_posted", "panic", "refused", "slow_consumer", "sunset"];
 
 impl Ending {
     /// `session.end.reason`
@@ -60,6 +62,7 @@ impl Ending {
             Ending::SlowConsumer => "slow_consumer",
             Ending::Drained => "drain",
             Ending::Refused => "refused",
+            Ending::SwitchedOff => "sunset",
             Ending::Unused => "never_posted",
             Ending::Merged => "merged",
             Ending::Panicked => "panic",
@@ -79,7 +82,12 @@ impl Ending {
                 "proxy_draining",
                 "the proxy is shutting down; the call may have run, reconnect and try again",
             ),
-            Ending::ClientGone | Ending::SlowConsumer | Ending::Refused | Ending::Unused | Ending::Merged => {
+            Ending::ClientGone
+            | Ending::SlowConsumer
+            | Ending::Refused
+            | Ending::SwitchedOff
+            | Ending::Unused
+            | Ending::Merged => {
                 RpcError::new(code::SESSION, "session_closed", "the session was closed; the call may have run")
             }
         }
@@ -147,7 +155,9 @@ impl Task {
         if let Some(parked) = self.parked.take() {
             self.outbox.push(&parked);
         }
-        let error = ending.last_words();
+        // Who was refused is told why.
+        let refusal = self.refusal.as_ref().filter(|_| ending == Ending::SwitchedOff);
+        let error = refusal.map_or_else(|| ending.last_words(), |refusal| refusal.error.clone());
         for id in owed {
             self.evidence.made_error();
             self.outbox.push(&error_response(&id, &error));

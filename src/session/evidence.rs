@@ -19,13 +19,15 @@ use crate::auth::Sender;
 use crate::clock;
 use crate::mcp::{Message, RequestId};
 use crate::metrics::{ClientFamily, Metrics};
+use crate::sunset::Account;
 use crate::traffic::{
     Canary as CanaryRecord, Client, ClientInfo, ClientRecord, Connect, Connection, End, Engagement, Identify, Log,
     Pseudonyms, Record, Refused, Use, printable,
 };
 
 /// Why clients are turned away: all that [`Books::refuse`] is told.
-pub(super) const REFUSALS: &[&str] = &["auth", "host", "limit", "origin", "request"];
+pub(super) const REFUSALS: &[&str] =
+    &["auth", "brownout", "freeze", "gone", "host", "limit", "origin", "request", "tombstone"];
 
 /// Where records and counts go.
 #[derive(Debug, Clone)]
@@ -103,6 +105,12 @@ impl Books {
         self.metrics.refused.of(reason).inc();
         let client = self.client(label, client);
         self.log.write(Record::Refused(Refused { client, connection, reason, status, dry_run: false })).await;
+    }
+
+    /// Who `client` is to the switch-off.
+    #[must_use]
+    pub fn account(&self, client: &Client) -> Account {
+        Account::of(client, &self.pseudonyms)
     }
 }
 
@@ -207,6 +215,26 @@ impl Evidence {
     #[must_use]
     pub(super) fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// The client as the switch-off judges it.
+    #[must_use]
+    pub(super) fn account(&self) -> Account {
+        self.books.account(&self.client)
+    }
+
+    /// The client is turned away in the midst of its session, or would be if it were no rehearsal.
+    pub(super) async fn refused(&mut self, reason: &'static str, dry_run: bool) {
+        if self.is_canary() {
+            return;
+        }
+        let status = http::StatusCode::OK.as_u16();
+        if !dry_run {
+            return self.books.refuse(&self.label, &self.client, self.connection.clone(), reason, status).await;
+        }
+        let client = self.books.client(&self.label, &self.client);
+        let connection = self.connection.clone();
+        self.books.log.write(Record::Refused(Refused { client, connection, reason, status, dry_run })).await;
     }
 
     /// What sessions of this client have in common that are `sender`'s.

@@ -64,6 +64,7 @@ impl Task {
             Payload::Message(ref message) => match message.kind().clone() {
                 MessageKind::Request { id, method } => {
                     self.evidence.request(message).await;
+                    self.ask_for_leave(&method).await;
                     let body = message.bytes().clone();
                     self.on_request(id, &method, body, delivery);
                 }
@@ -369,6 +370,7 @@ impl Task {
     fn start_message(&mut self, outgoing: Outgoing) {
         if outgoing.kind == OutgoingKind::Initialized {
             self.handshake = Handshake::Done;
+            self.warn();
         }
         let barrier = (outgoing.kind != OutgoingKind::Loose).then(|| self.raise_barrier(Instant::now()));
         let sending = self.bounded(self.link.post(outgoing.sent.body.clone(), &outgoing.sent.headers));

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::mcp::{self, Message, MessageKind};
 
@@ -36,6 +37,8 @@ pub(super) struct Keepsake {
     subscriptions: BTreeMap<String, Bytes>,
     /// What the server said may change.
     lists: Lists,
+    /// Whether it said that it logs to its clients.
+    logs: bool,
 }
 
 /// The lists that a server announces changes of.
@@ -71,7 +74,7 @@ impl Keepsake {
             Effect::Initialize => {
                 *self = Keepsake::default();
                 self.initialize = Some(Bytes::copy_from_slice(request)).filter(|copy| copy.len() <= MAX_KEPT);
-                self.lists = Lists::of(answer);
+                self.note_lists(answer);
             }
             Effect::Level => self.level = copy(),
             Effect::Subscribe => {
@@ -101,7 +104,14 @@ impl Keepsake {
 
     /// What the server that answered the handshake anew says may change.
     pub(super) fn note_lists(&mut self, answer: &Message) {
-        self.lists = Lists::of(answer);
+        let capabilities = Capabilities::of(answer);
+        self.logs = capabilities.logging.is_some();
+        self.lists = Lists::of(&capabilities);
+    }
+
+    /// Whether a client of a server that logs wishes for warnings: it does unless it said that it wants less.
+    pub(super) fn bears_warning(&self) -> bool {
+        self.logs && self.level.as_ref().is_none_or(|level| !is_above_warning(level))
     }
 
     fn bytes(&self) -> usize {
@@ -128,27 +138,46 @@ impl Keepsake {
     }
 }
 
-impl Lists {
+/// What a server says of itself that matters here.
+#[derive(Deserialize, Default)]
+struct Capabilities {
+    tools: Option<Changes>,
+    prompts: Option<Changes>,
+    resources: Option<Changes>,
+    logging: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Changes {
+    #[serde(rename = "listChanged", default)]
+    announced: Option<bool>,
+}
+
+impl Capabilities {
     fn of(initialize_answer: &Message) -> Self {
         #[derive(Deserialize, Default)]
         struct InitializeResult {
             #[serde(default)]
             capabilities: Capabilities,
         }
-        #[derive(Deserialize, Default)]
-        struct Capabilities {
-            tools: Option<Changes>,
-            prompts: Option<Changes>,
-            resources: Option<Changes>,
-        }
-        #[derive(Deserialize)]
-        struct Changes {
-            #[serde(rename = "listChanged", default)]
-            announced: Option<bool>,
-        }
-        let Capabilities { tools, prompts, resources } =
-            initialize_answer.result::<InitializeResult>().unwrap_or_default().capabilities;
-        let is_announced = |list: Option<Changes>| list.and_then(|list| list.announced) == Some(true);
+        initialize_answer.result::<InitializeResult>().unwrap_or_default().capabilities
+    }
+}
+
+/// Whether a `logging/setLevel` asks for what is graver than a warning only (RFC 5424 §6.2.1).
+fn is_above_warning(request: &Bytes) -> bool {
+    #[derive(Deserialize)]
+    struct Params {
+        level: String,
+    }
+    let level = mcp::parse(request).ok().and_then(|mut messages| messages.pop()?.params::<Params>());
+    level.is_some_and(|params| matches!(params.level.as_str(), "error" | "critical" | "alert" | "emergency"))
+}
+
+impl Lists {
+    fn of(capabilities: &Capabilities) -> Self {
+        let is_announced = |list: &Option<Changes>| list.as_ref().and_then(|list| list.announced) == Some(true);
+        let Capabilities { tools, prompts, resources, .. } = capabilities;
         Lists { tools: is_announced(tools), prompts: is_announced(prompts), resources: is_announced(resources) }
     }
 
@@ -215,6 +244,20 @@ mod tests {
         kept.note(Effect::Initialize, &request("initialize", "{}"), &answer(result));
         let said: Vec<_> = kept.lists().notifications().collect();
         assert_eq!(said, [r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#]);
+    }
+
+    #[test]
+    fn warning_is_borne_where_the_server_logs_and_the_client_wants_no_less() {
+        let mut kept = Keepsake::default();
+        kept.note(Effect::Initialize, &request("initialize", "{}"), &answer(r#"{"capabilities":{"tools":{}}}"#));
+        assert!(!kept.bears_warning());
+        kept.note(Effect::Initialize, &request("initialize", "{}"), &answer(r#"{"capabilities":{"logging":{}}}"#));
+        assert!(kept.bears_warning());
+        for (level, bears) in [("error", false), ("warning", true), ("emergency", false), ("debug", true)] {
+            let set = request("logging/setLevel", &format!(r#"{{"level":"{level}"}}"#));
+            kept.note(Effect::Level, &set, &answer("{}"));
+            assert_eq!(kept.bears_warning(), bears, "{level}");
+        }
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod resuming;
 mod reunion;
 mod revival;
 mod stream;
+mod sunset;
 mod task;
 mod timers;
 mod twice;
@@ -53,6 +54,7 @@ use crate::auth::{KeepAlive, Sender, SignedProbe};
 use crate::drain::{Tasks, Watch};
 use crate::mcp::RpcError;
 use crate::metrics::Lists;
+use crate::sunset::Sunset;
 use crate::traffic::{self, Client, Connection};
 use crate::upstream::{self, Upstream};
 use binding::Alarm;
@@ -176,6 +178,7 @@ struct Context {
     config: Config,
     upstream: Upstream,
     books: Books,
+    sunset: Sunset,
     tasks: Tasks,
     drain: Watch,
     /// All sessions that can be posted to.
@@ -325,7 +328,7 @@ impl Sessions {
 
     /// An empty registry.
     #[must_use]
-    pub fn new(config: Config, upstream: Upstream, books: Books, tasks: Tasks, drain: Watch) -> Self {
+    pub fn new(config: Config, upstream: Upstream, books: Books, sunset: Sunset, tasks: Tasks, drain: Watch) -> Self {
         let registry = DashMap::new();
         let places = Arc::default();
         let (outgoing, incoming) = (Budget::new(config.memory), Budget::new(config.memory));
@@ -340,6 +343,7 @@ impl Sessions {
                 config,
                 upstream,
                 books,
+                sunset,
                 tasks,
                 drain,
                 registry,
@@ -405,7 +409,12 @@ impl Sessions {
         let binding = Arc::new(Binding::new(context.config.opaque_rotation, label.clone(), &guest.sender));
         let (budget, spare) = (context.outgoing.clone(), context.spare.clone());
         let outbox = outbox::outbox(context.config.outbox_bytes, budget, spare, key.clone(), credential);
-        let (face, endpoint) = (outbox.face(), crate::sse::endpoint_event(&endpoint(id.as_str())));
+        let face = outbox.face();
+        let mut endpoint = crate::sse::endpoint_event(&endpoint(id.as_str()));
+        if let Some(comment) = context.sunset.rules().comment().filter(|_| guest.bears_comments) {
+            // Before the event and with it: bytes that arrive behind it go-sdk loses.
+            endpoint = [&**comment, &*endpoint].concat().into();
+        }
         let stream = EventStream::new(endpoint, face.clone(), face.attach_first(), keep_alive).counted(bytes());
         let (sender, inbox) = mpsc::channel(context.config.max_waiting);
         let handle = Handle { inbox: sender, binding: Arc::clone(&binding) };

@@ -121,6 +121,7 @@ impl Task {
         }
         self.calls.hurry_those_without_head(Instant::now() + STRAGGLERS);
         self.start_listening();
+        self.warn();
         for message in aside {
             self.on_item(Source::Listen, Item::Message(message));
         }

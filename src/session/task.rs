@@ -40,6 +40,7 @@ use super::position::ResumeKey;
 use super::recovery::Standing;
 use super::reunion::Membership;
 use super::revival::{Failure, Revived};
+use super::sunset::View;
 use super::timers::{Deferred, Listening};
 use super::twice::Twice;
 use super::vetting::{self, Vetting};
@@ -77,6 +78,8 @@ pub(super) struct Task {
     pub(super) version: Option<String>,
     /// Whatever is asked is refused.
     pub(super) refusal: Option<Refusal>,
+    /// What it sees of the switch-off.
+    pub(super) sunset: View,
     drain: Watch,
     pub(super) phase: Phase,
     pub(super) since: Instant,
@@ -179,6 +182,7 @@ impl Task {
     pub(super) fn new(context: Arc<Context>, place: Place, ways: Ways, evidence: Evidence, outset: Outset) -> Self {
         let (drain, link) = (context.drain.clone(), context.upstream.link());
         let desk = Desk::new(context.outgoing.clone());
+        let sunset = View::new(context.sunset.watch());
         let Ways { id, key, inbox, outbox, closer, membership, binding } = ways;
         let Outset { refusal, unused, undecided, version } = outset;
         let now = Instant::now();
@@ -198,6 +202,7 @@ impl Task {
             merging: None,
             version,
             refusal,
+            sunset,
             drain,
             phase: Phase::Serving,
             since: now,
@@ -284,6 +289,12 @@ impl Task {
                     self.on_item(source, item);
                 }
                 () = self.timer.as_mut() => self.on_timer(),
+                // Last, because it hardly ever happens: only a session with nothing else to do asks.
+                () = self.sunset.changed() => {
+                    if let Some(ending) = self.on_sunset().await {
+                        return ending;
+                    }
+                }
             }
             if self.merging.is_some() {
                 return Ending::Merged;

@@ -1,13 +1,39 @@
 //! Switching HTTP+SSE off: the phases, what clients are told in each, and who is refused (DESIGN, Sunset).
+//!
+//! ```text
+//! plan (dates) | order (by hand) -> control (guard, state directory) -> rules -> judge(account): served | refused
+//! ```
+//!
+//! Sessions and the front ask [`Rules`], which hold at one moment and change as a whole.
 
+mod account;
+pub mod calendar;
+mod control;
 pub mod farewell;
+mod guard;
+mod ladder;
 pub mod notice;
+mod order;
 mod phase;
 pub mod plan;
+mod rules;
+mod seen;
+mod state;
+mod status;
 
+pub use account::Account;
+pub use calendar::Calendar;
+pub use control::{Parts, Sunset};
+pub use guard::{Hit, Outlook};
+pub use ladder::{LEAST as LADDER_LEAST, ladder};
 pub use notice::Notice;
+pub use order::{Denied, Order, Set};
 pub use phase::Phase;
 pub use plan::{Plan, Window};
+pub use rules::{Rules, Word};
+pub use seen::Seen;
+
+use serde::{Deserialize, Serialize};
 
 use crate::report::outcome::Waiver;
 
@@ -45,10 +71,29 @@ pub enum Form {
 }
 
 /// A part of all clients, always the same ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
 pub struct Share {
     /// In hundredths of a percent: 1 to 10,000.
     pub basis_points: u16,
+}
+
+impl TryFrom<u16> for Share {
+    type Error = &'static str;
+
+    fn try_from(basis_points: u16) -> Result<Self, Self::Error> {
+        if (1..=10_000).contains(&basis_points) {
+            Ok(Share { basis_points })
+        } else {
+            Err("a share is 1 to 10,000 hundredths of a percent")
+        }
+    }
+}
+
+impl From<Share> for u16 {
+    fn from(share: Share) -> u16 {
+        share.basis_points
+    }
 }
 
 impl Default for Share {

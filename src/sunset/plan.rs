@@ -111,6 +111,27 @@ impl Plan {
         }
     }
 
+    /// What could hold at `now`, the strictest first: the brownout of the moment, then every lasting phase whose date has
+    /// come.
+    #[must_use]
+    pub fn candidates(&self, now: Timestamp) -> Vec<Step> {
+        let steps = self.steps();
+        let brownout = self.brownouts.iter().find(|window| window.from <= now && now < window.until);
+        let brownout =
+            brownout.map(|window| Step { at: window.from, phase: Phase::Brownout, until: Some(window.until) });
+        let lasting: Vec<Step> = self
+            .lasting()
+            .filter(|(_, at)| *at <= now)
+            .map(|(phase, at)| {
+                let until = steps.iter().map(|step| step.at).find(|next| *next > now.max(at));
+                Step { at, phase, until }
+            })
+            .collect();
+        let mut candidates: Vec<Step> = lasting.into_iter().chain(brownout).collect();
+        candidates.sort_by_key(|step| std::cmp::Reverse(step.phase));
+        candidates
+    }
+
     /// When another phase begins, after `now`.
     #[must_use]
     pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
@@ -197,6 +218,15 @@ mod tests {
         assert_eq!(plan.at(day(28)).until, None);
         assert_eq!(plan.next_change(day(16)), Some(day(20)));
         assert_eq!(plan.next_change(day(25)), None);
+    }
+
+    #[test]
+    fn candidates_are_all_that_could_hold_with_the_strictest_first() {
+        let phases = |at| plan().candidates(at).iter().map(|step| step.phase).collect::<Vec<_>>();
+        assert_eq!(phases(day(10)), [Phase::Brownout, Phase::Freeze, Phase::Announce]);
+        assert_eq!(phases(day(12)), [Phase::Freeze, Phase::Announce]);
+        assert_eq!(phases(day(25)), [Phase::Gone, Phase::Tombstone, Phase::Freeze, Phase::Announce]);
+        assert_eq!(plan().candidates(day(12))[0].until, Some(day(15)));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod family;
 mod hearsay;
 mod identity;
+mod phase;
 mod pseudonym;
 mod record;
 mod writer;
@@ -21,6 +22,7 @@ pub use family::{BROWSER, FAMILIES, OTHER, family};
 pub use hearsay::client_info;
 pub(crate) use identity::printable;
 pub use identity::{Client, ClientInfo, Identity, IdentitySource, Principal};
+pub use phase::{Phase as PhaseRecord, PhaseBy};
 pub use pseudonym::{AddressForm, Pseudonyms};
 pub use record::{
     Canary, Client as ClientRecord, Connect, Connection, End, Engagement, Heartbeat, Identify, Modern, Record, Refused,

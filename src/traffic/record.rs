@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::identity::ClientInfo;
+use super::phase::Phase;
 
 /// How far a session went, by what it did (EVIDENCE, Engagement).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -61,6 +62,8 @@ pub enum Record {
     Modern(Modern),
     /// `canary.seen`
     Canary(Canary),
+    /// `sunset.phase`
+    Phase(Phase),
 }
 
 impl Record {
@@ -79,6 +82,7 @@ impl Record {
             Record::Upgrade(_) => "legacy.upgrade",
             Record::Modern(_) => "modern.seen",
             Record::Canary(_) => "canary.seen",
+            Record::Phase(_) => "sunset.phase",
         }
     }
 }
@@ -349,7 +353,7 @@ pub struct Refused {
     /// From where.
     #[serde(flatten)]
     pub connection: Connection,
-    /// Why: `limit`, `origin`, `host`, …
+    /// Why: `limit`, `origin`, `host`, …, or the phase that refuses: `freeze`, `brownout`, `tombstone`, `gone`.
     #[serde(rename = "legacy.refused.reason")]
     pub reason: &'static str,
     /// The HTTP status it got.

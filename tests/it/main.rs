@@ -11,6 +11,7 @@
 mod admin;
 mod binary;
 mod binding;
+mod calendar;
 mod canary;
 mod check;
 mod conversation;
@@ -32,6 +33,8 @@ mod session;
 mod sessions;
 mod simulation;
 mod supply_chain;
+
+mod sunset;
 mod support;
 mod survival;
 mod time;

@@ -10,6 +10,7 @@ use sse_sunset::drain::{Drain, Tasks};
 use sse_sunset::mcp;
 use sse_sunset::metrics::Metrics;
 use sse_sunset::session::{Books, Closer, Config, EventStream, Guest, LISTS, Payload, Sessions, Verdict};
+use sse_sunset::sunset::Sunset;
 use sse_sunset::traffic::{AddressForm, Client, Connection, Log, Principal, Pseudonyms, Target};
 use sse_sunset::upstream::{Answer, Content, EraOptions, Exchange, Sending, Transport, Upstream};
 
@@ -106,7 +107,8 @@ fn stage() -> Stage {
     let books = Books { log, pseudonyms, metrics: Arc::new(Metrics::new(LISTS)) };
     let (tasks, (drain, watch)) = (Tasks::default(), Drain::new());
     let upstream = Upstream::new(Arc::new(Buggy), EraOptions::default(), "buggy", tasks.clone());
-    let sessions = Sessions::new(Config::default(), upstream, books.clone(), tasks.clone(), watch);
+    let sunset = Sunset::never(Arc::clone(&books.metrics));
+    let sessions = Sessions::new(Config::default(), upstream, books.clone(), sunset, tasks.clone(), watch);
     Stage { sessions, tasks, books, path, _folder: folder, _drain: drain }
 }
 

@@ -5,8 +5,8 @@ use jiff::{Span as Days, Timestamp};
 use sse_sunset::report::evidence::Evidence;
 use sse_sunset::report::judge;
 use sse_sunset::report::outcome::{
-    Canary, Client, Coverage, Input, Measured, Modern, Movement, Moves, Moving, Replica, Report, Rhythm, Span, State,
-    Totals, Verdict, Waiver,
+    Canary, Client, Coverage, Input, Measured, Modern, Movement, Moves, Moving, RefusedIn, Replica, Report, Rhythm,
+    Span, State, Totals, Verdict, Waiver, WouldBeRefused,
 };
 use sse_sunset::report::policy::Policy;
 use sse_sunset::traffic::Engagement;
@@ -278,11 +278,14 @@ fn client(name: &str, by_day: Vec<u64>) -> Client {
         last_seen: at("2026-11-21T11:58:00Z"),
         last_use: Some(at("2026-11-21T11:58:00Z")),
         last_attempt: None,
+        last_attempt_in: None,
         active_days: by_day.iter().filter(|uses| **uses > 0).count(),
         sessions: 60,
         open_sessions: 0,
         uses: by_day.iter().sum(),
         refused: 0,
+        refused_in: RefusedIn::new(),
+        would_be_refused: WouldBeRefused::new(),
         longest_gap_s: 3 * DAY_S,
         rhythm: Rhythm::Daily,
         due: Some(at("2026-12-21T11:58:00Z")),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::super::line::Millis;
 use super::end_of_hour;
 use super::people::PersonId;
+use super::phases::Tallies;
 use super::ranges::{Run, Runs, Stretch, subtract, union};
 
 /// Sessions kept as over, at most: a log without its beginning has earlier records that never come. One too many that is
@@ -84,6 +85,9 @@ pub struct Open {
     pub uses: u64,
     /// The last record of use, and where it stands.
     pub last_use: Option<(Millis, u64)>,
+    /// What dry runs would have done to it.
+    #[serde(default, skip_serializing_if = "Tallies::is_empty")]
+    pub rehearsed: Tallies,
 }
 
 impl Boot {
@@ -99,7 +103,10 @@ impl Boot {
             return None;
         }
         if !self.open.contains_key(label) {
-            self.open.insert(label.to_owned(), Open { person, since: at, uses: 0, last_use: None });
+            self.open.insert(
+                label.to_owned(),
+                Open { person, since: at, uses: 0, last_use: None, rehearsed: Tallies::default() },
+            );
         }
         self.open.get_mut(label)
     }

@@ -10,6 +10,7 @@
 mod boot;
 mod movers;
 mod people;
+mod phases;
 mod ranges;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -19,10 +20,12 @@ use serde::{Deserialize, Serialize};
 pub use boot::{Boot, Open, Step};
 pub use movers::{Mover, Movers, Way};
 pub use people::{DAY_MS, Day, Group, People, Person, PersonId, day_of, is_principal, longest_gap, merge_days, span};
+pub use phases::{Change, Phases, Tallies, Tally};
 pub use ranges::{PULSE_MS, Runs, Seen, Stretch, subtract, union};
 
 use super::access::LegacyKind;
 use super::line::{Event, Line, Millis, Who};
+use super::outcome::Refusing;
 use crate::traffic::Engagement;
 
 /// A difference between clocks of replicas that is nothing to speak of.
@@ -64,6 +67,9 @@ pub struct Evidence {
     /// Everyone who came by Streamable HTTP; evidence that was saved before there were any has none.
     #[serde(default)]
     pub movers: Movers,
+    /// How far the switch-off had come when.
+    #[serde(default)]
+    pub phases: Phases,
     /// Completed canary sessions by day.
     pub canaries: BTreeMap<i32, u64>,
     /// The last of them.
@@ -96,6 +102,9 @@ impl Evidence {
             return Taken::Duplicate;
         }
         let place = (u32::try_from(index).unwrap_or(u32::MAX), line.seq);
+        if let Event::Phase(phase) = &line.event {
+            self.phases.take(line, phase, at);
+        }
         self.event(index, &line.event, at, place);
         if future { Taken::FromTheFuture } else { Taken::Counted }
     }
@@ -103,7 +112,7 @@ impl Evidence {
     fn event(&mut self, index: usize, event: &Event<'_>, at: Millis, place: (u32, u64)) {
         let Some(boot) = self.boots.get_mut(index) else { return };
         match event {
-            Event::Other => {}
+            Event::Other | Event::Phase(_) => {}
             Event::Start { passthrough } => boot.passes(*passthrough),
             Event::Stop { lost } => {
                 boot.stop(at);
@@ -146,6 +155,9 @@ impl Evidence {
                 let open = boot.end(&who.session, person);
                 let Some(account) = self.people.get_mut(person) else { return };
                 account.sessions += u64::from(!merged);
+                if let Some(open) = &open {
+                    account.rehearsed.merge(&open.rehearsed);
+                }
                 let engagement = if *uses > 0 { Engagement::Use } else { *engagement };
                 account.engagement = account.engagement.max(engagement);
                 account.first_seen = open.as_ref().map_or(at, |open| open.since).min(account.first_seen);
@@ -162,8 +174,11 @@ impl Evidence {
             }
             Event::Refused { who, reason, dry_run } => {
                 let person = self.known(who, at);
-                if let Some(person) = self.people.get_mut(person).filter(|_| !dry_run) {
-                    person.turned_away(at, !matches!(&**reason, "host" | "origin" | "request"));
+                let phase = Refusing::of(reason);
+                if *dry_run {
+                    self.would_refuse(index, who, person, phase, at);
+                } else if let Some(person) = self.people.get_mut(person) {
+                    person.turned_away(at, !matches!(&**reason, "host" | "origin" | "request"), phase);
                 }
             }
             Event::Upgrade { who } => self.movers.seen(who, Way::Upgraded, at),
@@ -192,6 +207,18 @@ impl Evidence {
             account.first_seen = account.first_seen.min(since);
         }
         self.came_by(Some(person), door);
+    }
+
+    /// A dry run of `phase` would have turned `who` away, who was served: neither use nor an attempt, so it decides nothing.
+    /// Told of the session, if it has one: whoever it turns out to be is whom the phase would have hit.
+    fn would_refuse(&mut self, index: usize, who: &Who<'_>, person: PersonId, phase: Option<Refusing>, at: Millis) {
+        let Some(phase) = phase else { return };
+        let boot = boot_of(&mut self.boots, index);
+        if let Some(open) = boot.open.get_mut(&*who.session) {
+            open.rehearsed.add(phase, at);
+        } else if let Some(person) = self.people.get_mut(boot.was_of(&who.session).unwrap_or(person)) {
+            person.rehearsed.add(phase, at);
+        }
     }
 
     /// `user` comes by the account `door` before it says its name.
@@ -235,7 +262,7 @@ impl Evidence {
         match kind {
             LegacyKind::Stream => person.sessions += 1,
             LegacyKind::Post => person.used(at, 1, None),
-            LegacyKind::Refused => person.turned_away(at, true),
+            LegacyKind::Refused => person.turned_away(at, true, None),
         }
     }
 

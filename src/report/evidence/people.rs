@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::super::line::{Millis, Who};
+use super::super::outcome::Refusing;
+use super::phases::Tallies;
 use super::ranges::Stretch;
 use crate::traffic::Engagement;
 
@@ -68,6 +70,12 @@ pub struct Person {
     /// When it was last turned away by a rule that turns away clients as such (limits, sunset), and not for a host or
     /// origin that the proxy does not serve.
     pub last_barred: Option<Millis>,
+    /// In which phases it was turned away, and when.
+    #[serde(default, skip_serializing_if = "Tallies::is_empty")]
+    pub refused_in: Tallies,
+    /// In which phases it would have been, by their dry runs. It was not, so this is no use and no attempt.
+    #[serde(default, skip_serializing_if = "Tallies::is_empty")]
+    pub rehearsed: Tallies,
     /// Accounts of the connection-level identities it came by.
     pub doors: Vec<PersonId>,
     /// It stands for a line of an old server's access log.
@@ -141,6 +149,8 @@ impl People {
             refused: 0,
             last_refused: None,
             last_barred: None,
+            refused_in: Tallies::default(),
+            rehearsed: Tallies::default(),
             doors: Vec::new(),
             of_access_log: false,
         });
@@ -245,8 +255,11 @@ impl Person {
         }
     }
 
-    /// It was turned away at `at`; `as_such` when that hits clients as such.
-    pub fn turned_away(&mut self, at: Millis, as_such: bool) {
+    /// It was turned away at `at`; `as_such` when that hits clients as such, and in which phase, if one was the reason.
+    pub fn turned_away(&mut self, at: Millis, as_such: bool, phase: Option<Refusing>) {
+        if let Some(phase) = phase {
+            self.refused_in.add(phase, at);
+        }
         self.refused += 1;
         self.last_refused = self.last_refused.max(Some(at));
         if as_such {

@@ -32,6 +32,7 @@ use super::verdict::judge;
 use noise::Forgotten;
 use store::Store;
 pub use store::StoreHealth;
+pub(crate) use store::{file_name, replace};
 
 /// The version of its form.
 const FORM: u32 = 1;
@@ -199,6 +200,11 @@ impl Live {
             ));
         }
         report
+    }
+
+    /// Has `see` look at the evidence as it is now. Blocks while somebody judges, and whoever judges meanwhile.
+    pub fn look<T>(&self, see: impl FnOnce(&Evidence) -> T) -> T {
+        see(&self.settled().evidence)
     }
 
     /// When clients of each family last used the server, in seconds since 1970.

@@ -123,7 +123,7 @@ impl Store {
 }
 
 /// `instance` as a file may be called. Two that become the same cannot run at once: the lock says so.
-fn file_name(instance: &str) -> String {
+pub(crate) fn file_name(instance: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
     instance.chars().map(plain).collect()
 }
@@ -145,7 +145,7 @@ fn lock(path: &Path) -> io::Result<File> {
 }
 
 /// Under another name first: whoever reads the file finds a whole one.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let draft = path.with_extension("json.new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
     file.write_all(bytes)?;

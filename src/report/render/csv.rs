@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::safe::printable;
-use crate::report::outcome::{Client, Report, Waiver};
+use crate::report::outcome::{Client, Refusing, Report, Waiver};
 
 const HEADER: &[&str] = &[
     "identity",
@@ -48,6 +48,13 @@ const HEADER: &[&str] = &[
     "upgrades",
     "first_upgrade",
     "last_upgrade",
+    "last_attempt_in",
+    "refused_freeze",
+    "refused_brownout",
+    "refused_tombstone",
+    "refused_gone",
+    "would_be_refused",
+    "last_would_be_refused",
 ];
 
 /// The clients of a report as CSV, with a header; lines end with a line feed.
@@ -67,6 +74,8 @@ pub fn csv(report: &Report) -> String {
 fn row(client: &Client) -> [String; HEADER.len()] {
     let waiver = client.waiver.as_ref();
     let modern = client.modern.as_ref();
+    let refused = |phase: Refusing| client.refused_in.get(&phase).copied().unwrap_or_default().to_string();
+    let would_be = || client.would_be_refused.values();
     let answer = |field: fn(&Waiver) -> String| waiver.map(field).unwrap_or_default();
     [
         safe(&client.identity),
@@ -105,6 +114,13 @@ fn row(client: &Client) -> [String; HEADER.len()] {
         modern.map(|modern| modern.upgrades.to_string()).unwrap_or_default(),
         time(modern.and_then(|modern| modern.first_upgrade)),
         time(modern.and_then(|modern| modern.last_upgrade)),
+        client.last_attempt_in.map(name).unwrap_or_default(),
+        refused(Refusing::Freeze),
+        refused(Refusing::Brownout),
+        refused(Refusing::Tombstone),
+        refused(Refusing::Gone),
+        would_be().map(|would| would.times).fold(0, u64::saturating_add).to_string(),
+        time(would_be().map(|would| would.last).max()),
     ]
 }
 
@@ -158,10 +174,15 @@ mod tests {
                 client.waiver.as_ref().map(|waiver| waiver.owner.clone()).unwrap_or_default()
             );
             assert_eq!(row["seen_as"], client.seen_as.join("; "));
+            let refused = client.refused_in.get(&Refusing::Brownout).copied().unwrap_or_default();
+            assert_eq!(row["refused_brownout"], refused.to_string());
         }
         let states: Vec<&str> = rows.iter().map(|row| row["state"].as_str()).collect();
         assert_eq!(states, ["open", "blocking", "blocking", "waived", "looked", "quiet", "noise"]);
         assert_eq!(rows[1]["rhythm"], "weekly");
+        let would_be = (rows[1]["would_be_refused"].as_str(), rows[1]["last_would_be_refused"].as_str());
+        assert_eq!(would_be, ("7", "2026-11-16T06:00:00Z"));
+        assert_eq!((rows[2]["last_attempt_in"].as_str(), rows[2]["refused_gone"].as_str()), ("brownout", "0"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
+use super::phases;
 use super::safe::printable;
 use super::sentences::{canary, coverage, earliest, input, judged, list, meaning, moved, moves};
 use super::words::{age, date, number};
@@ -17,6 +18,8 @@ use crate::report::outcome::{Client, Movement, Report, State};
 const ROWS: usize = 50;
 /// Problems that are listed.
 const PROBLEMS: usize = 10;
+/// Changes of the phase that are listed, the latest.
+const CHANGES: usize = 10;
 
 /// The report as Markdown (`CommonMark` with tables); it ends with a line feed.
 #[must_use]
@@ -33,6 +36,10 @@ pub fn markdown(report: &Report) -> String {
     if !ways.is_empty() {
         blocks.push("### How they move".to_owned());
         blocks.extend(ways.iter().map(|(fix, clients)| way(fix, clients)));
+    }
+    if report.phases.now.is_some() || !report.dry_run.is_empty() {
+        blocks.push("### Switching off".to_owned());
+        blocks.push(switching_off(report));
     }
     blocks.push("### Evidence".to_owned());
     blocks.push(evidence(report));
@@ -69,6 +76,16 @@ fn facts(report: &Report) -> String {
         ]
         .into_iter(),
     )
+}
+
+/// The phase that holds, the last changes, and what dry runs found.
+fn switching_off(report: &Report) -> String {
+    let phases = &report.phases;
+    let now = phases::now(phases, report.window.until).map(|now| format!("**Phase:** {}", escaped(&now)));
+    let places = (0..phases.changes.len()).rev().take(CHANGES);
+    let changes = places.filter_map(|at| phases::change(phases, at)).map(|change| escaped(&change));
+    let runs = report.dry_run.iter().map(|run| escaped(&phases::dry_run(run)));
+    bullets(now.into_iter().chain(runs).chain(changes))
 }
 
 fn evidence(report: &Report) -> String {

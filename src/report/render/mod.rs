@@ -6,6 +6,7 @@
 mod csv;
 mod markdown;
 pub mod page;
+mod phases;
 mod safe;
 #[cfg(test)]
 mod sample;
@@ -15,7 +16,9 @@ mod words;
 
 pub use self::csv::csv;
 pub use self::markdown::markdown;
+pub use self::safe::{printable, wrap};
 pub use self::text::{Style, text};
+pub use self::words::duration;
 
 use super::outcome::Report;
 

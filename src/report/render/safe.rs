@@ -15,7 +15,8 @@ const MARKS: usize = 2;
 
 /// `text` with nothing in it that a terminal could obey. What is taken out is shown as an escape, so that a name that
 /// tried is seen to have tried.
-pub(super) fn printable(text: &str) -> String {
+#[must_use]
+pub fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     let mut marks = 0;
     for character in text.chars().take(LONGEST) {
@@ -95,7 +96,8 @@ fn split(text: &str, columns: usize) -> (&str, &str) {
 }
 
 /// `text` made printable and broken into lines of at most `columns`, at spaces where there are some.
-pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
+#[must_use]
+pub fn wrap(text: &str, columns: usize) -> Vec<String> {
     // The widest character takes three columns, and a line has to hold one.
     let columns = columns.max(3);
     let mut lines = Vec::new();

@@ -40,11 +40,14 @@ pub(super) fn client(name: &str) -> Client {
         last_seen: at("2026-09-25T08:00:00Z"),
         last_use: Some(at("2026-09-25T08:00:00Z")),
         last_attempt: None,
+        last_attempt_in: None,
         active_days: 2,
         sessions: 3,
         open_sessions: 0,
         uses: 12,
         refused: 0,
+        refused_in: RefusedIn::new(),
+        would_be_refused: WouldBeRefused::new(),
         longest_gap_s: 86_400,
         rhythm: Rhythm::Irregular,
         due: Some(at("2026-10-25T08:00:00Z")),
@@ -104,6 +107,10 @@ fn blocking() -> Vec<Client> {
             uses: 96,
             longest_gap_s: 604_805,
             rhythm: Rhythm::Weekly,
+            would_be_refused: WouldBeRefused::from([(
+                Refusing::Tombstone,
+                WouldBe { times: 7, last: at("2026-11-16T06:00:00Z") },
+            )]),
             due: Some(at("2026-12-16T06:00:05Z")),
             state: State::Blocking,
             moves: Moves::Code,
@@ -118,7 +125,9 @@ fn blocking() -> Vec<Client> {
             last_seen: at("2026-11-10T09:30:00Z"),
             last_use: Some(at("2026-11-02T09:00:00Z")),
             last_attempt: Some(at("2026-11-10T09:30:00Z")),
+            last_attempt_in: Some(Refusing::Brownout),
             refused: 14,
+            refused_in: RefusedIn::from([(Refusing::Freeze, 2), (Refusing::Brownout, 9)]),
             due: Some(at("2026-12-10T09:30:00Z")),
             state: State::Blocking,
             movement: Some(Movement::LegacyOnly),
@@ -183,6 +192,64 @@ fn others() -> Vec<Client> {
     ]
 }
 
+/// Announced and frozen, browned out for an hour by plan, and paused by somebody who gives a reason.
+fn phases() -> Phases {
+    let change = |time: &str, before: &str, phase: &str, by: &str, why: &str| PhaseChange {
+        at: at(time),
+        phase: phase.to_owned(),
+        before: Some(before.to_owned()),
+        by: by.to_owned(),
+        why: Some(why.to_owned()).filter(|why| !why.is_empty()),
+        until: None,
+        paused: false,
+        held_back: None,
+        dry_run: None,
+    };
+    let dry_run = Some("tombstone".to_owned());
+    let frozen = change("2026-11-10T10:00:00Z", "brownout", "freeze", "plan", "");
+    let rehearsed =
+        PhaseChange { dry_run: dry_run.clone(), ..change("2026-11-15T08:30:00Z", "freeze", "freeze", "start", "") };
+    let why = "the reporting team moves *next* week";
+    let paused =
+        PhaseChange { paused: true, dry_run, ..change("2026-11-17T16:20:00Z", "freeze", "freeze", "operator", why) };
+    Phases {
+        now: Some("freeze".to_owned()),
+        since: Some(frozen.at),
+        until: Some(at("2026-12-01T00:00:00Z")),
+        changes: vec![
+            change("2026-10-01T00:00:00Z", "observe", "announce", "plan", ""),
+            change("2026-11-01T00:00:00Z", "announce", "freeze", "operator", "everybody was told"),
+            change("2026-11-10T09:00:00Z", "freeze", "brownout", "plan", ""),
+            frozen,
+            rehearsed,
+            paused,
+        ],
+        left_out: 0,
+    }
+}
+
+fn dry_run() -> DryRun {
+    let hit = |identity: &str, is_user, times, last: &str| Rehearsed {
+        identity: identity.to_owned(),
+        is_user,
+        times,
+        last: at(last),
+    };
+    DryRun {
+        phase: Refusing::Tombstone,
+        since: at("2026-11-15T08:30:00Z"),
+        until: None,
+        clients: 3,
+        users: 2,
+        times: 13,
+        listed: vec![
+            hit("client_id:reporting", true, 7, "2026-11-16T06:00:00Z"),
+            hit("name:Cursor via mcp-remote", true, 5, "2026-11-21T11:54:00Z"),
+            hit("ua:python-httpx", false, 1, "2026-11-19T10:00:00Z"),
+        ],
+    }
+}
+
 fn days() -> Vec<Date> {
     date(2026, 9, 23).series(jiff::Span::new().days(1)).take(60).collect()
 }
@@ -231,6 +298,8 @@ pub(super) fn rich() -> Report {
             never_legacy: 1_204,
             ..Moving::default()
         },
+        phases: phases(),
+        dry_run: vec![dry_run()],
         days: days(),
         uses,
         clients,
@@ -277,6 +346,8 @@ pub(super) fn empty() -> Report {
         notes: Vec::new(),
         totals: Totals::default(),
         moving: Moving::default(),
+        phases: Phases::default(),
+        dry_run: Vec::new(),
         days: Vec::new(),
         uses: Vec::new(),
         clients: Vec::new(),

@@ -8,6 +8,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use super::phases;
 use super::safe::{printable, width, wrap};
 use super::sentences::{canary, coverage, earliest, input, judged, list, meaning, moved, moves};
 use super::words::{count, number};
@@ -134,6 +135,12 @@ impl Page {
             self.fact("Next", &report.next);
         }
         self.fact("Judged", &judged(report));
+        if let Some(phase) = phases::now(&report.phases, report.window.until) {
+            self.fact("Phase", &phase);
+        }
+        if let Some(before) = phases::before(&report.phases) {
+            self.fact("", &before);
+        }
     }
 
     fn uses(&mut self, report: &Report) {
@@ -188,6 +195,10 @@ impl Page {
         if report.clients_hidden > 0 {
             let hidden = count(report.clients_hidden as u64, "client is", "clients are");
             self.hanging("", 0, &format!("{hidden} left out here by --client or --who; the verdict counts all"));
+        }
+        for run in &report.dry_run {
+            self.blank();
+            self.hanging("", 0, &phases::dry_run(run));
         }
     }
 

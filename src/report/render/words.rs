@@ -42,7 +42,8 @@ pub(super) fn span(from: Timestamp, to: Timestamp) -> String {
 }
 
 /// How long `seconds` are, in the one or two units that matter.
-pub(super) fn duration(seconds: u64) -> String {
+#[must_use]
+pub fn duration(seconds: u64) -> String {
     let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
     let two = |large: i64, unit: &str, small: i64, lesser: &str| match small {
         0 => format!("{large} {unit}"),

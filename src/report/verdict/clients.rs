@@ -7,13 +7,14 @@ use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone;
 
 use super::super::evidence::{
-    DAY_MS, Day, Evidence, Group, Mover, Person, PersonId, Stretch, day_of, is_principal, longest_gap, merge_days, span,
+    DAY_MS, Day, Evidence, Group, Mover, Person, PersonId, Stretch, Tallies, day_of, is_principal, longest_gap,
+    merge_days, span,
 };
 use super::super::fixes;
 use super::super::line::Millis;
-use super::super::outcome::{Client, Measured, Moves, Rhythm, State, Waiver};
+use super::super::outcome::{Client, Measured, Moves, Refusing, Rhythm, State, Waiver};
 use super::super::policy::{Pattern, Policy, timestamp};
-use super::movement;
+use super::{movement, phases};
 use crate::traffic::Engagement;
 
 /// Addresses that a row lists at most.
@@ -30,6 +31,8 @@ pub(super) struct Judged {
     pub is_barred_stranger: bool,
     /// Attempts within the window that were turned away and are nobody's that used the server.
     pub refused_unknown: u64,
+    /// How many of them a phase of the switch-off turned away.
+    pub refused_unknown_in_phases: u64,
 }
 
 /// What sessions do that are not over, by account.
@@ -39,6 +42,7 @@ struct Unended {
     open_with_use: bool,
     lost: u64,
     last_use: Option<(Millis, u32, u64)>,
+    rehearsed: Tallies,
 }
 
 /// Looks at every identity. `alive` are the boots that run, `uncovered` is time that nobody proves.
@@ -90,10 +94,14 @@ fn unended(evidence: &Evidence, alive: &BTreeSet<usize>) -> HashMap<PersonId, Un
             let last = Evidence::last_possible_use(open, boot);
             let place = u32::try_from(index).unwrap_or(u32::MAX);
             account.last_use = account.last_use.max(last.map(|(at, seq)| (at, place, seq)));
+            account.rehearsed.merge(&open.rehearsed);
         }
     }
     all
 }
+
+/// When an account was turned away, and by which phase, if one was the reason.
+type Attempt = (Millis, Option<Refusing>);
 
 /// When accounts that had used the server were turned away, found also where they had not yet said their name.
 struct Attempts<'a> {
@@ -104,7 +112,7 @@ struct Attempts<'a> {
     /// The connection-level identity of an account.
     identities: HashMap<PersonId, &'a str>,
     /// By account.
-    last: HashMap<PersonId, Millis>,
+    last: HashMap<PersonId, Attempt>,
     /// Connection-level accounts that were turned away and may be any of several users.
     strangers: BTreeSet<PersonId>,
     /// Those that were turned away and of whom nobody knows who they are: no user comes by their name or address.
@@ -149,8 +157,9 @@ impl<'a> Attempts<'a> {
     fn turned_away(&mut self, identity: &str, id: PersonId, person: &Person) {
         let Some(at) = person.last_refused else { return };
         let mut tried = |id: PersonId, at: Millis| {
-            let last = self.last.entry(id).or_insert(at);
-            *last = at.max(*last);
+            let attempt = (at, person.refused_in.last_at(at));
+            let last = self.last.entry(id).or_insert(attempt);
+            *last = attempt.max(*last);
         };
         if person.last_use.is_some() {
             tried(id, at);
@@ -193,12 +202,14 @@ struct Member<'a> {
     /// `due`, and as much later as time since was uncovered.
     proven: Millis,
     last_use: Option<(Millis, Option<(u32, u64)>)>,
-    attempt: Option<Millis>,
+    attempt: Option<Attempt>,
     gap: Millis,
     open: u64,
     lost: u64,
     is_stranger: bool,
     refused_unknown: u64,
+    refused_unknown_in_phases: u64,
+    rehearsed: Tallies,
 }
 
 impl Judge<'_> {
@@ -243,12 +254,15 @@ impl Judge<'_> {
             first_seen: timestamp(members.iter().map(|member| member.person.first_seen).min()?),
             last_seen: timestamp(members.iter().map(|member| member.person.last_seen).max()?),
             last_use: last_use.map(|(at, _)| timestamp(at)),
-            last_attempt: attempt.map(timestamp),
+            last_attempt: attempt.map(|(at, _)| timestamp(at)),
+            last_attempt_in: attempt.and_then(|(_, phase)| phase),
             active_days: days.len(),
             sessions: sum(|member| member.person.sessions + member.open + member.lost),
             open_sessions: sum(|member| member.open),
             uses: sum(|member| member.person.uses),
             refused: sum(|member| member.person.refused),
+            refused_in: phases::refused(members.iter().map(|member| &member.person.refused_in)),
+            would_be_refused: phases::would_be(members.iter().map(|member| &member.rehearsed)),
             longest_gap_s: longest_gap.unsigned_abs() / 1000,
             rhythm: rhythm(&days),
             due: due.map(timestamp),
@@ -263,7 +277,8 @@ impl Judge<'_> {
         };
         let proven = members.iter().filter(is_relevant).map(|member| member.proven).max().unwrap_or(Millis::MIN);
         let refused_unknown = sum(|member| member.refused_unknown);
-        Some(Judged { row, proven, is_barred_stranger, refused_unknown })
+        let refused_unknown_in_phases = sum(|member| member.refused_unknown_in_phases);
+        Some(Judged { row, proven, is_barred_stranger, refused_unknown, refused_unknown_in_phases })
     }
 
     /// What each account of a group means, the worst first; the days of all, and the longest gap over all of them.
@@ -290,7 +305,7 @@ impl Judge<'_> {
         let in_session = unended.and_then(|unended| unended.last_use);
         let last_use = own.max(in_session.map(|(at, boot, seq)| (at, Some((boot, seq)))));
         let attempt = self.attempts.last.get(&id).copied();
-        let last_active = last_use.map(|(at, _)| at).max(attempt);
+        let last_active = last_use.map(|(at, _)| at).max(attempt.map(|(at, _)| at));
         let gap = longest_gap(&person.days);
         let patience = self.policy.window.max(gap.max(shared_gap).saturating_mul(3) / 2);
         let due = last_active.map(|last| last.saturating_add(patience));
@@ -315,6 +330,8 @@ impl Judge<'_> {
             lost: unended.map_or(0, |unended| unended.lost),
             is_stranger: self.attempts.strangers.contains(&id),
             refused_unknown: if is_unknown { person.refused } else { 0 },
+            refused_unknown_in_phases: if is_unknown { person.refused_in.times() } else { 0 },
+            rehearsed: phases::rehearsed(person, unended.map(|unended| &unended.rehearsed)),
         }
     }
 

@@ -10,6 +10,7 @@
 mod clients;
 mod coverage;
 mod movement;
+mod phases;
 mod words;
 
 use jiff::civil::Date;
@@ -78,6 +79,8 @@ pub fn judge(evidence: &Evidence, input: Input, policy: &Policy) -> Report {
         grade: if is_access_log { Grade::AccessLog } else { Grade::TrafficLog },
         totals,
         moving,
+        phases: phases::phases(evidence, policy),
+        dry_run: phases::dry_runs(evidence, policy),
         days,
         uses,
         clients_hidden,

@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 use super::super::evidence::{Boot, Evidence, Mover, is_principal};
 use super::super::fixes;
 use super::super::line::Millis;
-use super::super::outcome::{Client, Measured, Modern, Movement, Moves, Moving, Rhythm, State};
+use super::super::outcome::{
+    Client, Measured, Modern, Movement, Moves, Moving, RefusedIn, Rhythm, State, WouldBeRefused,
+};
 use super::super::policy::{Policy, timestamp};
 use super::clients::Judged;
 use crate::traffic::Engagement;
@@ -112,11 +114,14 @@ fn row(identity: &str, mover: &Mover, days: usize, policy: &Policy) -> Client {
         last_seen: timestamp(mover.last),
         last_use: None,
         last_attempt: None,
+        last_attempt_in: None,
         active_days: 0,
         sessions: 0,
         open_sessions: 0,
         uses: 0,
         refused: 0,
+        refused_in: RefusedIn::new(),
+        would_be_refused: WouldBeRefused::new(),
         longest_gap_s: 0,
         rhythm: Rhythm::Never,
         due: None,

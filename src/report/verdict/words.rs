@@ -82,11 +82,15 @@ fn blocks(judged: &Judged, policy: &Policy) -> String {
     let gap = i64::try_from(row.longest_gap_s).unwrap_or(i64::MAX).saturating_mul(1000);
     let is_rare = gap.saturating_mul(3) / 2 > policy.window;
     let rhythm = if is_rare { format!(" and was silent for {} before", length(gap)) } else { String::new() };
+    let phase = row.last_attempt_in.map(|phase| format!(" ({})", phase.name())).unwrap_or_default();
     match (attempt, use_at) {
-        (Some(at), _) if judged.is_barred_stranger => {
-            format!("{name} was turned away {}, and clients like it used the server before", ago(at, policy.until))
+        (Some(at), _) if judged.is_barred_stranger => format!(
+            "{name} was turned away {}{phase}, and clients like it used the server before",
+            ago(at, policy.until)
+        ),
+        (Some(at), _) => {
+            format!("{name} was turned away {}{phase}, and a refusal is no silence", ago(at, policy.until))
         }
-        (Some(at), _) => format!("{name} was turned away {}, and a refusal is no silence", ago(at, policy.until)),
         (None, Some(at)) => format!("{name} used the server {}{rhythm}", ago(at, policy.until)),
         (None, None) => format!("{name} blocks"),
     }
@@ -224,11 +228,17 @@ pub(super) fn notes(
     let unknown = judged.iter().map(|judged| judged.refused_unknown).fold(0, u64::saturating_add);
     if unknown > 0 {
         let who = judged.iter().filter(|judged| judged.refused_unknown > 0).count();
+        let in_phases = judged.iter().map(|judged| judged.refused_unknown_in_phases).fold(0, u64::saturating_add);
+        let advice = if in_phases == unknown {
+            "the switch-off met newcomers or scanners; tell those of them that are yours the new URL"
+        } else {
+            "see that --allowed-host and the limits let real clients in"
+        };
         add(
             true,
             format!(
                 "{unknown} attempts within the window were turned away and are of nobody who used the server ({who} identities); a \
-             refusal is no silence: see that --allowed-host and the limits let real clients in."
+             refusal is no silence: {advice}."
             ),
         );
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use sse_sunset::drain::{Drain, Phase, Tasks};
 use sse_sunset::metrics::Metrics;
 use sse_sunset::session::{Books, Config, LISTS, Sessions, Verdict};
+use sse_sunset::sunset::Sunset;
 use sse_sunset::traffic::{AddressForm, Log, Pseudonyms, Target};
 use sse_sunset::upstream::{Era, EraOptions};
 use tokio::time::{Instant, sleep, timeout};
@@ -170,7 +171,8 @@ pub(super) async fn run(seed: u64, scene: &Scene, traces: bool) -> Outcome {
     ledger.note(|| format!("{manner:?} {modern:?} {eras:?} {config:?}"));
     let transport = Arc::new(Upstream(Arc::clone(&server)));
     let upstream = sse_sunset::upstream::Upstream::new(transport, eras, "simulated", tasks.clone());
-    let sessions = Sessions::new(config, upstream, books, tasks.clone(), watch);
+    let sunset = Sunset::never(Arc::clone(&metrics));
+    let sessions = Sessions::new(config, upstream, books, sunset, tasks.clone(), watch);
     let (stage_server, closing) = (Arc::clone(&server), AtomicBool::new(false));
     let stage = Stage { ledger: Arc::clone(&ledger), sessions, closing, server: stage_server, has_eras };
     let stage = Arc::new(stage);

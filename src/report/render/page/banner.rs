@@ -126,7 +126,7 @@ fn blocker(client: &Client, report: &Report) -> Markup {
             span.when {
                 @if let Some(due) = client.due { "until " (when(due, now)) }
                 @if let Some(used) = client.last_use { " · last use " (age(used, now)) }
-                @if let Some(tried) = client.last_attempt { " · turned away " (age(tried, now)) }
+                @if let Some(tried) = client.last_attempt { " · turned away " (age(tried, now)) @if let Some(phase) = client.last_attempt_in { " (" (phase.name()) ")" } }
                 " · " (client.rhythm.title())
             }
             p.todo { (visible(&fixes::of(client.fix).summary)) }

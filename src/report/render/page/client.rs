@@ -7,6 +7,7 @@ use maud::{Markup, html};
 use super::words::{anchor, count, plural, size, span, visible, when};
 use crate::report::fixes::{self, Fix};
 use crate::report::outcome::{Client, Modern, Movement, Moves, Report, State};
+use crate::report::render::phases::refused_in;
 use crate::traffic::Engagement;
 
 /// Days with use that are listed.
@@ -104,7 +105,16 @@ fn facts(client: &Client, report: &Report) -> Markup {
             @if client.refused > 0 || client.last_attempt.is_some() {
                 (fact("Turned away", html! {
                     (count(client.refused)) @if client.refused == 1 { " time" } @else { " times" }
-                    @if let Some(at) = client.last_attempt { ", last " (when(at, now)) ", which counts as an attempt to use" }
+                    @if let Some(phases) = refused_in(client) { " (" (phases) ")" }
+                    @if let Some(at) = client.last_attempt {
+                        ", last " (when(at, now)) @if let Some(phase) = client.last_attempt_in { " (" (phase.name()) ")" }
+                        ", which counts as an attempt to use"
+                    }
+                }))
+            }
+            @for (phase, would) in &client.would_be_refused {
+                (fact(&format!("Dry run of {}", phase.name()), html! {
+                    "would have been turned away " (plural(would.times, "time")) ", last " (when(would.last, now)) "; it was served"
                 }))
             }
             @if let Some(movement) = client.movement { (fact("Moved", html! { (moved(movement)) })) }

@@ -13,6 +13,7 @@ mod clients;
 mod coverage;
 mod heat;
 mod method;
+mod phases;
 #[cfg(test)]
 mod sample;
 mod words;
@@ -111,6 +112,7 @@ fn body(report: &Report) -> Markup {
         (banner::blockers(report))
         (banner::notes(report))
         (chart::uses(report, &calendar))
+        (phases::section(report, &calendar))
         (heat::map(report, &calendar))
         (coverage::strip(report, &calendar))
         (clients::table(report))

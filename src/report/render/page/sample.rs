@@ -5,7 +5,10 @@ use jiff::{Span as Days, Timestamp};
 
 use crate::report::evidence::Evidence;
 use crate::report::judge;
-use crate::report::outcome::{Client, Input, Moves, Replica, Report, Rhythm, Span, State, Verdict};
+use crate::report::outcome::{
+    Client, DryRun, Input, Moves, PhaseChange, RefusedIn, Refusing, Rehearsed, Replica, Report, Rhythm, Span, State,
+    Verdict, WouldBeRefused,
+};
 use crate::report::policy::Policy;
 use crate::traffic::Engagement;
 
@@ -51,6 +54,37 @@ pub(super) fn with_a_gap() -> Report {
     report
 }
 
+/// Announced, browned out for five minutes and paused, with a dry run.
+pub(super) fn switching_off() -> Report {
+    let mut report = with_a_gap();
+    let at = |text: &str| text.parse::<Timestamp>().expect("a time");
+    let change = |time: &str, phase: &str, paused| PhaseChange {
+        at: at(time),
+        phase: phase.to_owned(),
+        before: None,
+        by: "plan".to_owned(),
+        why: None,
+        until: None,
+        paused,
+        held_back: None,
+        dry_run: None,
+    };
+    report.phases.changes = vec![
+        change("2026-11-08T09:00:00Z", "observe", false),
+        change("2026-11-09T09:00:00Z", "announce", false),
+        change("2026-11-15T09:00:00Z", "brownout", false),
+        change("2026-11-15T09:05:00Z", "announce", false),
+        change("2026-11-18T09:00:00Z", "announce", true),
+    ];
+    report.phases.now = Some("announce".to_owned());
+    let hit =
+        Rehearsed { identity: "client_id:x".to_owned(), is_user: false, times: 2, last: at("2026-11-20T09:00:00Z") };
+    let (since, until) = (at("2026-11-19T09:00:00Z"), None);
+    report.dry_run =
+        vec![DryRun { phase: Refusing::Gone, since, until, clients: 1, users: 0, times: 2, listed: vec![hit] }];
+    report
+}
+
 /// As many clients as wanted, each with one use on each of 60 days.
 pub(super) fn crowd(clients: usize) -> Report {
     let mut report = empty();
@@ -73,6 +107,15 @@ pub(super) fn hostile(text: &str) -> Report {
         vec![Replica { instance: text.to_owned(), boots: 1, crashes: 0, is_running: true, spans: Vec::new() }];
     report.input.problems = all();
     report.input.problem_count = 1;
+    report.phases = switching_off().phases;
+    report.phases.now = Some(text.to_owned());
+    for change in &mut report.phases.changes {
+        (change.phase, change.by, change.why) = (text.to_owned(), text.to_owned(), Some(text.to_owned()));
+    }
+    report.dry_run = switching_off().dry_run;
+    for hit in report.dry_run.iter_mut().flat_map(|run| &mut run.listed) {
+        text.clone_into(&mut hit.identity);
+    }
     let mut client = client(text);
     client.source = text.to_owned();
     client.family = text.to_owned();
@@ -101,11 +144,14 @@ fn client(name: &str) -> Client {
         last_seen: now(),
         last_use: Some(now()),
         last_attempt: None,
+        last_attempt_in: None,
         active_days: 60,
         sessions: 60,
         open_sessions: 0,
         uses: 60,
         refused: 0,
+        refused_in: RefusedIn::new(),
+        would_be_refused: WouldBeRefused::new(),
         longest_gap_s: 86_400,
         rhythm: Rhythm::Daily,
         due: Some(now()),

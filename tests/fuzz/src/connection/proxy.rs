@@ -13,6 +13,7 @@ use sse_sunset::metrics::Metrics;
 use sse_sunset::net::{self, Limits};
 use sse_sunset::passthrough::{self, Passthrough};
 use sse_sunset::session::{self, Books, Sessions};
+use sse_sunset::sunset::Sunset;
 use sse_sunset::traffic::{AddressForm, Log, Pseudonyms, Target};
 use sse_sunset::upstream::{self, EraOptions, HttpTransport};
 use tokio::net::{TcpListener, TcpStream};
@@ -55,11 +56,19 @@ impl Proxy {
         // The books are shared by runs, the numbers of each are its own.
         let books = Books { metrics: Arc::new(Metrics::new(session::LISTS)), ..BOOKS.clone() };
         let upstream = upstream::Upstream::new(Arc::new(Upstream), EraOptions::default(), "fuzz", tasks.clone());
-        let sessions = Sessions::new(session_config(), upstream.clone(), books.clone(), tasks.clone(), watch.clone());
+        let sunset = Sunset::never(Arc::clone(&books.metrics));
+        let sessions = Sessions::new(
+            session_config(),
+            upstream.clone(),
+            books.clone(),
+            sunset.clone(),
+            tasks.clone(),
+            watch.clone(),
+        );
         let transport = HttpTransport::new(&CONFIG.upstream).expect("no TLS");
         let passthrough = Passthrough::new(&CONFIG.upstream, transport, PATIENCE, tasks.clone()).expect("no TLS");
         let oauth = Oauth::new(CONFIG.oauth.clone(), CONFIG.listen, &CONFIG.upstream, upstream.clone());
-        let ways = Ways { sessions: sessions.clone(), passthrough, upstream, oauth };
+        let ways = Ways { sessions: sessions.clone(), passthrough, upstream, oauth, sunset };
         let front = Front::new(front_config(), ways, books, tasks.clone(), watch.clone());
         Proxy { listener, front, sessions, tasks, connections, watch, _drain: drain }
     }

@@ -1,0 +1,134 @@
+//! Who was there before the freeze.
+//!
+//! Promise: once made, the list is kept as it is (state directory), so that a restart, or evidence that is forgotten as noise,
+//! locks nobody out. Where it is missing it is made again from the evidence and from whatever logs are there.
+//!
+//! The trap: reading years of logs takes a while. Until the list is made nobody is refused for want of being on it.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::report::evidence::{Bounds, Evidence};
+use crate::report::live::Live;
+use crate::report::{self, Reading, access, input};
+
+/// The identities and addresses of those who were there before a time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// The time.
+    pub before: Timestamp,
+    identities: HashSet<String>,
+    addresses: HashSet<String>,
+}
+
+impl Seen {
+    /// Who was there before `before` by `live` and by the log at `path` and its older parts, if there is one.
+    #[must_use]
+    pub fn gather(before: Timestamp, live: &Live, path: Option<&Path>) -> Self {
+        let mut seen = Seen { before, ..Seen::default() };
+        live.look(|evidence| seen.add(evidence));
+        if let Some(path) = path {
+            match read(path) {
+                Ok(evidence) => seen.add(&evidence),
+                Err(problem) => tracing::warn!(
+                    problem,
+                    "the traffic log cannot be read for who was seen before the freeze; only the state directory is asked"
+                ),
+            }
+        }
+        seen
+    }
+
+    fn add(&mut self, evidence: &Evidence) {
+        let before = self.before.as_millisecond();
+        for (identity, _, members) in evidence.people.groups() {
+            for (_, person) in members.filter(|(_, person)| person.first_seen < before) {
+                self.identities.insert(identity.to_owned());
+                if !person.address.is_empty() {
+                    self.addresses.insert(person.address.clone());
+                }
+            }
+        }
+    }
+
+    /// Nobody was there.
+    #[cfg(test)]
+    pub(super) fn none_before(before: Timestamp) -> Self {
+        Seen { before, ..Seen::default() }
+    }
+
+    /// How many identities there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.identities.len()
+    }
+
+    pub(super) fn has_identity(&self, identity: &str) -> bool {
+        self.identities.contains(identity)
+    }
+
+    pub(super) fn has_address(&self, address: &str) -> bool {
+        self.addresses.contains(address)
+    }
+}
+
+/// The evidence of the log at `path`, and of what rotation made of its past: `.1`, `.2.gz`, `-20261101.zst`.
+fn read(path: &Path) -> Result<Evidence, String> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(OsStr::to_str)) else {
+        return Ok(Evidence::default());
+    };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let files = std::fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let is_part =
+        |file: &str| file.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-']));
+    let parts = files.flatten().filter(|file| file.file_name().to_str().is_some_and(is_part) && file.path().is_file());
+    let names: Vec<String> = parts.filter_map(|file| file.path().to_str().map(str::to_owned)).collect();
+    if names.is_empty() {
+        return Ok(Evidence::default());
+    }
+    let inputs = input::open(&names).map_err(|error| error.to_string())?;
+    let reading = Reading {
+        bounds: Bounds { since: None, until: None, now: Timestamp::now().as_millisecond() },
+        paths: access::Paths::default(),
+        pseudonyms: None,
+    };
+    let (evidence, _) = report::read(inputs, reading, &mut |_| {}).map_err(|error| error.to_string())?;
+    Ok(evidence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(seq: u32, name: &str, at: &str) -> String {
+        format!(
+            r#"{{"@timestamp":"{at}","event.name":"legacy.identify","schema":"sse-sunset/1","service.instance.id":"here","boot.id":"b","log.seq":{seq},"legacy.session":"s{seq}","identity":"name:{name}","identity.source":"client_info","client.family":"other","client.address":"hmac:{name}","mcp.client.name":"{name}","mcp.client.version":"1","mcp.protocol.version":"2024-11-05"}}"#
+        )
+    }
+
+    #[test]
+    fn those_before_the_time_are_found_in_state_and_in_all_parts_of_the_log() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("traffic.log");
+        let write = |name: &str, lines: &[String]| std::fs::write(dir.path().join(name), lines.join("\n") + "\n");
+        write("traffic.log", &[line(1, "current", "2026-12-04T00:00:00Z"), line(2, "late", "2026-12-06T00:00:00Z")])
+            .expect("written");
+        write("traffic.log.1", &[line(0, "rotated", "2026-11-01T00:00:00Z")]).expect("written");
+        write("traffic.logs", &[line(0, "foreign", "2026-11-01T00:00:00Z")]).expect("written");
+        let live = Live::open(None, "here", "LOG".to_owned()).expect("evidence");
+        live.observe(line(7, "live", "2026-12-01T00:00:00Z").as_bytes());
+        let seen = Seen::gather("2026-12-05T00:00:00Z".parse().expect("a time"), &live, Some(&path));
+        for known in ["current", "rotated", "live"] {
+            assert!(seen.has_identity(&format!("name:{known}")), "{known}");
+            assert!(seen.has_address(&format!("hmac:{known}")), "{known}");
+        }
+        for unknown in ["late", "foreign"] {
+            assert!(!seen.has_identity(&format!("name:{unknown}")), "{unknown}");
+        }
+        assert_eq!(seen.count(), 3);
+    }
+}
