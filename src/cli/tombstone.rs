@@ -6,8 +6,6 @@ use std::process::ExitCode;
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgMatches, Command};
 use jiff::Timestamp;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 
 use super::{FAILED, USAGE, complain};
 use crate::config;
@@ -39,8 +37,8 @@ pub(super) fn command() -> Command {
                 .hide_default_value(true)
                 .value_parser(prefix),
         )
-        .arg(option("new-url", "URL", "Where Streamable HTTP is spoken, as clients reach it").required(true).value_parser(public_url))
-        .arg(option("info-url", "URL", "Page for people that says more").value_parser(public_url))
+        .arg(option("new-url", "URL", "Where Streamable HTTP is spoken, as clients reach it").required(true).value_parser(new_url))
+        .arg(option("info-url", "URL", "Page for people that says more").value_parser(info_url))
         .arg(option("deprecation", "DATE", "Since when HTTP+SSE was deprecated: 2026-12-01, or a full RFC 3339 time").value_parser(date))
         .arg(option("sunset", "DATE", "Since when it is switched off").value_parser(date))
         .arg(
@@ -97,13 +95,14 @@ fn prefix(text: &str) -> Result<String, String> {
     if text.is_empty() { Ok(String::new()) } else { path(text) }
 }
 
-/// May have a fragment: it is told, not asked.
-fn public_url(text: &str) -> Result<String, String> {
-    let (before, fragment) = text.split_once('#').unwrap_or((text, ""));
-    let mut url = config::probed_url(before)?;
-    url.set_fragment(Some(fragment).filter(|fragment| !fragment.is_empty()));
+fn new_url(text: &str) -> Result<String, String> {
+    config::new_url(text).map(String::from)
+}
+
+fn info_url(text: &str) -> Result<String, String> {
+    let url = config::probed_url(text)?;
     if farewell::uri(url.as_str()).len() > farewell::LONGEST_URL {
-        return Err(format!("is longer than {} characters", farewell::LONGEST_URL));
+        return Err(format!("has more than {} characters", farewell::LONGEST_URL));
     }
     Ok(url.into())
 }
@@ -112,14 +111,8 @@ fn upgrade(text: &str) -> Result<Upgrade, String> {
     config::probed_url(text)?.as_str().parse()
 }
 
-/// A time, or the beginning of a day in UTC.
 fn date(text: &str) -> Result<Timestamp, String> {
-    let shape = "is neither a date such as 2026-11-01 nor a time such as 2026-11-01T12:00:00Z";
-    if let Ok(at) = text.parse::<Timestamp>() {
-        return Ok(at);
-    }
-    let date: Date = text.parse().map_err(|_| shape.to_owned())?;
-    Ok(date.to_zoned(TimeZone::UTC).map_err(|_| shape.to_owned())?.timestamp())
+    config::date(text, Timestamp::now())
 }
 
 #[cfg(test)]
@@ -127,18 +120,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_normal_and_keep_their_fragment() {
-        assert_eq!(public_url("https://MCP.example.com#a b").as_deref(), Ok("https://mcp.example.com/#a%20b"));
-        for wrong in ["mcp.example.com", "ftp://a/", "https://user@a/", &format!("https://a/{}", "a".repeat(512))] {
-            assert!(public_url(wrong).is_err(), "{wrong}");
+    fn url_of_the_page_has_a_length_that_every_server_takes() {
+        assert_eq!(info_url("https://MCP.example.com?a b").as_deref(), Ok("https://mcp.example.com/?a%20b"));
+        for wrong in ["mcp.example.com", "ftp://a/", "https://user@a/", &format!("https://a/?{}", "{".repeat(200))] {
+            assert!(info_url(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn dates_alone_begin_at_midnight_in_utc() {
-        assert_eq!(date("2026-12-20"), "2026-12-20T00:00:00Z".parse().map_err(|_| String::new()));
-        assert_eq!(date("2026-12-20T01:00:00+01:00"), date("2026-12-20"));
-        assert!(date("soon").is_err() && date("2026-13-01").is_err());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use http::uri::Scheme;
 
 use super::Notice;
 
-/// Longest URL, in bytes: nginx takes no word of more than 4,096, Envoy no such body, and it stands in there three times.
+/// Longest URL, in bytes: nginx takes no word of more than 4,096 and Envoy no such body.
 pub const LONGEST_URL: usize = 512;
 /// How long a stream to the upgraded server may be silent, as all of these servers write it.
 const SILENCE: &str = "24h";

@@ -8,19 +8,21 @@ use std::process::Stdio;
 
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
-use sse_sunset::sunset::{Notice, farewell};
+use sse_sunset::sunset::Notice;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
 use crate::support::script::{Gate, Got, Scripted, Step, chunk, event, last_chunk, reply, stream_head};
 use crate::support::tls::Authority;
-use crate::support::{http_client, within};
+use crate::support::{Behaviour, FakeUpstream, Proxy, http_client, within};
 use gateway::Gateway;
 
-/// As nasty as a URL may be: each of these characters is syntax to one of the servers.
-const NEW_URL: &str = "https://mcp.example.com/it's/mcp?a=$host&b=%25%20%[path]&c={host}{$HOME}{{.}}&d=^|;";
-const INFO_URL: &str = "https://example.com/it's?$request_uri=%%&{}#why";
+/// As nasty as URLs may be: each of these characters is syntax to one of the servers.
+const NEW_URL: &str = "https://a.example/it's/$host/%25%20%[x]/{$HOME}{{.}}^|;mcp";
+const INFO_URL: &str = "https://example.com/it's?$request_uri=%%&a={}&b={host}{$HOME}{{.}}&c=^|;`";
+const DEPRECATION: &str = "2020-12-01";
+const SUNSET: &str = "2020-12-20T09:30:00Z";
 
 fn command(words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sse-sunset"));
@@ -30,21 +32,23 @@ fn command(words: &[&str]) -> Command {
 
 /// What the binary prints for `server`.
 async fn printed(server: &str, more: &[&str]) -> String {
-    let words =
-        ["--for", server, "--info-url", INFO_URL, "--deprecation", "2026-12-01", "--sunset", "2026-12-20T09:30:00Z"];
+    let words = ["--for", server, "--info-url", INFO_URL, "--deprecation", DEPRECATION, "--sunset", SUNSET];
     let output = within("the end", command(&words).args(["--new-url", NEW_URL]).args(more).output());
     let output = output.await.expect("an end");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// What the proxy itself tells.
+/// What is told, with the URLs as RFC 3986 writes them.
 fn notice() -> Notice {
+    let new_url = "https://a.example/it's/$host/%25%20%[x]/%7B$HOME%7D%7B%7B.%7D%7D%5E%7C;mcp";
+    let info_url =
+        "https://example.com/it's?$request_uri=%%&a=%7B%7D&b=%7Bhost%7D%7B$HOME%7D%7B%7B.%7D%7D&c=%5E%7C;%60";
     Notice {
-        new_url: Some(farewell::uri(NEW_URL)),
-        info_url: Some(farewell::uri(INFO_URL)),
-        deprecation: Some("2026-12-01T00:00:00Z".parse().expect("a time")),
-        sunset: Some("2026-12-20T09:30:00Z".parse().expect("a time")),
+        new_url: Some(new_url.to_owned()),
+        info_url: Some(info_url.to_owned()),
+        deprecation: Some("2020-12-01T00:00:00Z".parse().expect("a time")),
+        sunset: Some(SUNSET.parse().expect("a time")),
     }
 }
 
@@ -93,6 +97,23 @@ async fn assert_gone(server: &str, method: &Method, answer: Response) {
             let told: Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{what}: {error}: {body}"));
             assert_eq!(told, notice().problem(), "{what}");
         }
+    }
+}
+
+/// What all others are compared with is what the proxy gives.
+#[tokio::test]
+async fn proxy_that_is_gone_answers_so() {
+    let upstream = FakeUpstream::start(Behaviour::default()).await;
+    let told = [("new-url", NEW_URL), ("info-url", INFO_URL), ("deprecation", DEPRECATION)];
+    let proxy = Proxy::start(upstream.url(), &[&told[..], &[("gone", SUNSET), ("force", "gone")]].concat());
+    for (method, path) in [
+        (Method::GET, "/sse"),
+        (Method::POST, "/messages"),
+        (Method::POST, "//messages?sessionId=x"),
+        (Method::POST, "/gw/gw/messages/?x=1&session_id=x"),
+    ] {
+        let answer = ask(&method, proxy.url(path), &[]).await;
+        assert_gone("the proxy", &method, answer).await;
     }
 }
 
@@ -274,6 +295,7 @@ async fn what_cannot_be_written_is_a_usage_error_that_names_the_option() {
         (vec!["--for", "nginx"], "--new-url"),
         ([&["--for", "apache"], &new_url[..]].concat(), "apache"),
         (vec!["--for", "nginx", "--new-url", "/mcp"], "--new-url"),
+        (vec!["--for", "nginx", "--new-url", "https://a/mcp?key=k"], "must not have a query"),
         ([&["--for", "nginx", "--upgrade-to", "http://a/mcp?code=c"], &new_url[..]].concat(), "must not have a query"),
         ([&["--for", "nginx", "--sse-path", "/$host"], &new_url[..]].concat(), "--sse-path"),
         ([&["--for", "nginx", "--messages-path", "/sse/"], &new_url[..]].concat(), "must differ"),
