@@ -69,7 +69,7 @@ pub(super) fn run(options: &ArgMatches) -> ExitCode {
     let prefix = text("public-path").unwrap_or_default();
     let notice = Notice { new_url: text("new-url"), info_url: text("info-url"), deprecation, sunset };
     let upgrade = options.get_one::<Upgrade>("upgrade-to").cloned();
-    let farewell = Farewell::new(&format!("{prefix}{stream}"), &format!("{prefix}{messages}"), notice, upgrade);
+    let farewell = Farewell::new(&format!("{prefix}{stream}"), &format!("{prefix}{messages}"), &notice, upgrade);
     let server = text("for").and_then(|name| Server::ALL.into_iter().find(|server| server.name() == name));
     let Some(server) = server else { return complain(USAGE, "--for names no server") };
     let mut stdout = std::io::stdout().lock();

@@ -93,11 +93,13 @@ fn go_on(upgrade: &Upgrade) -> String {
     )
 }
 
+/// With the kind `LOGICAL_DNS` all addresses of the name are tried for a connection (`localhost` may be `::1` first, where
+/// nobody listens); with `STRICT_DNS` each would be a server of its own.
 fn cluster(upgrade: &Upgrade) -> String {
     let mut text = format!(
         "clusters:
 - name: sse-sunset-upgrade
-  type: STRICT_DNS
+  type: LOGICAL_DNS
   dns_lookup_family: ALL
   connect_timeout: 5s
   load_assignment:

@@ -83,11 +83,11 @@ impl Server {
 impl Farewell {
     /// For the public paths `stream` and `messages` (unreserved characters only).
     #[must_use]
-    pub fn new(stream: &str, messages: &str, notice: Notice, upgrade: Option<Upgrade>) -> Self {
+    pub fn new(stream: &str, messages: &str, notice: &Notice, upgrade: Option<Upgrade>) -> Self {
         let notice = Notice {
             new_url: notice.new_url.as_deref().map(uri),
             info_url: notice.info_url.as_deref().map(uri),
-            ..notice
+            ..notice.clone()
         };
         let messages = messages.strip_suffix('/').unwrap_or(messages);
         Farewell { stream: stream.to_owned(), messages: messages.to_owned(), notice, upgrade }
@@ -262,7 +262,7 @@ mod tests {
             deprecation: Some("2026-12-01T00:00:00Z".parse().expect("a time")),
             sunset: Some("2026-12-20T00:00:00Z".parse().expect("a time")),
         };
-        Farewell::new("/sse", "/messages", notice, upgrade.map(|url| url.parse().expect("a URL")))
+        Farewell::new("/sse", "/messages", &notice, upgrade.map(|url| url.parse().expect("a URL")))
     }
 
     #[test]
@@ -327,7 +327,7 @@ mod tests {
 
     #[test]
     fn patterns_take_paths_literally() {
-        let farewell = Farewell::new("/v1.0/sse", "/v1.0/messages/", Notice::default(), None);
+        let farewell = Farewell::new("/v1.0/sse", "/v1.0/messages/", &Notice::default(), None);
         assert_eq!(farewell.stream_pattern(), "/v1[.]0/sse([?].*)?");
         assert!(farewell.messages_pattern().starts_with("/v1[.]0/messages/?([?].*)?|"));
     }

@@ -111,7 +111,7 @@ mod tests {
     fn line_for_http_is_asked_for_only_where_a_dollar_needs_it() {
         assert!(write(&farewell(None)).contains(DOLLAR));
         let plain = Notice { new_url: Some("https://a/mcp".to_owned()), ..Notice::default() };
-        assert!(!write(&Farewell::new("/sse", "/messages", plain, None)).contains("dollar"));
+        assert!(!write(&Farewell::new("/sse", "/messages", &plain, None)).contains("dollar"));
     }
 
     #[test]

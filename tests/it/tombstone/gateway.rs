@@ -168,12 +168,14 @@ backend own
 }
 
 fn envoy(listen: &str, printed: &str) -> String {
-    let indent = |text: &str, by: usize| -> String { text.lines().map(|line| format!("{:by$}{line}\n", "")).collect() };
+    let indent = |text: &str, by: usize| -> String {
+        text.split_inclusive('\n').flat_map(|line| [" ".repeat(by), line.to_owned()]).collect()
+    };
     let (routes, clusters) = match printed.split_once("\nclusters:\n") {
         Some((routes, clusters)) => (routes, format!("clusters:\n{clusters}")),
         None => (printed, String::new()),
     };
-    let own = "- match: { prefix: \"/\" }\n  direct_response: { status: 404, body: { inline_string: mine } }";
+    let own = "- match: { prefix: \"/\" }\n  direct_response: { status: 404, body: { inline_string: mine } }\n";
     let (host, port) = listen.split_once(':').expect("an address");
     format!(
         "static_resources:

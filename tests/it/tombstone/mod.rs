@@ -224,21 +224,21 @@ async fn wants_a_certificate(server: &str) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
     let acceptor = Authority::new().acceptor(false, false);
-    let (shaken, mut shakes) = tokio::sync::mpsc::channel(64);
+    let (tell, mut connections) = tokio::sync::mpsc::channel(64);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let mut told = Vec::new();
             if let Ok(mut stream) = acceptor.accept(stream).await {
                 let _ = stream.read_to_end(&mut told).await;
             }
-            let _ = shaken.send(told).await;
+            let _ = tell.send(told).await;
         }
     });
     let url = format!("https://localhost:{port}/mcp");
     let gateway = Gateway::start(server, &printed(server, &["--upgrade-to", &url]).await).await;
     let answer = ask(&Method::POST, gateway.url("/sse"), &[]).await;
     assert!(answer.status().is_server_error(), "{server}: {}", answer.status());
-    let told = within("a connection", shakes.recv()).await.expect("a connection");
+    let told = within("a connection", connections.recv()).await.expect("a connection");
     assert_eq!(String::from_utf8_lossy(&told), "", "{server}");
     let answer = ask(&Method::GET, gateway.url("/sse"), &[]).await;
     assert_gone(server, &Method::GET, answer).await;
