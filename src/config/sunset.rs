@@ -443,10 +443,10 @@ mod tests {
     #[test]
     fn switch_off_names_where_to_go() {
         let missing = |options: &[(&'static str, &str)]| read(options).expect_err("no URL").concat();
-        for option in [("announce", "2026-12-01"), ("brownout", "+1h/5m"), ("dry-run", "gone"), ("force", "tombstone")]
-        {
+        for option in [("announce", "2026-12-01"), ("brownout", "+1h/5m"), ("gone", "2026-12-01")] {
             assert!(missing(&[option]).contains("give --new-url, or --public-url"), "{option:?}");
         }
+        assert!(read(&[("dry-run", "gone")]).is_ok(), "whom it would hit can be asked before anything is decided");
         let served = [
             ("announce", "2026-12-01"),
             ("public-url", "https://mcp.example.com/"),

@@ -190,7 +190,7 @@ fn clients(config: &Config, phase: Phase) -> String {
         Phase::Announce => "all are served; answers say that HTTP+SSE ends".to_owned(),
         Phase::Freeze => "who was seen before is served; newcomers are refused".to_owned(),
         Phase::Brownout | Phase::Tombstone => format!("{sessions} get {how}; {running}{others}"),
-        Phase::Gone => "the legacy paths answer 410 to everybody; running sessions end".to_owned(),
+        Phase::Gone => "every request of HTTP+SSE is answered 410; running sessions end".to_owned(),
     }
 }
 

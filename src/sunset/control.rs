@@ -13,6 +13,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -52,6 +53,8 @@ struct Shared {
     /// The traffic log's file, if it is one.
     log_file: Option<PathBuf>,
     metrics: Arc<Metrics>,
+    /// For them.
+    paused: Arc<AtomicBool>,
     /// Somebody said something, or the list of those who were seen is made.
     again: Notify,
 }
@@ -144,12 +147,13 @@ impl Sunset {
             live,
             log_file,
             metrics,
+            paused: Arc::default(),
             again: Notify::new(),
         };
-        let paused = Self { shared: Arc::new(shared) };
-        let asked = paused.clone();
-        paused.shared.metrics.watch_gauge("paused", move || asked.shared.state().pause.is_some().into());
-        Ok(paused)
+        let paused = Arc::clone(&shared.paused);
+        // Not all of it: what the metrics hold would hold the metrics.
+        shared.metrics.watch_gauge("paused", move || paused.load(Ordering::Relaxed).into());
+        Ok(Sunset { shared: Arc::new(shared) })
     }
 
     /// One that never switches anything off.
@@ -260,6 +264,7 @@ impl Sunset {
         state.phase = chosen.phase;
         decided.unsaved = shared.keep(&before, &state, decided.unsaved.is_some());
         let is_paused = state.pause.is_some();
+        shared.paused.store(is_paused, Ordering::Relaxed);
         *shared.state() = state.clone();
         shared.publish(&mut decided, &chosen, rehearsal.map(|(phase, _)| phase), &state, seen);
         let told = Told {
@@ -377,7 +382,7 @@ impl Shared {
             let is_free =
                 !step.phase.hits_users() || state.let_in.contains(&key) || self.config.forced.contains(&step.phase);
             if !is_free {
-                let outlook = Outlook::of(&self.live.report(), &self.config, self.config.share, now);
+                let outlook = Outlook::of(&self.live.report_now(), &self.config, self.config.share, now);
                 if !outlook.is_clear() {
                     held_back = held_back.or(Some((step.phase, outlook)));
                     continue;
@@ -410,7 +415,7 @@ impl Shared {
                 }
                 let share = set.share.unwrap_or(self.config.share);
                 if phase.hits_users() && set.force != Some(phase) && !self.config.forced.contains(&phase) {
-                    let outlook = Outlook::of(&self.live.report(), &self.config, share, now);
+                    let outlook = Outlook::of(&self.live.report_now(), &self.config, share, now);
                     if !outlook.is_clear() {
                         return Err(Denied::Guard(phase, Box::new(outlook)));
                     }

@@ -16,7 +16,7 @@ impl Sunset {
         let standing = self.standing();
         let (config, now) = (self.config(), Timestamp::now());
         let chosen = &standing.chosen;
-        let outlook = Outlook::of(&self.live().report(), config, chosen.share, now);
+        let outlook = Outlook::of(&self.live().report_now(), config, chosen.share, now);
         let next = config.plan.steps().into_iter().find(|step| step.at > now);
         json!({
             "phase": chosen.phase.name(),

@@ -36,9 +36,9 @@ async fn plan_prints_the_calendar_of_what_serves() {
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(output.stderr.is_empty());
     for expected in [
-        "2026-12-01 00:00  Tue  announce         20 days",
+        "2026-12-01 00:00  Tue  announce         19 days",
         "2026-12-20 14:00  Sun  brownout 1 of 2  5 min",
-        "2026-12-20 14:05  Sun  announce         14 days    as before the brownout",
+        "2026-12-20 14:05  Sun  announce         14 days  as before the brownout",
         "2027-01-20 00:00  Wed  tombstone ",
         "2027-02-01 09:00  Mon  gone ",
         "Headers   Deprecation: @1796083200\n          Sunset: Wed, 20 Jan 2027 00:00:00 GMT\n",

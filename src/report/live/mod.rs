@@ -169,6 +169,12 @@ impl Live {
         report
     }
 
+    /// The report as of now, with every record that was made. Blocks for as long as it takes.
+    #[must_use]
+    pub fn report_now(&self) -> Report {
+        self.report_at(Timestamp::now().as_millisecond())
+    }
+
     /// The report as of the last record or the last whole minute before `now`, whichever is later.
     fn report_at(&self, now: Millis) -> Report {
         let held = &mut *self.settled();
