@@ -196,7 +196,7 @@ fn envoy(listen: &str, printed: &str) -> String {
             - name: all
               domains: [\"*\"]
 {}{}{}",
-        indent(routes, 14),
+        indent(&format!("{routes}\n"), 14),
         indent(own, 14),
         indent(&clusters, 2)
     )
