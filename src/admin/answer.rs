@@ -66,14 +66,13 @@ impl Refused {
     fn status(&self) -> StatusCode {
         match self {
             Refused::Host => StatusCode::MISDIRECTED_REQUEST,
-            Refused::UnclearHost => StatusCode::BAD_REQUEST,
             Refused::Path => StatusCode::NOT_FOUND,
             Refused::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Refused::Origin | Refused::NoToken => StatusCode::FORBIDDEN,
             Refused::WrongToken => StatusCode::UNAUTHORIZED,
             Refused::NoReport => StatusCode::SERVICE_UNAVAILABLE,
             Refused::Reopen(_) | Refused::Denied(Denied::Failed) => StatusCode::INTERNAL_SERVER_ERROR,
-            Refused::Body(_) | Refused::Denied(Denied::Order(_)) => StatusCode::BAD_REQUEST,
+            Refused::UnclearHost | Refused::Body(_) | Refused::Denied(Denied::Order(_)) => StatusCode::BAD_REQUEST,
             Refused::Denied(_) => StatusCode::CONFLICT,
         }
     }

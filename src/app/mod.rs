@@ -110,7 +110,8 @@ impl App {
             session_tasks.clone(),
             watch.clone(),
         );
-        let limits = passthrough::Limits { stall: config.session.stall, body_stall: config.front.body_time };
+        let max = config.net.max_connections;
+        let limits = passthrough::Limits { stall: config.session.stall, body_stall: config.front.body_time, max };
         let passthrough = Passthrough::new(&config.upstream, transport, limits, session_tasks.clone())
             .map_err(StartError::Upstream)?;
         let address = listener.local_addr().map_err(|error| StartError::Listen(config.listen, error))?;

@@ -10,7 +10,7 @@ mod signature;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::Deserialize;
 
 pub(crate) use credential::keyed_hash;
@@ -37,7 +37,7 @@ struct Claims {
 /// Reads how the log calls the principal; `identity_header` is a header that the operator trusts to name the client.
 #[must_use]
 pub fn principal(headers: &HeaderMap, identity_header: Option<&HeaderName>) -> traffic::Principal {
-    let named = identity_header.and_then(|name| headers.get(name)).and_then(|value| value.to_str().ok());
+    let named = identity_header.and_then(|name| named_in(headers, name)).and_then(|value| value.to_str().ok());
     let mut principal = traffic::Principal { header: named.map(printable), ..traffic::Principal::default() };
     let Some(authorization) = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()) else {
         return principal;
@@ -59,6 +59,15 @@ pub fn principal(headers: &HeaderMap, identity_header: Option<&HeaderName>) -> t
     }
     principal.scheme = Some(scheme);
     principal
+}
+
+/// Whom the header `name` names: nobody where it is empty, as proxies send it for those they do not know, nor where there are
+/// several, of which one is the client's own.
+#[must_use]
+pub fn named_in<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    let (Some(only), None) = (values.next(), values.next()) else { return None };
+    Some(only).filter(|value| !value.as_bytes().trim_ascii().is_empty())
 }
 
 /// What a bearer JWT says of whom it is for and who made it; unverified, for a diagnostic.
@@ -93,8 +102,6 @@ fn payload<T: serde::de::DeserializeOwned>(token: &str) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn of(authorization: &str) -> traffic::Principal {
@@ -131,5 +138,16 @@ mod tests {
         let name = HeaderName::from_static("x-team");
         let headers = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static("team-a"))]);
         assert_eq!(principal(&headers, Some(&name)).header.as_deref(), Some("team-a"));
+        let of = |values: &[&'static str]| {
+            let values = values.iter().map(|value| (name.clone(), HeaderValue::from_static(value)));
+            let headers = values.fold(HeaderMap::new(), |mut headers, (name, value)| {
+                headers.append(name, value);
+                headers
+            });
+            principal(&headers, Some(&name)).header
+        };
+        for nobody in [&[""][..], &[" "], &["team-a", "team-b"], &["team-a", ""], &[]] {
+            assert_eq!(of(nobody), None, "{nobody:?}");
+        }
     }
 }

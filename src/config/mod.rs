@@ -219,7 +219,11 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
         identity_header: reader.optional("identity-header", units::header_name),
         credential_headers: CredentialHeaders::new(reader.many("credential-header", units::header_name)),
         probe_key: reader.optional("probe-key-file", units::probe_key),
-        max_upgraded: session.max_sessions,
+        max_upgraded: front::UpgradeLimits {
+            all: session.max_sessions,
+            per_principal: session.max_per_principal,
+            per_address: session.max_per_address,
+        },
         keep_alive: session.keep_alive,
         upgrade: !reader.value("no-upgrade", units::switch).unwrap_or_default(),
         modern_url: modern_url(public_url.as_ref(), passthrough, &mcp_path),

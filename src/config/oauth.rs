@@ -22,8 +22,10 @@ impl Reader<'_> {
         let hosts = self.many("oauth-host", host);
         let injects = self.many("upstream-header", super::units::upstream_header);
         let injects = injects.iter().any(|(name, _)| *name == http::header::AUTHORIZATION);
+        // Clients of this machine have a name for it; those of something in front of it have another.
+        let is_direct = loopback && !self.is_given("trusted-proxy") && !self.is_given("allowed-host");
         let is_named = matches!(resource, ResourceMode::Exact | ResourceMode::Facade);
-        if is_named && public.is_none() && !loopback {
+        if is_named && public.is_none() && !is_direct {
             self.problem(
                 "--oauth-resource exact and facade need --public-url: clients get tokens for that URL".to_owned(),
             );
@@ -44,6 +46,9 @@ impl Reader<'_> {
             is_tls,
             public_path: front.public_path.clone(),
             sse_path: front.sse_path.clone(),
+            is_direct,
+            credentials: front.credential_headers.clone(),
+            knows_addresses: self.is_given("trusted-proxy"),
         }
     }
 }
@@ -106,6 +111,10 @@ mod tests {
             let named = [("public-url", "https://mcp.example.com"), ("oauth-resource", mode)];
             assert_eq!(problems(&[&public[..], &named].concat()), [""; 0]);
             assert_eq!(problems(&[("oauth-resource", mode)]), [""; 0], "loopback has a name of its own");
+            for option in [("trusted-proxy", "127.0.0.0/8"), ("allowed-host", "mcp.example.com")] {
+                let found = problems(&[option, ("oauth-resource", mode)]);
+                assert!(found.len() == 1 && found[0].contains("--public-url"), "something is in front: {found:?}");
+            }
         }
     }
 

@@ -294,7 +294,8 @@ pub static OPTIONS: &[OptionSpec] = &[
         OAUTH,
         "oauth-host",
         "HOST",
-        "Further host that may be asked for the server's metadata; by default its own and its authorization server",
+        "Further host that may be asked for the server's metadata; by default its own and its authorization server. What \
+         has the public host is asked at the server, unless that host is named",
     ),
     option(
         EVIDENCE,

@@ -36,7 +36,7 @@ use hyper::body::Incoming;
 pub use body::Body;
 pub use guard::{AllowedHost, Guard};
 pub use post::session_id;
-pub use upgrade::Said;
+pub use upgrade::{Said, UpgradeLimits};
 
 use crate::auth::oauth::Oauth;
 use crate::auth::{CredentialHeaders, ProbeKey, Verifier};
@@ -92,7 +92,7 @@ pub struct Config {
     /// Whether Streamable HTTP is spoken on the path of the stream.
     pub upgrade: bool,
     /// Most sessions that are kept for clients who do.
-    pub max_upgraded: usize,
+    pub max_upgraded: UpgradeLimits,
     /// After how much silence a comment goes on a stream of theirs.
     pub keep_alive: Duration,
 }

@@ -10,8 +10,10 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
+use super::guard;
 use super::probe::Probe;
 use super::reply::Refused;
+use super::upgrade::MadeHere;
 use super::visitor::Visitor;
 use super::{Answered, Body, Shared};
 use crate::auth::Rejection;
@@ -28,27 +30,29 @@ pub(super) async fn serve(
     if *method == Method::OPTIONS {
         return Ok(Ok(whole(Oauth::permission(wanted))));
     }
+    let host = guard::asked_host(&request).map(|host| host.to_string());
+    let host = host.as_deref();
     let Wanted::Endpoint(endpoint) = wanted else {
-        let document = if Oauth::takes(wanted, method) { shared.oauth.document(wanted).await } else { None };
+        let document = if Oauth::takes(wanted, method) { shared.oauth.document(wanted, host).await } else { None };
         return document.map(|document| Ok(whole(document))).ok_or(request);
     };
     if !Oauth::takes(wanted, method) {
         return Ok(Ok(whole(Oauth::wrong_method(wanted))));
     }
     if endpoint == Endpoint::Authorize {
-        return Ok(Ok(whole(shared.oauth.authorize(request.uri().query()).await)));
+        return Ok(Ok(whole(shared.oauth.authorize(host, request.uri().query()).await)));
     }
-    Ok(relay(shared, endpoint, request).await)
+    Ok(relay(shared, endpoint, host, request).await)
 }
 
-async fn relay(shared: &Shared, endpoint: Endpoint, request: Request<Incoming>) -> Answered {
+async fn relay(shared: &Shared, endpoint: Endpoint, host: Option<&str>, request: Request<Incoming>) -> Answered {
     let (head, body) = request.into_parts();
     let time = shared.config.body_time;
     let read = timeout(time, Limited::new(body, LONGEST_DOCUMENT).collect()).await.map_err(|_| Refused::Slow(time))?;
     let body = read.map_err(|error| {
         if error.is::<LengthLimitError>() { Refused::TooLarge(LONGEST_DOCUMENT) } else { Refused::Incomplete }
     })?;
-    let relayed = Relayed { endpoint, headers: &head.headers, body: body.to_bytes() };
+    let relayed = Relayed { host, endpoint, headers: &head.headers, body: body.to_bytes() };
     Ok(whole(shared.oauth.relay(relayed).await))
 }
 
@@ -69,7 +73,7 @@ pub(super) async fn admit<B>(
         shared.oauth.accepted(asker);
         return Ok(());
     };
-    let refused = turned(shared.oauth.turned_down(asker, &headers, rejection).await);
+    let refused = turned(shared.oauth.turned_down(asker, visitor.hop().host(), &headers, rejection).await);
     if probe.signed.is_none() {
         let (label, connection) = (crate::traffic::random_hex(4), visitor.connection(&shared.books));
         shared.books.refuse(&label, &client, connection, "auth", refused.status().as_u16()).await;
@@ -86,7 +90,7 @@ pub(super) async fn refusal(
     rejection: Rejection,
 ) -> Refused {
     let headers = forwarded_headers(headers, visitor.hop());
-    turned(shared.oauth.turned_down(Asker::Session(id), &headers, rejection).await)
+    turned(shared.oauth.turned_down(Asker::Session(id), visitor.hop().host(), &headers, rejection).await)
 }
 
 /// The upstream took what was posted to the session `id`.
@@ -102,8 +106,9 @@ pub(super) async fn mind(
     sent: &HeaderMap,
     answer: &mut Response<Body>,
 ) -> Result<(), Refused> {
+    let is_servers = answer.extensions().get::<MadeHere>().is_none();
     let (status, answer) = (answer.status(), answer.headers_mut());
-    if status.is_success() && shared.oauth.counts() {
+    if status.is_success() && is_servers && shared.oauth.counts() {
         shared.oauth.accepted(Asker::Newcomer(&visitor.client()));
     }
     let challenges: Vec<_> = answer.get_all(WWW_AUTHENTICATE).iter().cloned().collect();
@@ -112,7 +117,7 @@ pub(super) async fn mind(
     }
     let (client, headers) = (visitor.client(), forwarded_headers(sent, visitor.hop()));
     let rejection = Rejection { status, challenges };
-    match shared.oauth.turned_down(Asker::Newcomer(&client), &headers, rejection).await {
+    match shared.oauth.turned_down(Asker::Newcomer(&client), visitor.hop().host(), &headers, rejection).await {
         Turned::Rejected(rejection) => {
             answer.remove(WWW_AUTHENTICATE);
             for challenge in rejection.challenges {

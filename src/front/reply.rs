@@ -181,7 +181,10 @@ impl Refused {
             Refused::Method { allow, .. } => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allow));
             }
-            Refused::Busy | Refused::Memory | Refused::Crowded | Refused::Through(Failure::Ending) => {
+            Refused::Busy
+            | Refused::Memory
+            | Refused::Crowded
+            | Refused::Through(Failure::Ending | Failure::Crowded) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Refused::Credential(rejection) => {

@@ -76,9 +76,10 @@ impl Config {
         path == ours || path.ends_with(ours) && (is_free || session_id(query).is_ok())
     }
 
-    /// The MCP endpoint; also with a slash at its end, to which Starlette redirects.
+    /// The MCP endpoint; with a slash at its end and without: Starlette redirects from one to the other.
     fn is_mcp(&self, path: &str) -> bool {
-        path.strip_prefix(&self.mcp_path).is_some_and(|rest| rest.is_empty() || rest == "/")
+        let bare = self.mcp_path.strip_suffix('/').unwrap_or(&self.mcp_path);
+        path.strip_prefix(bare).is_some_and(|rest| rest.is_empty() || rest == "/")
     }
 }
 
@@ -146,6 +147,13 @@ mod tests {
         let mcp = |config: &mut Config| config.passthrough = Through::Mcp;
         for path in ["/mcp", "/mcp/", "/mcp?x=1"] {
             assert_eq!(route_with(mcp, "GET", path, &[]), Route::Through { is_mcp: true }, "{path}");
+        }
+        let with_slash = |config: &mut Config| {
+            config.passthrough = Through::Mcp;
+            config.mcp_path = "/mcp/".into();
+        };
+        for path in ["/mcp", "/mcp/"] {
+            assert_eq!(route_with(with_slash, "GET", path, &[]), Route::Through { is_mcp: true }, "{path}");
         }
         for path in ["/mcpx", "/mcp/x", "//mcp", "/"] {
             assert_eq!(route_with(mcp, "GET", path, &[]), Route::Unknown, "{path}");

@@ -81,7 +81,7 @@ impl Visitor {
         let (_, trusted) = nearest(peer, config);
         let certificate = peer.certificate.as_ref().filter(|_| !trusted);
         // The header is the operator's word only where a proxy of his has set it: anybody else could write it too.
-        let name = config.identity_header.as_ref().filter(|_| trusted).and_then(|name| headers.get(name));
+        let name = config.identity_header.as_ref().filter(|_| trusted).and_then(|name| auth::named_in(headers, name));
         let vouched =
             Vouched { certificate: certificate.map(|shown| &shown.key), name: name.map(HeaderValue::as_bytes) };
         let sender = Sender::of(headers, &config.credential_headers, vouched, who.client.address);

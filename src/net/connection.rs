@@ -52,7 +52,8 @@ pub(super) struct Control {
     pub(super) patience: Patience,
     /// On HTTP/2: how many more requests were called off before their answer than were answered.
     pub(super) called_off: AtomicUsize,
-    pub(super) heads: Heads,
+    /// Those of HTTP/1, which are looked at.
+    pub(super) heads: Option<Heads>,
 }
 
 /// What a connection knows of its other end.
@@ -81,7 +82,7 @@ impl Control {
             timed_out: AtomicBool::new(false),
             patience: Patience::new(limits, multiplexed),
             called_off: AtomicUsize::new(0),
-            heads: Heads::default(),
+            heads: (!multiplexed).then(Heads::default),
         })
     }
 }
@@ -166,14 +167,14 @@ where
 {
     let control = Control::new(limits, false);
     let peer = caller.into_peer(&control);
-    let wire = Wire { socket, control: Arc::clone(&control) };
+    let wire = Wire::new(socket, Arc::clone(&control));
     let answer = service_fn(|request| {
         let asked = Asked::new(&control);
-        let is_doubtful = asked.0.heads.are_doubtful();
+        let is_doubtful = asked.0.heads.as_ref().is_some_and(|heads| heads.are_doubtful(request.method()));
         let answer = (!is_doubtful).then(|| service(request, peer.clone()));
         async {
             let Some(answer) = answer else {
-                tracing::debug!("a head with a line that ends without CR; the connection is ended");
+                tracing::debug!("a head with a line that ends, or may end, without CR; the connection is ended");
                 asked.0.ended.notify_one();
                 return std::future::pending().await;
             };
@@ -239,7 +240,9 @@ impl Asked {
 impl Drop for Asked {
     fn drop(&mut self) {
         self.0.patience.on_answered();
-        self.0.heads.await_next();
+        if let Some(heads) = &self.0.heads {
+            heads.await_next();
+        }
     }
 }
 

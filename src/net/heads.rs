@@ -6,14 +6,15 @@
 //!
 //! The trap: hyper owns the connection, and what is head and what is body only it knows for sure. So this looks at bytes
 //! only while a head is awaited, from what may be the start of one to its first empty line. What was sent together with the
-//! request before it is not seen; servers in front send the next request when they have the answer to the last.
+//! request before it is not seen; servers in front send the next request when they have the answer to the last. And what does
+//! not begin with a capital letter is taken for the rest of a body: so a request whose method does not is doubtful itself
+//! ([`Heads::are_doubtful`]), or its head would go by unseen.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What comes first on a connection that speaks HTTP/2, where lines mean nothing.
-const PREFACE: &[u8] = b"PRI ";
+use http::Method;
 
-/// The heads of one connection.
+/// The heads of one connection that speaks HTTP/1; on HTTP/2 lines mean nothing.
 #[derive(Debug, Default)]
 pub(super) struct Heads(Mutex<Scan>);
 
@@ -28,8 +29,6 @@ enum At {
     /// Before the first line; empty lines may come first (RFC 9112 §2.2).
     #[default]
     Start,
-    /// In the first line, which has begun as the preface of HTTP/2 does, with so many of its bytes.
-    Preface(usize),
     /// At the start of a line.
     Line,
     /// Within one.
@@ -38,8 +37,6 @@ enum At {
     Return { is_empty: bool },
     /// Behind the head, until the next one is awaited.
     Behind,
-    /// The connection does not speak HTTP/1.1.
-    Never,
 }
 
 impl Heads {
@@ -51,7 +48,7 @@ impl Heads {
     pub(super) fn feed(&self, bytes: &[u8]) {
         let mut scan = self.scan();
         for byte in bytes {
-            if matches!(scan.at, At::Behind | At::Never) {
+            if scan.at == At::Behind {
                 return;
             }
             scan.take(*byte);
@@ -60,15 +57,13 @@ impl Heads {
 
     /// The answer is written: the next head may come.
     pub(super) fn await_next(&self) {
-        let mut scan = self.scan();
-        if scan.at != At::Never {
-            scan.at = At::Start;
-        }
+        self.scan().at = At::Start;
     }
 
-    /// Whether a line of a head ended without a CR.
-    pub(super) fn are_doubtful(&self) -> bool {
-        self.scan().is_doubtful
+    /// Whether a line of a head ended without a CR, or may have done so in that of `method`: registered methods begin with a
+    /// capital letter, and a head that does not was not looked at.
+    pub(super) fn are_doubtful(&self, method: &Method) -> bool {
+        self.scan().is_doubtful || !method.as_str().starts_with(|first: char| first.is_ascii_uppercase())
     }
 }
 
@@ -76,16 +71,8 @@ impl Scan {
     fn take(&mut self, byte: u8) {
         self.at = match (self.at, byte) {
             (At::Start, b'\r' | b'\n') => At::Start,
-            (At::Start, b'P') => At::Preface(1),
             // The rest of a body that nobody read does not begin like a method, save by chance.
             (At::Start, byte) if !byte.is_ascii_uppercase() => At::Behind,
-            (At::Preface(taken), byte) if PREFACE.get(taken) == Some(&byte) => {
-                if taken + 1 == PREFACE.len() {
-                    At::Never
-                } else {
-                    At::Preface(taken + 1)
-                }
-            }
             (At::Line, b'\r') => At::Return { is_empty: true },
             (At::Return { is_empty }, b'\n') => {
                 if is_empty {
@@ -113,7 +100,7 @@ mod tests {
         for piece in pieces {
             heads.feed(piece.as_bytes());
         }
-        heads.are_doubtful()
+        heads.are_doubtful(&Method::GET)
     }
 
     #[test]
@@ -124,6 +111,7 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: a\r\nX: a\n\nGET /b HTTP/1.1\r\n",
             "\r\nPOST / HTTP/1.1\r\nHost: a\r\n\n",
             "PUT / HTTP/1.1\n",
+            "PRI / HTTP/1.1\r\nHost: a\n\r\n",
         ] {
             assert!(is_doubtful(&[head]), "{head:?}");
             for at in 1..head.len() {
@@ -136,21 +124,31 @@ mod tests {
     }
 
     #[test]
-    fn bodies_and_http_2_are_not_looked_at() {
+    fn method_that_may_have_gone_by_unseen_is_doubtful_itself() {
+        let heads = Heads::default();
+        for (method, doubtful) in
+            [("GET", false), ("BASELINE-CONTROL", false), ("get", true), ("!x", true), ("1", true)]
+        {
+            let method = Method::from_bytes(method.as_bytes()).expect("a method");
+            assert_eq!(heads.are_doubtful(&method), doubtful, "{method}");
+        }
+    }
+
+    #[test]
+    fn bodies_are_not_looked_at() {
         assert!(!is_doubtful(&["POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n{\n}\n", "\n\n"]));
-        assert!(!is_doubtful(&["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\n\0\nGET\n"]));
         let heads = Heads::default();
         heads.feed(b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n");
         heads.await_next();
         heads.feed(b"{\n\n}");
-        assert!(!heads.are_doubtful(), "the rest of a body that was refused unread");
+        assert!(!heads.are_doubtful(&Method::POST), "the rest of a body that was refused unread");
         heads.await_next();
         heads.feed(b"GET / HTTP/1.1\n");
-        assert!(heads.are_doubtful());
+        assert!(heads.are_doubtful(&Method::GET));
         let second = Heads::default();
-        second.feed(b"PRI * HTTP/2.0\r\n\r\n");
+        second.feed(b"PRI /x HTTP/1.1\r\n\r\n");
         second.await_next();
         second.feed(b"GET\n");
-        assert!(!second.are_doubtful());
+        assert!(second.are_doubtful(&Method::GET), "whatever came before");
     }
 }

@@ -126,7 +126,7 @@ pub(super) async fn serve<S, F, B>(
 {
     let control = Control::new(limits, true);
     let peer = caller.into_peer(&control);
-    let wire = Wire { socket, control: Arc::clone(&control) };
+    let wire = Wire::new(socket, Arc::clone(&control));
     let shared = Arc::clone(&control);
     let answer = service_fn(move |request| {
         let asked = Asked::new(&shared);

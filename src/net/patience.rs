@@ -9,9 +9,12 @@
 //! over is told first (GOAWAY), so that it can send a request that crosses the end once more, elsewhere.
 //!
 //! The trap: hyper reads ahead. The start of a request that was sent together with the one before it lies in hyper's
-//! buffer unseen, and gets the time of an idle connection.
+//! buffer unseen, and gets the time of an idle connection. And while something lies there, hyper does not read: a client
+//! that leaves then is not noticed until it is written to. So the socket is looked at now and then while a request is being
+//! answered ([`Patience::is_to_look`]).
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -21,6 +24,10 @@ use tokio::time::{Instant, Sleep};
 
 /// How long a client has to go after it was told, on HTTP/2.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How often the socket of a client is looked at whose request is being answered; the first time takes as long as the wait
+/// before it at most.
+const LOOK: Duration = Duration::from_secs(15);
 
 /// How long a client may take; each runs out by ending the connection.
 #[derive(Debug, Clone)]
@@ -49,6 +56,7 @@ pub(super) struct Patience {
     state: Mutex<State>,
     /// Who polls, where answers end in tasks of their own.
     waker: AtomicWaker,
+    look: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -78,7 +86,7 @@ impl Patience {
     pub(super) fn new(limits: Limits, multiplexed: bool) -> Self {
         let wait = Wait::Byte(Instant::now() + limits.first_byte);
         let state = State { wait, open: 0, multiplexed, told: false };
-        Patience { limits, state: Mutex::new(state), waker: AtomicWaker::new() }
+        Patience { limits, state: Mutex::new(state), waker: AtomicWaker::new(), look: AtomicBool::new(false) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -91,6 +99,19 @@ impl Patience {
         if matches!(state.wait, Wait::Byte(_)) {
             state.wait = Wait::Head(Instant::now() + self.limits.head);
         }
+    }
+
+    /// Bytes went out. hyper lets go of an answer once it has the last of it, while a slow client still takes that.
+    pub(super) fn on_written(&self) {
+        let mut state = self.state();
+        if matches!(state.wait, Wait::Byte(_)) && !state.multiplexed {
+            state.wait = Wait::Byte(Instant::now() + self.limits.idle);
+        }
+    }
+
+    /// Whether it is time to see if the client is still there.
+    pub(super) fn is_to_look(&self) -> bool {
+        self.look.load(Ordering::Relaxed) && self.look.swap(false, Ordering::Relaxed)
     }
 
     /// A request is there.
@@ -135,7 +156,15 @@ impl Patience {
     pub(super) fn poll_over(&self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
         // Before the look at the state: what changes after it finds the waker.
         self.waker.register(cx.waker());
-        let (Wait::Byte(until) | Wait::Head(until) | Wait::Request(until)) = self.state().wait else {
+        let (wait, multiplexed) = {
+            let state = self.state();
+            (state.wait, state.multiplexed)
+        };
+        let (Wait::Byte(until) | Wait::Head(until) | Wait::Request(until)) = wait else {
+            // On HTTP/2 what comes is read at all times, and pings tell who is gone.
+            if !multiplexed {
+                self.look_again(timer, cx);
+            }
             return Poll::Pending;
         };
         if until < timer.deadline() {
@@ -148,6 +177,16 @@ impl Patience {
             timer.as_mut().reset(until);
         }
         Poll::Pending
+    }
+
+    /// Has the connection polled once more, to look, whenever the timer says so. As it stands: setting it for every request
+    /// would cost more than most of them.
+    fn look_again(&self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) {
+        while timer.as_mut().poll(cx).is_ready() {
+            timer.as_mut().reset(Instant::now() + LOOK);
+            self.look.store(true, Ordering::Relaxed);
+            cx.waker().wake_by_ref();
+        }
     }
 }
 
@@ -191,6 +230,33 @@ mod tests {
         patience.on_bytes();
         let over = tokio::time::timeout(Duration::from_secs(10_000), over_after(&patience)).await;
         over.expect_err("nothing is waited for");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn client_is_looked_for_while_its_request_is_being_answered() {
+        let patience = Patience::new(Limits::default(), false);
+        patience.on_bytes();
+        patience.on_request();
+        let over = tokio::time::timeout(Duration::from_secs(16), over_after(&patience)).await;
+        over.expect_err("nothing is waited for");
+        assert!(patience.is_to_look() && !patience.is_to_look());
+        let frames = Patience::new(Limits::default(), true);
+        frames.on_request();
+        let over = tokio::time::timeout(Duration::from_secs(1000), over_after(&frames)).await;
+        over.expect_err("nothing is waited for");
+        assert!(!frames.is_to_look(), "pings do that");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idling_begins_when_the_last_byte_is_out() {
+        let patience = Patience::new(Limits::default(), false);
+        patience.on_request();
+        patience.on_answered();
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_secs(100)).await;
+            patience.on_written();
+        }
+        assert_eq!(over_after(&patience).await, Duration::from_secs(120));
     }
 
     #[tokio::test(start_paused = true)]

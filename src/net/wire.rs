@@ -10,8 +10,9 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -37,8 +38,10 @@ impl Socket {
 
 /// The socket as hyper has it.
 pub(super) struct Wire {
-    pub(super) socket: Socket,
-    pub(super) control: Arc<Control>,
+    socket: Socket,
+    control: Arc<Control>,
+    /// The client was seen to have left.
+    has_left: bool,
 }
 
 /// Ends a connection so that its client gets RST when `stream` is dropped: unread and unsent bytes go with it.
@@ -47,6 +50,27 @@ pub(super) fn reset_on_drop(stream: &TcpStream) {
 }
 
 impl Wire {
+    pub(super) fn new(socket: Socket, control: Arc<Control>) -> Self {
+        Wire { socket, control, has_left: false }
+    }
+
+    /// Ends the connection of a client that left while hyper does not read. Not at first sight: hyper may be about to read
+    /// the rest of what it sent, and would see by itself that nothing comes after it.
+    fn look(&mut self) {
+        let ready = self.socket.tcp().ready(Interest::READABLE).now_or_never();
+        let has_left = ready.is_some_and(|ready| ready.is_ok_and(Ready::is_read_closed));
+        if std::mem::replace(&mut self.has_left, has_left) && has_left {
+            tracing::debug!("a client left while its request was being answered");
+            self.control.ended.notify_one();
+        }
+    }
+
+    fn written(&self, written: &Poll<io::Result<usize>>) {
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.control.patience.on_written();
+        }
+    }
+
     fn noted<T>(&self, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if matches!(&done, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut) {
             self.control.timed_out.store(true, Ordering::Relaxed);
@@ -72,7 +96,9 @@ impl AsyncRead for Wire {
         };
         if let Some(came @ [_, ..]) = buffer.filled().get(before..) {
             self.control.patience.on_bytes();
-            self.control.heads.feed(came);
+            if let Some(heads) = &self.control.heads {
+                heads.feed(came);
+            }
         }
         self.noted(read)
     }
@@ -84,6 +110,7 @@ impl AsyncWrite for Wire {
             Socket::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Socket::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         };
+        self.written(&written);
         self.noted(written)
     }
 
@@ -96,6 +123,7 @@ impl AsyncWrite for Wire {
             Socket::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Socket::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
         };
+        self.written(&written);
         self.noted(written)
     }
 
@@ -106,7 +134,11 @@ impl AsyncWrite for Wire {
         }
     }
 
+    /// hyper flushes each time it is polled, whether there is something to flush or not.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.control.patience.is_to_look() {
+            self.look();
+        }
         let flushed = match &mut self.socket {
             Socket::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Socket::Tls(stream) => Pin::new(stream).poll_flush(cx),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
+use http::Method;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -51,7 +52,8 @@ enum Source {
 
 /// The body that comes down. Dropping it closes the stream of the upstream.
 pub struct Passed {
-    body: Incoming,
+    /// None where nothing of it may be shown.
+    body: Option<Incoming>,
     ticket: Ticket,
     /// What lasts as long as this.
     kept: Option<Box<dyn Send>>,
@@ -85,6 +87,26 @@ impl Tap {
     fn end(&mut self) {
         if let Some(tell) = self.tell.take() {
             tell(&std::mem::take(&mut self.heard));
+        }
+    }
+}
+
+impl Content {
+    /// The same once more, where it is all there.
+    pub(super) fn again(&self) -> Option<Content> {
+        match self {
+            Content::Whole(bytes) => Some(Content::Whole(bytes.clone())),
+            Content::Stream(body) => body.is_end_stream().then(|| Content::Whole(Bytes::new())),
+        }
+    }
+
+    /// Whether it comes in a way in which hyper's client sends nothing of it: as chunks, with a method that seldom has a body.
+    pub(super) fn is_lost_with(&self, method: &Method) -> bool {
+        match self {
+            Content::Stream(body) if matches!(*method, Method::GET | Method::HEAD) => {
+                !body.is_end_stream() && body.size_hint().exact().is_none()
+            }
+            Content::Stream(_) | Content::Whole(_) => false,
         }
     }
 }
@@ -164,7 +186,12 @@ impl Drop for Upload {
 impl Passed {
     pub(super) fn new(body: Incoming, ticket: Ticket) -> Self {
         ticket.exchange().answered();
-        Passed { body, ticket, kept: None }
+        Passed { body: Some(body), ticket, kept: None }
+    }
+
+    /// Leaves the body out.
+    pub(super) fn without_body(&mut self) {
+        self.body = None;
     }
 
     /// Keeps `thing` until the end of the body.
@@ -181,7 +208,8 @@ impl Body for Passed {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        let Some(body) = &mut this.body else { return Poll::Ready(None) };
+        let polled = Pin::new(body).poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(_))) => this.ticket.exchange().handed(),
             Poll::Ready(_) | Poll::Pending => this.ticket.exchange().asked(),
@@ -190,10 +218,10 @@ impl Body for Passed {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
     }
 }

@@ -1,7 +1,7 @@
 //! The exchanges that are passed through now: who has stopped moving, and what is cut when the process ends.
 //!
-//! Promise: no exchange is held for ever by a client that neither sends nor takes, and none outlives the deadline of the
-//! drain.
+//! Promise: no exchange is held for ever by a client that neither sends nor takes, there are no more of them than there are
+//! descriptors for (on HTTP/2 one connection carries a hundred), and none outlives the deadline of the drain.
 //!
 //! Why one list that is looked through now and then, and no timer for each: an exchange lasts a millisecond, and setting a
 //! timer would cost as much as passing it on. The trap: hyper does not poll a body while the client takes nothing, so a
@@ -27,6 +27,8 @@ pub struct Limits {
     pub stall: Duration,
     /// So is one that sends nothing of its request.
     pub body_stall: Duration,
+    /// Most exchanges at once: each may hold a connection to the upstream.
+    pub max: usize,
 }
 
 /// Why an exchange was cut.
@@ -87,8 +89,9 @@ impl Exchanges {
         Exchanges { limits, epoch: Instant::now(), running: Mutex::default(), tasks }
     }
 
-    /// Begins an exchange of the connection that `ender` ends; `None` when the deadline of the drain has passed.
-    pub(super) fn begin(self: &Arc<Self>, ender: Ender) -> Option<Ticket> {
+    /// Begins an exchange of the connection that `ender` ends, unless the deadline of the drain has passed, or there are too
+    /// many.
+    pub(super) fn begin(self: &Arc<Self>, ender: Ender) -> Result<Ticket, Failure> {
         let exchange = Arc::new(Exchange {
             ender,
             epoch: self.epoch,
@@ -100,12 +103,15 @@ impl Exchanges {
         });
         let mut all = self.all();
         if all.over {
-            return None;
+            return Err(Failure::Ending);
+        }
+        if all.exchanges.len() >= self.limits.max {
+            return Err(Failure::Crowded);
         }
         let number = all.next;
         all.next += 1;
         all.exchanges.insert(number, Arc::clone(&exchange));
-        Some(Ticket { exchanges: Arc::clone(self), number, exchange, _part: self.tasks.take_part() })
+        Ok(Ticket { exchanges: Arc::clone(self), number, exchange, _part: self.tasks.take_part() })
     }
 
     /// How often [`Exchanges::cut_stalled`] is to be called.

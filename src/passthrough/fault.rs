@@ -31,6 +31,15 @@ pub enum Failure {
     /// The process ends.
     #[error("this proxy is being restarted; the request may have run, try again")]
     Ending,
+    /// More is passed through than descriptors are there for.
+    #[error("this proxy passes as many requests on as it may (--max-connections); try again later")]
+    Crowded,
+    /// A body of unknown length with a method that has none: hyper would leave it out.
+    #[error("a request of this method may have a body only if Content-Length says how long it is")]
+    Unsized,
+    /// The MCP endpoint has moved, and the request cannot be sent there a second time.
+    #[error("the server behind this proxy has its endpoint under another path; the request did not run, send it again")]
+    Moved,
     /// The target is no path.
     #[error("the target of the request is no path")]
     Target,
@@ -54,11 +63,14 @@ impl Failure {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Failure::Unreachable(_) | Failure::Broken(_) | Failure::Fault(_) => StatusCode::BAD_GATEWAY,
+            Failure::Unreachable(_) | Failure::Broken(_) | Failure::Fault(_) | Failure::Moved => {
+                StatusCode::BAD_GATEWAY
+            }
             Failure::Slow(_) => StatusCode::GATEWAY_TIMEOUT,
             Failure::Incomplete | Failure::Target => StatusCode::BAD_REQUEST,
             Failure::Stalled => StatusCode::REQUEST_TIMEOUT,
-            Failure::Ending => StatusCode::SERVICE_UNAVAILABLE,
+            Failure::Unsized => StatusCode::LENGTH_REQUIRED,
+            Failure::Ending | Failure::Crowded => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }

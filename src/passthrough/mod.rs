@@ -23,8 +23,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Response};
+use http::uri::Authority;
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
+use hyper::body::Incoming;
 
 pub use body::{Broken, Content, Passed, Tap};
 pub use exchange::{Limits, Ticket};
@@ -33,7 +35,7 @@ pub use target::Target;
 
 use crate::drain::{Phase, Tasks, Watch};
 use crate::net::Ender;
-use crate::upstream::{self, Hop, HttpTransport, passed_on, passed_up};
+use crate::upstream::{self, Fault, Hop, HttpTransport, passed_on, passed_up};
 use body::Upload;
 use connect::Through;
 use exchange::Exchanges;
@@ -90,7 +92,7 @@ impl Passthrough {
         Ok(Passthrough {
             shared: Arc::new(Shared {
                 client: connect::client(upstream)?,
-                origin: Origin::of(upstream.url.as_str())?,
+                origin: Origin::of(upstream.url.as_str(), upstream.host.as_ref())?,
                 transport,
                 host: upstream.host.clone(),
                 headers: upstream.headers.clone(),
@@ -108,9 +110,9 @@ impl Passthrough {
     /// Begins an exchange of the connection that `ender` ends, for whoever passes it on by other means.
     ///
     /// # Errors
-    /// When the deadline of the drain has passed.
+    /// When the deadline of the drain has passed, or as many run as may.
     pub fn begin(&self, ender: Ender) -> Result<Ticket, Failure> {
-        self.shared.exchanges.begin(ender).ok_or(Failure::Ending)
+        self.shared.exchanges.begin(ender)
     }
 
     /// Passes a request through, and gives the answer once its head is in. Dropping either closes what is open upstream.
@@ -119,21 +121,21 @@ impl Passthrough {
     /// When there is no answer to pass on.
     pub async fn pass(&self, outgoing: Outgoing<'_>) -> Result<Response<Passed>, Failure> {
         let shared = &self.shared;
-        let ticket = self.begin(outgoing.ender)?;
-        let mut request = Request::new(Upload::new(outgoing.content, outgoing.tap, Arc::clone(ticket.exchange())));
-        *request.method_mut() = outgoing.method;
-        let uri = match outgoing.target {
-            Target::Same(asked) => shared.origin.same(asked),
-            Target::Mcp => shared.origin.endpoint(&shared.transport.endpoint()),
-        };
-        *request.uri_mut() = uri.ok_or(Failure::Target)?;
-        let is_sized = outgoing.headers.contains_key(header::CONTENT_LENGTH);
-        *request.headers_mut() = shared.headers(outgoing.headers, outgoing.hop);
-        // A body that is known to be empty has no frames to tell so, and some servers want to be told (411).
-        if is_sized && request.body().is_end_stream() {
-            request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        let Outgoing { method, target, headers, content, tap, hop, ender } = outgoing;
+        if content.is_lost_with(&method) {
+            return Err(Failure::Unsized);
         }
-        let answer = ticket.unless_cut(shared.client.request(request)).await?.map_err(|error| Failure::of(&error))?;
+        let ticket = self.begin(ender)?;
+        let is_sized = headers.contains_key(header::CONTENT_LENGTH);
+        let mut sent = Sent { method, headers: shared.headers(headers, hop), is_sized };
+        let answer = match target {
+            Target::Same(asked) => {
+                let request =
+                    sent.take(shared.origin.same(asked), Upload::new(content, tap, Arc::clone(ticket.exchange())));
+                shared.send(&ticket, request?).await?
+            }
+            Target::Mcp => shared.send_to_endpoint(&ticket, &mut sent, content, tap).await?,
+        };
         let (head, body) = answer.into_parts();
         if head.status.is_informational() {
             // Nothing was asked that 101 could be an answer to.
@@ -143,7 +145,11 @@ impl Passthrough {
         *answer.status_mut() = head.status;
         *answer.headers_mut() = head.headers;
         passed_on(answer.headers_mut());
-        shared.origin.hide(answer.headers_mut());
+        if shared.origin.hide(answer.headers_mut()) {
+            // Servers repeat in it where they redirect to.
+            answer.headers_mut().remove(header::CONTENT_LENGTH);
+            answer.body_mut().without_body();
+        }
         Ok(answer)
     }
 
@@ -163,7 +169,77 @@ impl Passthrough {
     }
 }
 
+/// What goes up of a request, whatever its target and body.
+struct Sent {
+    method: Method,
+    headers: HeaderMap,
+    /// The client said how long its body is.
+    is_sized: bool,
+}
+
+impl Sent {
+    /// A request, for the last time.
+    fn take(&mut self, uri: Option<Uri>, body: Upload) -> Result<Request<Upload>, Failure> {
+        let headers = std::mem::take(&mut self.headers);
+        self.request(uri, body, headers)
+    }
+
+    fn request(&self, uri: Option<Uri>, body: Upload, headers: HeaderMap) -> Result<Request<Upload>, Failure> {
+        // A body that is known to be empty has no frames to tell so, and some servers want to be told (411).
+        let is_empty = self.is_sized && body.is_end_stream();
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = uri.ok_or(Failure::Target)?;
+        *request.headers_mut() = headers;
+        if is_empty {
+            request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        Ok(request)
+    }
+}
+
 impl Shared {
+    async fn send(&self, ticket: &Ticket, request: Request<Upload>) -> Result<Response<Incoming>, Failure> {
+        ticket.unless_cut(self.client.request(request)).await?.map_err(|error| Failure::of(&error))
+    }
+
+    /// Sends to the MCP endpoint for a client that knows nothing of where that is: no redirect is for it (WIRE, HTTP). One to
+    /// another path of the upstream is followed, once, as the transport does it.
+    async fn send_to_endpoint(
+        &self,
+        ticket: &Ticket,
+        sent: &mut Sent,
+        content: Content,
+        tap: Option<Tap>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let upload = |content, tap| Upload::new(content, tap, Arc::clone(ticket.exchange()));
+        let again = content.again();
+        let first =
+            sent.request(self.origin.endpoint(&self.transport.endpoint()), upload(content, tap), sent.headers.clone())?;
+        let answer = self.send(ticket, first).await?;
+        let location = answer.headers().get(header::LOCATION).filter(|_| leads_elsewhere(answer.status()));
+        let Some(location) = location.cloned() else {
+            self.transport.reconsider(answer.status());
+            return Ok(answer);
+        };
+        let keeps = matches!(answer.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
+        let path = self.origin.moved(&location).filter(|_| keeps);
+        let moved = path.and_then(|path| Some((self.transport.endpoint_at(&path)?, path)));
+        let Some((url, path)) = moved else { return Err(Fault::Redirect(origin_of(&location)).into()) };
+        let Some(content) = again else { return Err(Failure::Moved) };
+        // The connection is free for the second request.
+        drop(answer);
+        let second = sent.take(self.origin.endpoint(&url), upload(content, None))?;
+        let answer = self.send(ticket, second).await?;
+        if leads_elsewhere(answer.status()) && answer.headers().contains_key(header::LOCATION) {
+            return Err(Fault::Redirect(origin_of(&location)).into());
+        }
+        if answer.status().is_success() {
+            self.transport.remember_path(&path);
+        }
+        Ok(answer)
+    }
+
     fn headers(&self, mut headers: HeaderMap, hop: &Hop) -> HeaderMap {
         passed_up(&mut headers, hop);
         for (name, _) in &self.headers {
@@ -177,6 +253,19 @@ impl Shared {
         }
         headers
     }
+}
+
+/// Whether a `Location` beside this status says where to go instead.
+fn leads_elsewhere(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// As much of a `Location` as may be told: a path or query may hold secrets.
+fn origin_of(location: &HeaderValue) -> String {
+    let uri = location.to_str().ok().and_then(|location| location.parse::<Uri>().ok());
+    let host = |authority: &Authority| authority.as_str().rsplit('@').next().map(str::to_owned);
+    let origin = uri.and_then(|uri| Some(format!("{}://{}", uri.scheme()?, host(uri.authority()?)?)));
+    origin.unwrap_or_else(|| "another path".to_owned())
 }
 
 impl fmt::Debug for Passthrough {

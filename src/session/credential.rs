@@ -53,6 +53,13 @@ pub(super) enum Taker {
     Proxy,
 }
 
+impl Taker {
+    /// Who took it, as an answer says.
+    pub(super) fn of(is_servers: bool) -> Self {
+        if is_servers { Taker::Upstream } else { Taker::Proxy }
+    }
+}
+
 /// What is known of one credential.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Standing<'a> {

@@ -27,16 +27,16 @@ pub(super) struct Logins {
 impl Logins {
     /// A client asked.
     pub(super) fn note(&self, address: IpAddr, user_agent: Option<&str>) {
-        let now = Instant::now();
+        let (now, who) = (Instant::now(), (address, hash(user_agent)));
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        if asked.len() >= MAX {
+        if asked.len() >= MAX && !asked.contains_key(&who) {
             asked.retain(|_, at| *at + LONGEST > now);
+            let oldest = || asked.iter().min_by_key(|(_, at)| **at).map(|(who, _)| *who);
+            if let Some(oldest) = (asked.len() >= MAX).then(oldest).flatten() {
+                asked.remove(&oldest);
+            }
         }
-        let oldest = || asked.iter().min_by_key(|(_, at)| **at).map(|(who, _)| *who);
-        if let Some(oldest) = (asked.len() >= MAX).then(oldest).flatten() {
-            asked.remove(&oldest);
-        }
-        asked.insert((address, hash(user_agent)), now);
+        asked.insert(who, now);
     }
 
     /// When such a client asked last.
@@ -66,6 +66,8 @@ mod tests {
         }
         assert!(logins.last(address(0), Some("node")).is_none());
         assert!(logins.last(address(1), Some("node")).is_some());
+        logins.note(address(MAX), Some("node"));
+        assert!(logins.last(address(1), Some("node")).is_some(), "who asks again takes nobody's place");
         assert!(logins.last(address(1), None).is_none() && logins.last(address(1), Some("other")).is_none());
         tokio::time::advance(LONGEST).await;
         logins.note(address(0), None);

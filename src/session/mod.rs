@@ -48,6 +48,7 @@ pub use binding::{Binding, OpaqueRotation};
 pub use budget::{Budget, Hold};
 pub use delivery::{Payload, Verdict};
 pub use evidence::{Books, Evidence};
+pub use places::site;
 pub use stream::EventStream;
 
 use crate::auth::{KeepAlive, Sender, SignedProbe};

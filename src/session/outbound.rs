@@ -141,11 +141,14 @@ impl Task {
         reject(outgoing.verdict, rejection);
     }
 
-    /// A message was taken: what goes up of the proxy's own accord goes up as this one did.
+    /// A message was taken: what goes up of the proxy's own accord goes up as this one did. Whose the session is shows only
+    /// where the upstream itself took it: what is answered here is answered to any token.
     pub(super) fn accept_credential(&mut self, sender: &Sender, headers: &Arc<HeaderMap>, taker: Taker) {
         if self.credentials.accept(sender, headers, taker) {
-            self.binding.accepted(sender.principal);
-            self.outbox.bind(sender.credential);
+            if taker == Taker::Upstream {
+                self.binding.accepted(sender.principal);
+                self.outbox.bind(sender.credential);
+            }
             self.membership.rename(self.evidence.kin(sender));
             self.listen_under_another_credential();
         }
@@ -419,7 +422,7 @@ fn rejected(status: StatusCode) -> RpcError {
 }
 
 fn taker(answer: &Answer) -> Taker {
-    if answer.is_servers() { Taker::Upstream } else { Taker::Proxy }
+    Taker::of(answer.is_servers())
 }
 
 /// 401 without a challenge: old rmcp says so that a session is lost. `WWW-Authenticate` means that the credential is.

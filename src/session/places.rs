@@ -160,7 +160,8 @@ fn sharing_principal(guest: &Guest) -> Option<Sharer> {
 }
 
 /// An address, or of IPv6 the site.
-pub(super) fn site(address: IpAddr) -> IpAddr {
+#[must_use]
+pub fn site(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from(address.to_bits() >> SITE << SITE).into(),
         address @ IpAddr::V4(_) => address,

@@ -91,7 +91,7 @@ impl Task {
         match outcome {
             Ok(revived) => {
                 if let Some(sender) = sender {
-                    self.accept_credential(&sender, &headers, Taker::Upstream);
+                    self.accept_credential(&sender, &headers, Taker::of(revived.is_servers));
                 }
                 self.on_revived(*revived);
             }
@@ -103,7 +103,7 @@ impl Task {
     }
 
     fn on_revived(&mut self, revived: Revived) {
-        let Revived { link, answer, version, aside } = revived;
+        let Revived { link, answer, version, aside, is_servers: _ } = revived;
         self.context.books.metrics.upstream_sessions_revived.inc();
         self.link = link;
         self.generation += 1;

@@ -76,6 +76,16 @@ pub(super) struct Revived {
     pub(super) version: String,
     /// What the server said besides.
     pub(super) aside: Vec<Message>,
+    /// The server itself took the handshake, and with it the credential. One of 2026-07-28 that is known has none.
+    pub(super) is_servers: bool,
+}
+
+/// A handshake that was made.
+struct Made {
+    answer: Message,
+    version: String,
+    aside: Vec<Message>,
+    is_servers: bool,
 }
 
 /// Why there is none.
@@ -137,7 +147,10 @@ impl Attempt {
         let Some(_place) = place else { return Err(Failure::Fault(Fault::Silent(silence))) };
         self.shared.begun.store(true, Ordering::Relaxed);
         match plan.carry_out(&self.shared.given_up).await {
-            Ok((answer, version, aside)) => Ok(Box::new(Revived { link: plan.link, answer, version, aside })),
+            Ok(made) => {
+                let Made { answer, version, aside, is_servers } = made;
+                Ok(Box::new(Revived { link: plan.link, answer, version, aside, is_servers }))
+            }
             Err(failure) => {
                 // Half a session is no use to anybody, and counts against the server's limit.
                 if let Some(delete) = plan.link.delete(&plan.headers) {
@@ -150,10 +163,10 @@ impl Attempt {
 }
 
 impl Plan {
-    async fn carry_out(&mut self, given_up: &Notify) -> Result<(Message, String, Vec<Message>), Failure> {
+    async fn carry_out(&mut self, given_up: &Notify) -> Result<Made, Failure> {
         let mut aside = Vec::new();
         let initialize = self.keepsake.initialize().cloned().unwrap_or_default();
-        let answer = self.initialize(&initialize, &mut aside).await?;
+        let (answer, is_servers) = self.initialize(&initialize, &mut aside).await?;
         if let Some((_, text)) = answer.error() {
             return Err(Failure::Refused(text));
         }
@@ -163,7 +176,7 @@ impl Plan {
             restored = self.restore(&mut aside) => restored?,
             () = given_up.notified() => return Err(Failure::Fault(Fault::GivenUp)),
         }
-        Ok((answer, version, aside))
+        Ok(Made { answer, version, aside, is_servers })
     }
 
     /// What a client does after `initialize`.
@@ -189,14 +202,15 @@ impl Plan {
         Ok(())
     }
 
-    async fn initialize(&mut self, request: &Bytes, aside: &mut Vec<Message>) -> Result<Message, Failure> {
+    /// The answer, and whether it is the server's.
+    async fn initialize(&mut self, request: &Bytes, aside: &mut Vec<Message>) -> Result<(Message, bool), Failure> {
         let until = Instant::now() + self.silence;
         let sending = timeout_at(until, self.link.post(request.clone(), &self.headers)).await;
         let head = sending.unwrap_or(Err(Fault::Silent(self.silence))).map_err(Failure::Fault)?;
         if head.rejects_credential() {
             return Err(Failure::Rejected(Rejection::of(&head)));
         }
-        let status = head.status.as_u16();
+        let (status, is_servers) = (head.status.as_u16(), head.is_servers());
         let mut replies = Replies::of(head);
         let read = timeout_at(until, answer_in(&mut replies, id_of(request).as_ref(), status, aside)).await;
         let answer = read.unwrap_or(Err(Fault::Silent(self.silence))).map_err(Failure::Fault)?;
@@ -206,7 +220,7 @@ impl Plan {
             }
         })
         .await;
-        Ok(answer)
+        Ok((answer, is_servers))
     }
 }
 

@@ -9,16 +9,16 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::credential::{Standing, Taker};
 use super::delivery::{Delivery, Payload, Verdict};
-use super::inbound::answer;
+use super::inbound::{accept, answer};
 use super::outbound::may_be_loss;
 use super::task::{Handshake, Task};
 use crate::auth::{Credential, Rejection, Sender};
-use crate::mcp::MessageKind;
-use crate::upstream::Replies;
+use crate::mcp::{MessageKind, RpcError, code};
+use crate::upstream::{Replies, is_of_session};
 
 /// How long the upstream may take. A POST is held for no longer in any case.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -64,7 +64,7 @@ impl Task {
             return Some(delivery);
         }
         if self.vetting.waiting.len() >= self.context.config.max_waiting {
-            answer(delivery.verdict, Verdict::Busy);
+            self.turn_away_unvetted(delivery);
             return None;
         }
         self.vetting.waiting.push_back(delivery);
@@ -86,15 +86,27 @@ impl Task {
         }
     }
 
+    /// Too many wait already. What has an id is told on the stream: a 503 ends the Python client's writer (WIRE, POST 1).
+    fn turn_away_unvetted(&mut self, delivery: Delivery) {
+        let Payload::Message(message) = &delivery.payload else { return answer(delivery.verdict, Verdict::Busy) };
+        let MessageKind::Request { id, .. } = message.kind() else { return answer(delivery.verdict, Verdict::Busy) };
+        let text = "too many messages of this session wait for the upstream's word on their credential; try again";
+        accept(delivery.verdict);
+        self.answer_error(id, &RpcError::new(code::SESSION, "too_many_in_flight", text));
+    }
+
     fn ask_about_next(&mut self) {
         let Some(next) = self.vetting.waiting.front() else { return };
         self.vetting.asked = Some(next.sender);
         let sending = self.link.vet(&next.headers);
         let asking = async move {
-            let Ok(Ok(head)) = timeout(PATIENCE, sending).await else { return Word::None };
+            let until = Instant::now() + PATIENCE;
+            let Ok(Ok(head)) = timeout_at(until, sending).await else { return Word::None };
             if head.rejects_credential() {
-                // Without a challenge it may speak of the session.
-                return if may_be_loss(&head) { Word::None } else { Word::Rejected(Rejection::of(&head)) };
+                let rejection = Rejection::of(&head);
+                // Without a challenge it may speak of the session; then it says so.
+                let is_of_session = may_be_loss(&head) && timeout_at(until, is_of_session(head)).await.unwrap_or(true);
+                return if is_of_session { Word::None } else { Word::Rejected(rejection) };
             }
             let word = if head.status.is_success() { Word::Accepted } else { Word::None };
             // A response stream that is broken off costs the session with some servers (Java).

@@ -241,7 +241,7 @@ impl Sunset {
                 }
             }
             Err(_) => {
-                tracing::error!("the phase could not be decided, which is a bug of sse-sunset; the last one holds")
+                tracing::error!("the phase could not be decided, which is a bug of sse-sunset; the last one holds");
             }
         }
     }

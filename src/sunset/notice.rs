@@ -61,7 +61,7 @@ impl Notice {
     /// The body of a 410 (RFC 9457), which is no JSON-RPC: it answers no message.
     #[must_use]
     pub fn problem(&self) -> Value {
-        let mut problem = json!({
+        let problem = json!({
             // Without a page of its own the status says what it is (RFC 9457 §4.2.1).
             "type": self.info_url.as_deref().unwrap_or("about:blank"),
             "title": if self.info_url.is_some() { "HTTP+SSE was switched off" } else { "Gone" },
@@ -70,12 +70,11 @@ impl Notice {
             "reason": reason(Phase::Gone),
         });
         let members = [("successor", self.new_url.clone()), ("sunset", self.sunset.map(|date| date.to_string()))];
+        let Value::Object(mut problem) = problem else { return problem };
         for (name, value) in members {
-            if let Some(value) = value {
-                problem[name] = value.into();
-            }
+            problem.extend(value.map(|value| (name.to_owned(), value.into())));
         }
-        problem
+        Value::Object(problem)
     }
 
     /// The one answer of a session that is refused in `phase`, which lasts `until` then.

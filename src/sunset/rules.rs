@@ -24,6 +24,8 @@ pub struct Rules {
     /// What is only written.
     pub(super) rehearsed: Option<Strict>,
     pub(super) config: Arc<Config>,
+    /// What clients are told.
+    notice: Notice,
     /// Of every answer on the legacy paths.
     headers: Vec<(HeaderName, HeaderValue)>,
     /// Before the endpoint event.
@@ -60,10 +62,15 @@ impl Rules {
         config: Arc<Config>,
     ) -> Self {
         let phase = carried_out.phase;
+        let mut notice = config.notice.clone();
+        if phase >= Phase::Tombstone && notice.sunset.is_some_and(|sunset| sunset > Timestamp::now()) {
+            // It came before its date, which would be told as past.
+            notice.sunset = None;
+        }
         let says = phase >= Phase::Announce;
-        let headers = if says { config.notice.headers() } else { Vec::new() };
-        let comment = says.then(|| Bytes::from(config.notice.comment()));
-        Rules { number, phase, until, carried_out, rehearsed, config, headers, comment }
+        let headers = if says { notice.headers() } else { Vec::new() };
+        let comment = says.then(|| Bytes::from(notice.comment()));
+        Rules { number, phase, until, carried_out, rehearsed, config, notice, headers, comment }
     }
 
     /// Whether `other` says the same.
@@ -119,7 +126,7 @@ impl Rules {
     #[must_use]
     pub fn refusal(&self, phase: Phase) -> RpcError {
         let until = self.until.filter(|_| phase == self.phase && phase == Phase::Brownout);
-        self.config.notice.refusal(phase, until)
+        self.notice.refusal(phase, until)
     }
 
     /// The same for people.
@@ -143,14 +150,14 @@ impl Rules {
     /// What clients are told.
     #[must_use]
     pub fn notice(&self) -> &Notice {
-        &self.config.notice
+        &self.notice
     }
 
     /// The text of the one warning that a session gets from `announce` on, if that was wished for.
     #[must_use]
     pub fn warning(&self) -> Option<String> {
         let says = self.config.notify && self.phase >= Phase::Announce;
-        says.then(|| self.config.notice.text(Phase::Announce, None))
+        says.then(|| self.notice.text(Phase::Announce, None))
     }
 }
 

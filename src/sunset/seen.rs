@@ -115,13 +115,13 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("traffic.log");
         let write = |name: &str, lines: &[String]| std::fs::write(dir.path().join(name), lines.join("\n") + "\n");
-        write("traffic.log", &[line(1, "current", "2026-12-04T00:00:00Z"), line(2, "late", "2026-12-06T00:00:00Z")])
+        write("traffic.log", &[line(1, "current", "2026-01-04T00:00:00Z"), line(2, "late", "2026-01-06T00:00:00Z")])
             .expect("written");
-        write("traffic.log.1", &[line(0, "rotated", "2026-11-01T00:00:00Z")]).expect("written");
-        write("traffic.logs", &[line(0, "foreign", "2026-11-01T00:00:00Z")]).expect("written");
+        write("traffic.log.1", &[line(0, "rotated", "2025-11-01T00:00:00Z")]).expect("written");
+        write("traffic.logs", &[line(0, "foreign", "2025-11-01T00:00:00Z")]).expect("written");
         let live = Live::open(None, "here", "LOG".to_owned()).expect("evidence");
-        live.observe(line(7, "live", "2026-12-01T00:00:00Z").as_bytes());
-        let seen = Seen::gather("2026-12-05T00:00:00Z".parse().expect("a time"), &live, Some(&path));
+        live.observe(line(7, "live", "2026-01-01T00:00:00Z").as_bytes());
+        let seen = Seen::gather("2026-01-05T00:00:00Z".parse().expect("a time"), &live, Some(&path));
         for known in ["current", "rotated", "live"] {
             assert!(seen.has_identity(&format!("name:{known}")), "{known}");
             assert!(seen.has_address(&format!("hmac:{known}")), "{known}");

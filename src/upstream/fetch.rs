@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use reqwest::{Client, Url};
 use tokio::time::timeout;
 
-use super::http::{Config, HttpVersion, client_builder, root_cause};
+use super::http::{Config, HttpVersion, POOL_IDLE, client_builder, root_cause};
 use super::resolver::Guarded;
 
 /// Longest document, in bytes.
@@ -147,7 +147,8 @@ impl Fetcher {
 
     fn make_own(&self) -> Result<Client, String> {
         let config = &self.config;
-        let mut client = client_builder(&config.url, config.authorities.iter().cloned(), config.connect_timeout);
+        let mut client = client_builder(&config.url, config.authorities.iter().cloned(), config.connect_timeout)
+            .pool_idle_timeout(POOL_IDLE);
         client = match config.version {
             HttpVersion::Http1 => client.http1_only(),
             HttpVersion::Http2 => client.http2_prior_knowledge(),
@@ -161,7 +162,13 @@ impl Fetcher {
     fn make_other(&self, url: &Url) -> Result<Client, String> {
         let resolver = Guarded::new(if url.scheme() == "https" { may_be_asked } else { is_loopback });
         let client = client_builder(url, self.config.authorities.iter().cloned(), self.config.connect_timeout);
-        client.http1_only().dns_resolver(resolver).build().map_err(|error| root_cause(&error))
+        // A code is good for one use: it must not go out on a connection that its server is closing.
+        client
+            .http1_only()
+            .pool_idle_timeout(POOL_IDLE)
+            .dns_resolver(resolver)
+            .build()
+            .map_err(|error| root_cause(&error))
     }
 }
 

@@ -87,6 +87,14 @@ pub struct Hop {
     pub proto: &'static str,
 }
 
+impl Hop {
+    /// The host as text.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        self.host.as_ref()?.to_str().ok()
+    }
+}
+
 /// The headers that go up with a client's message, which the proxy posts itself, under a transport of its own.
 #[must_use]
 pub fn forwarded_headers(request: &HeaderMap, hop: &Hop) -> HeaderMap {

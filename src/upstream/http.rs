@@ -146,6 +146,30 @@ impl HttpTransport {
         self.url.read().unwrap_or_else(PoisonError::into_inner).to_string()
     }
 
+    /// The same with the path `path`, to which the server has redirected; `None` where that is the one it has.
+    #[must_use]
+    pub fn endpoint_at(&self, path: &str) -> Option<String> {
+        let mut url = self.url();
+        let before = url.path().to_owned();
+        url.set_path(path);
+        (url.path() != before).then(|| url.to_string())
+    }
+
+    /// The endpoint is at `path`, as an answer from there has shown.
+    pub fn remember_path(&self, path: &str) {
+        let mut url = self.url();
+        url.set_path(path);
+        self.remember(&url);
+    }
+
+    /// Goes back to the configured URL, where `status` may be that of a way that is good no more: a redirect to a page about
+    /// maintenance ends with the maintenance.
+    pub fn reconsider(&self, status: StatusCode) {
+        if status.is_server_error() || status == StatusCode::NOT_FOUND {
+            self.remember(&self.configured);
+        }
+    }
+
     fn remember(&self, url: &Url) {
         if self.url() != *url {
             *self.url.write().unwrap_or_else(PoisonError::into_inner) = url.clone();
@@ -162,10 +186,7 @@ impl HttpTransport {
         let url = self.url();
         let answer = self.once(url.clone(), &exchange).await?;
         if !answer.status.is_redirection() {
-            if answer.status.is_server_error() || answer.status == StatusCode::NOT_FOUND {
-                // A redirect to a page about maintenance ends with the maintenance.
-                self.remember(&self.configured);
-            }
+            self.reconsider(answer.status);
             return Ok(answer);
         }
         let location = answer.headers.get(header::LOCATION);

@@ -10,7 +10,7 @@ use futures_util::StreamExt as _;
 
 use super::era::Era;
 use super::session_era::{self, Names};
-use super::{Content, Fault, Upstream, modern};
+use super::{Answer, Content, Fault, Upstream, modern};
 use crate::mcp::{self, RequestId};
 
 /// How much of an answer is read: enough to see what it is about, and all of an ordinary one, so that its connection
@@ -44,18 +44,26 @@ impl Upstream {
         };
         let answer = self.transport().send(exchange).await?;
         let (status, challenges) = (answer.status, answer.challenges().cloned().collect::<Vec<_>>());
-        let is_stream = answer.is_event_stream();
-        let text = match answer.body {
-            Content::Bytes(body) if !is_stream => start_of(body).await,
-            _ => Bytes::new(),
-        };
+        // The whole of an ordinary answer is read, so that its connection can be used again.
+        let is_of_session = is_of_session(answer).await;
         let is_refusal = match status {
-            StatusCode::UNAUTHORIZED => !challenges.is_empty() || !speaks_of_sessions(&text),
+            StatusCode::UNAUTHORIZED => !is_of_session,
             StatusCode::FORBIDDEN => true,
             _ => false,
         };
         Ok(Knocked { status, challenges, is_refusal })
     }
+}
+
+/// Whether an answer that refuses something speaks of the session and not of the credential: no challenge, and its text says
+/// so (old rmcp has such 401).
+pub async fn is_of_session(answer: Answer) -> bool {
+    let (is_stream, is_challenge) = (answer.is_event_stream(), answer.challenges().next().is_some());
+    let text = match answer.body {
+        Content::Bytes(body) if !is_stream => start_of(body).await,
+        _ => Bytes::new(),
+    };
+    !is_challenge && speaks_of_sessions(&text)
 }
 
 /// 32 hexadecimal digits: what some servers want of an id.

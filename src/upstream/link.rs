@@ -18,6 +18,9 @@ use super::session_era::{self, Evidence, Names};
 use super::{Answer, Fault, Sending, Upstream};
 use crate::mcp::{self, MessageKind, RequestId, RpcError, code, error_response};
 
+/// Longest `initialize` that is kept until the era is found, in bytes. Those of clients are a tenth of it, and a session that
+/// costs its client nothing must not cost more here; with a longer one it goes on in the session era.
+const LONGEST_KEPT: usize = 32 << 10;
 /// How long the first message after `initialize` waits for the era: the answer to that said nothing of it.
 const PROBE: Duration = Duration::from_secs(2);
 /// How often a link asks before it goes on as it is.
@@ -339,7 +342,7 @@ impl Opening {
                     upstream.believe(Belief::Sessions);
                     Way::Session
                 }
-                None if is_open && upstream.belief() != Belief::Stateless => {
+                None if is_open && upstream.belief() != Belief::Stateless && self.body.len() <= LONGEST_KEPT => {
                     Way::Undecided { initialize: Bytes::copy_from_slice(&self.body), probes: 0 }
                 }
                 None => Way::Session,

@@ -26,6 +26,7 @@ pub use http::{
     CONNECTION_WINDOW, Config, HttpTransport, HttpVersion, KEEP_ALIVE, POOL_IDLE, STREAM_WINDOW, USER_TIMEOUT,
     client_builder, install_tls_provider, is_reserved, root_cause,
 };
+pub use knock::is_of_session;
 pub use link::Link;
 pub(crate) use modern::Key as Shown;
 pub use modern::shape;

@@ -1,9 +1,13 @@
 //! Whose a session is: whoever has its id and is somebody else meets what there is under an id that does not exist.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
+use crate::support::script::{Gate, Scripted, Step, document, reply};
 use crate::support::{Behaviour, FakeUpstream, LegacyClient, Posted, Proxy, http_client, pass, within};
 
 const SSE: Behaviour = Behaviour { sessions: true, sse: true, token: None };
@@ -157,13 +161,31 @@ async fn opaque_token_that_was_turned_down_may_be_followed_from_anywhere_for_ten
 
 #[tokio::test]
 async fn session_without_a_credential_stays_nobodys_until_the_upstream_asks_for_one() {
-    let (upstream, proxy) = both(&[PEERS]).await;
-    let home = ("x-forwarded-for", "192.0.2.1");
+    let asks = Arc::new(AtomicBool::new(false));
+    let asking = Arc::clone(&asks);
+    let upstream = Scripted::start(move |got| {
+        let is_refused = asking.load(Ordering::Relaxed) && got.header("authorization").is_none();
+        is_refused.then(|| vec![reply(401, &[("www-authenticate", "Bearer")], "no")])
+    })
+    .await;
+    let proxy = Proxy::start(upstream.url(), &[PEERS]);
+    let (home, away) = (("x-forwarded-for", "192.0.2.1"), ("x-forwarded-for", "198.51.100.7"));
+    let mine = ("authorization", "Bearer mine");
     let mut nobody = client(&proxy, &[home]).await;
-    let somebody = [("authorization", "Bearer mine"), home];
-    assert_eq!(nobody.post_text(list(1), &somebody).await.status, 404);
+    assert_eq!(nobody.post_text(list(1), &[mine]).await.status, 404);
     is_unharmed(&mut nobody).await;
-    assert_eq!(upstream.methods().iter().filter(|method| *method == "tools/list").count(), 0);
+    assert_eq!(upstream.count(|got| got.rpc() == "tools/list"), 0);
+    asks.store(true, Ordering::Relaxed);
+    assert_eq!(nobody.post_text(list(2), &[]).await.status, 202);
+    assert_eq!(nobody.answer(2).await["error"]["data"]["reason"], "unauthorized");
+    assert_eq!(nobody.post_text(list(2), &[]).await.status, 401);
+    assert_eq!(nobody.post_text(list(3), &[mine, away]).await.status, 404, "not somebody from anywhere");
+    assert_eq!(nobody.post_text(list(4), &[mine]).await.status, 202, "its person has logged in");
+    assert!(nobody.answer(4).await["result"].is_object());
+    assert_eq!(nobody.post_text(list(5), &[mine, away]).await.status, 202, "whose it is from now on");
+    assert!(nobody.answer(5).await["result"].is_object());
+    let other = ("authorization", "Bearer other");
+    assert_eq!(nobody.post_text(list(6), &[other, away]).await.status, 404);
     drop(nobody);
     proxy.stop().await;
 }
@@ -231,6 +253,23 @@ async fn name_that_a_trusted_proxy_gives_comes_before_any_token() {
     proxy.stop().await;
 }
 
+/// What a proxy says of nobody is no name, and of two names one is the client's own word.
+#[tokio::test]
+async fn name_that_is_empty_or_one_of_several_names_nobody() {
+    let (_upstream, proxy) = both(&[PEERS, ("identity-header", "x-user")]).await;
+    let (ann, ben) = (jwt("ann", ""), jwt("ben", ""));
+    let mut own = client(&proxy, &[("authorization", &ann), ("x-user", "")]).await;
+    let other = [("authorization", ben.as_str()), ("x-user", "")];
+    assert_eq!(post(&proxy, &own.endpoint, &other, &list(1)).await.status, 404, "both are nobody");
+    is_unharmed(&mut own).await;
+    let mut victim = client(&proxy, &[("authorization", &ann), ("x-user", "victim")]).await;
+    let added = [("authorization", ben.as_str()), ("x-user", "victim"), ("x-user", "ben")];
+    assert_eq!(post(&proxy, &victim.endpoint, &added, &list(1)).await.status, 404, "the proxy only added to it");
+    is_unharmed(&mut victim).await;
+    drop((own, victim));
+    proxy.stop().await;
+}
+
 /// Anybody could write it.
 #[tokio::test]
 async fn name_that_somebody_gives_himself_is_not_believed() {
@@ -275,6 +314,57 @@ async fn forged_token_of_the_same_person_changes_nothing() {
     proxy.stop().await;
     let delete = upstream.seen().into_iter().rfind(|seen| seen.method == http::Method::DELETE).expect("a DELETE");
     assert_eq!(delete.headers["authorization"], ann);
+}
+
+/// Some gateways send no challenge with their 401.
+#[tokio::test]
+async fn forged_token_changes_nothing_where_it_is_turned_down_without_a_challenge() {
+    let (ann, gate) = (jwt("ann", ""), Gate::default());
+    let (good, open) = (ann.clone(), gate.clone());
+    let upstream = Scripted::start(move |got| {
+        if got.header("authorization").as_deref() != Some(good.as_str()) {
+            return Some(vec![reply(401, &[], "invalid token")]);
+        }
+        let answer = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"content":[]}}}}"#, got.id());
+        got.calls("wait").then(|| vec![Step::Wait(open.clone()), document(answer)])
+    })
+    .await;
+    let proxy = Proxy::start(upstream.url(), &[]);
+    let mut victim = client(&proxy, &[("authorization", &ann)]).await;
+    victim.call("runs", "wait", json!({})).await;
+    upstream.wait_for("the call", |got| got.calls("wait")).await;
+    let forged = jwt("ann", r#","forged":1"#);
+    let cancelled = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "runs"}});
+    let posted = post(&proxy, &victim.endpoint, &[("authorization", &forged)], &cancelled.to_string()).await;
+    assert_eq!(posted.status, 401);
+    gate.open();
+    assert!(victim.answer("runs").await["result"].is_object());
+    drop(victim);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn handshake_that_finds_no_place_to_wait_for_the_word_on_its_token_gets_an_error() {
+    let (old, new) = (jwt("ann", r#","exp":1"#), jwt("ann", r#","exp":2"#));
+    let renewed = new.clone();
+    let upstream = Scripted::start(move |got| {
+        let is_question = got.rpc() == "ping" && got.header("authorization").as_deref() == Some(renewed.as_str());
+        is_question.then(|| vec![Step::Hold])
+    })
+    .await;
+    let proxy = Proxy::start(upstream.url(), &[("max-waiting", "1")]);
+    let mut ann = client(&proxy, &[("authorization", &old)]).await;
+    let headers = [("authorization", new.as_str())];
+    let answer = json!({"jsonrpc": "2.0", "id": "nobody's", "result": {}}).to_string();
+    let again = json!({"jsonrpc": "2.0", "id": "again", "method": "initialize", "params": {}}).to_string();
+    let (waits, turned_away) = tokio::join!(ann.post_text(answer, &headers), async {
+        upstream.wait_for("the question", |got| got.rpc() == "ping").await;
+        ann.post_text(again, &headers).await
+    });
+    assert_eq!((waits.status.as_u16(), turned_away.status.as_u16()), (202, 202));
+    assert_eq!(ann.answer("again").await["error"]["data"]["reason"], "too_many_in_flight");
+    drop(ann);
+    proxy.stop().await;
 }
 
 /// The first thing that a client says under its renewed token may be an answer: it is asked about first, and then taken.

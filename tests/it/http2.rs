@@ -71,6 +71,45 @@ async fn many_streams_share_a_connection() {
     secure.proxy.stop().await;
 }
 
+/// Each holds a connection to the server, and a hundred of them fit on one of the client's.
+#[tokio::test]
+async fn requests_that_are_passed_on_have_a_limit_however_few_connections_they_come_on() {
+    let secure = Secure::start(&[("passthrough", "mcp"), ("max-connections", "3")]).await;
+    let mut raw = Raw::connect(&secure).await;
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        raw.ready().await.expect("a stream");
+        let request = raw.request("POST", "/mcp");
+        open.push(raw.requests.send_request(request, false).expect("a stream"));
+    }
+    raw.seen().await.expect("a connection");
+    secure
+        .proxy
+        .metrics_show(|metrics| metrics.exposition(sse_sunset::metrics::Format::Classic).contains("passed_through 3"))
+        .await;
+    let request = raw.request("GET", "/mcp");
+    let (refused, _) = raw.requests.send_request(request, true).expect("a stream");
+    let refused = within("an answer", refused).await.expect("an answer");
+    assert_eq!(refused.status(), 503);
+    assert!(refused.headers().contains_key("retry-after"));
+    // Legacy clients do not suffer from it, and when one is done there is room.
+    let mut legacy = secure.client(true).await;
+    legacy.initialize().await;
+    let (answer, mut body) = open.pop().expect("one");
+    body.send_reset(Reason::CANCEL);
+    drop(answer);
+    secure
+        .proxy
+        .metrics_show(|metrics| metrics.exposition(sse_sunset::metrics::Format::Classic).contains("passed_through 2"))
+        .await;
+    let request = raw.request("GET", "/mcp");
+    let (served, _) = raw.requests.send_request(request, true).expect("a stream");
+    assert_ne!(within("an answer", served).await.expect("an answer").status(), 503);
+    drop((open, legacy));
+    raw.end.abort();
+    secure.proxy.stop().await;
+}
+
 #[tokio::test]
 async fn stream_that_takes_nothing_is_ended_alone() {
     let secure = Secure::start(&[]).await;

@@ -1,8 +1,12 @@
 //! Clients that try Streamable HTTP on the legacy URL get it, whatever the server speaks, and those that do not stay legacy.
 
+mod forged;
+mod room;
 mod session;
 mod translated;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -44,6 +48,24 @@ impl<'a> Client<'a> {
         self.ask(Method::POST, Some(&body)).await
     }
 
+    /// The same in the very words of `text`.
+    async fn post_text(&self, text: &str) -> Response {
+        let mut request = http_client().post(self.proxy.url("/sse")).header("content-type", "application/json");
+        for (name, value) in self.session.iter().map(|id| ("mcp-session-id", id)).chain(self.headers()) {
+            request = request.header(name, value);
+        }
+        within("an answer", request.body(text.to_owned()).send()).await.expect("an answer")
+    }
+
+    fn headers(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        self.headers.iter().map(|(name, value)| (*name, value))
+    }
+
+    /// The same session in the hands of another, who shows this credential.
+    fn taken_by(&self, authorization: &str) -> Self {
+        Client { session: self.session.clone(), ..Client::new(self.proxy) }.with("authorization", authorization)
+    }
+
     /// The handshake; the answer to `initialize`.
     async fn initialize(&mut self) -> Value {
         let answer = self.post(initialize()).await;
@@ -82,6 +104,12 @@ async fn messages(answer: Response) -> Vec<Value> {
     }
     let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
     data.map(|data| serde_json::from_str(data).expect("JSON")).collect()
+}
+
+/// A JWT for `subject`; nobody here looks at its signature but the server.
+fn jwt(subject: &str, signature: &str) -> String {
+    let claims = json!({"iss": "https://as.example", "sub": subject}).to_string();
+    format!("e30.{}.{signature}", URL_SAFE_NO_PAD.encode(claims))
 }
 
 fn upgrades(log: &[Value]) -> Vec<&Value> {

@@ -35,6 +35,8 @@ static DOWN: [HeaderName; 5] = [
 /// A request that goes on to the authorization server.
 #[derive(Debug)]
 pub struct Relayed<'a> {
+    /// The host that the client asked for.
+    pub host: Option<&'a str>,
     /// To which endpoint.
     pub endpoint: Endpoint,
     /// Its headers.
@@ -71,9 +73,9 @@ impl Oauth {
         answer
     }
 
-    /// The document; `None` where there is none of ours, and whatever else serves this path may.
-    pub async fn document(&self, wanted: Wanted) -> Option<Response<Bytes>> {
-        let places = self.shared.places.as_ref()?;
+    /// The document for a client that asked for `host`; `None` where there is none of ours, and whatever else serves this path may.
+    pub async fn document(&self, wanted: Wanted, host: Option<&str>) -> Option<Response<Bytes>> {
+        let places = self.shared.names.of(host)?;
         let protection = match self.protection().await {
             Ok(protection) => protection,
             Err(problem) => return Some(unavailable(&problem.to_string())),
@@ -112,8 +114,8 @@ impl Oauth {
     }
 
     /// Sends a browser on to the real authorization endpoint, with the upstream's `resource`.
-    pub async fn authorize(&self, query: Option<&str>) -> Response<Bytes> {
-        let (places, name) = match self.facade().await {
+    pub async fn authorize(&self, host: Option<&str>, query: Option<&str>) -> Response<Bytes> {
+        let (places, name) = match self.facade(host).await {
             Ok(known) => known,
             Err(refused) => return refused,
         };
@@ -135,7 +137,7 @@ impl Oauth {
 
     /// Passes a request on to the authorization server, with the upstream's `resource` where tokens are asked for.
     pub async fn relay(&self, request: Relayed<'_>) -> Response<Bytes> {
-        let (places, name) = match self.facade().await {
+        let (places, name) = match self.facade(request.host).await {
             Ok(known) => known,
             Err(refused) => return refused,
         };
@@ -162,8 +164,8 @@ impl Oauth {
     }
 
     /// The places, and the upstream's own name for itself.
-    async fn facade(&self) -> Result<(&Places, String), Response<Bytes>> {
-        let places = self.shared.places.as_ref().ok_or_else(nowhere)?;
+    async fn facade(&self, host: Option<&str>) -> Result<(&Places, String), Response<Bytes>> {
+        let places = self.shared.names.of(host).ok_or_else(nowhere)?;
         let protection = self.protection().await.map_err(|problem| unavailable(&problem.to_string()))?;
         let resource = protection.resource.as_ref().ok_or_else(nowhere)?;
         Ok((places, resource.name.clone()))

@@ -2,8 +2,10 @@
 //!
 //! TypeScript's SSE client answers a 401 by getting a token and sending again, without end: 4,000 requests in four seconds
 //! where the upstream takes tokens of no such audience (SECURITY §0, 3). A 403 ends it with an error that people see. It
-//! takes the place of a 401 and of nothing else, so a credential that is good is never refused here. The trap: addresses are
-//! shared, and who may be broken by whom matters; a loop in a session is told by that session, which nobody else knows.
+//! takes the place of a 401 and of nothing else, so a credential that is good is never refused here. What counts as one is
+//! what the operator's and the well-known headers hold: a header of a balancer differs from request to request. The trap:
+//! addresses are shared, and who may be broken by whom matters. A loop in a session is told by that session, which nobody
+//! else knows; one of newcomers by the name in their tokens, or by an address that trusted proxies tell.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;

@@ -2,7 +2,8 @@
 //! take the old one; while fetching fails, the old one goes on.
 //!
 //! Fetching is part of a caller's own request and dies with it: the next one takes over. The trap is the first time, when
-//! there is no old one: all wait for the one that fetches, and a failure is theirs too for a few seconds.
+//! there is no old one: all wait for the one that fetches, and a failure is theirs too for a few seconds. Some callers have
+//! a POST waiting (WIRE, POST 2): with an old one in hand they fetch for a second and leave the rest to others.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +17,8 @@ const GOOD: Duration = Duration::from_secs(300);
 const FAILED: Duration = Duration::from_secs(5);
 /// How long a caller waits.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// And one in a hurry, for something newer than what there is.
+const HURRY: Duration = Duration::from_secs(1);
 
 /// Why there is nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +65,22 @@ impl<T> Cached<T> {
     where
         F: Future<Output = Result<T, Problem>>,
     {
+        self.get_within(PATIENCE, fetch).await
+    }
+
+    /// The same for a caller in a hurry: what is known is better than to wait.
+    pub(super) async fn get_soon<F>(&self, fetch: impl FnOnce() -> F) -> Result<Arc<T>, Problem>
+    where
+        F: Future<Output = Result<T, Problem>>,
+    {
+        self.get_within(HURRY, fetch).await
+    }
+
+    /// `patience` counts only where there is something.
+    async fn get_within<F>(&self, patience: Duration, fetch: impl FnOnce() -> F) -> Result<Arc<T>, Problem>
+    where
+        F: Future<Output = Result<T, Problem>>,
+    {
         if let Some(good) = self.good() {
             return good;
         }
@@ -77,7 +96,13 @@ impl<T> Cached<T> {
         if let Some(good) = self.good() {
             return good;
         }
-        let fetched = timeout(PATIENCE, fetch()).await.unwrap_or_else(|_| Err(silence()));
+        let old = self.known();
+        let fetched = match (timeout(if old.is_some() { patience } else { PATIENCE }, fetch()).await, old) {
+            (Ok(fetched), _) => fetched,
+            // Not a failure: the next one who has time for it may have it.
+            (Err(_), Some(old)) if patience < PATIENCE => return Ok(old),
+            (Err(_), _) => Err(silence()),
+        };
         let mut state = self.state();
         match fetched {
             Ok(value) => {
@@ -159,5 +184,20 @@ mod tests {
         assert!(third.as_mut().now_or_never().is_none());
         assert_eq!(get(&cached, Ok(4)).await, Ok(2));
         assert_eq!(third.await.map(|value| *value), Ok(2), "and who waits too long as well");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn caller_in_a_hurry_takes_the_old_one_after_a_second_and_another_may_fetch() {
+        let cached: Cached<u8> = Cached::default();
+        let begun = Instant::now();
+        assert!(cached.get_soon(pending).await.is_err(), "there is nothing to take");
+        assert_eq!(begun.elapsed(), PATIENCE);
+        tokio::time::advance(FAILED).await;
+        assert_eq!(get(&cached, Ok(1)).await, Ok(1));
+        cached.expire();
+        let begun = Instant::now();
+        assert_eq!(cached.get_soon(pending).await.map(|value| *value), Ok(1));
+        assert_eq!(begun.elapsed(), HURRY);
+        assert_eq!(get(&cached, Ok(2)).await, Ok(2));
     }
 }

@@ -1,7 +1,8 @@
 //! What the upstream says about its protection: its own metadata, and that of its authorization server.
 //!
 //! Only these are asked (SECURITY §1, 25): the upstream's own origin, the authorization servers that its metadata names,
-//! and hosts that the operator named. The public origin is asked at the upstream: what stands there may be this proxy.
+//! and hosts that the operator named. The public origin is asked at the upstream, unless it was named: what stands there may
+//! be this proxy.
 //! Learnt at start, at the first 401, and when a document is asked for; a challenge that names another place expires it.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,8 +29,8 @@ pub(super) struct Protection {
 pub(super) struct Learning {
     fetcher: Fetcher,
     upstream: Url,
-    /// The origin under which clients know the proxy.
-    public: Option<String>,
+    /// The origins under which clients know the proxy.
+    public: Vec<String>,
     /// Further hosts that may be asked.
     hosts: Vec<String>,
     /// Where the last challenge said that the metadata stands.
@@ -46,7 +47,7 @@ enum Found<T> {
 }
 
 impl Learning {
-    pub(super) fn new(fetcher: Fetcher, upstream: Url, public: Option<String>, hosts: Vec<String>) -> Self {
+    pub(super) fn new(fetcher: Fetcher, upstream: Url, public: Vec<String>, hosts: Vec<String>) -> Self {
         let (named, protection, server) = (Mutex::default(), Cached::default(), Cached::default());
         Learning { fetcher, upstream, public, hosts, named, protection, server }
     }
@@ -69,10 +70,22 @@ impl Learning {
     pub(super) async fn protection(&self) -> Result<Arc<Protection>, Problem> {
         let before = self.protection.known();
         let now = self.protection.get(|| self.find_protection()).await?;
-        if before.is_none_or(|before| before != now) {
+        Ok(self.changed_since(before.as_ref(), now))
+    }
+
+    /// The same for somebody whose POST waits.
+    pub(super) async fn protection_soon(&self) -> Result<Arc<Protection>, Problem> {
+        let before = self.protection.known();
+        let now = self.protection.get_soon(|| self.find_protection()).await?;
+        Ok(self.changed_since(before.as_ref(), now))
+    }
+
+    /// Another protection may have another server.
+    fn changed_since(&self, before: Option<&Arc<Protection>>, now: Arc<Protection>) -> Arc<Protection> {
+        if before != Some(&now) {
             self.server.expire();
         }
-        Ok(now)
+        now
     }
 
     /// Who gives out tokens for the upstream.
@@ -110,9 +123,9 @@ impl Learning {
         let named = self.named.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut places = Vec::new();
         if let Some(named) = named {
-            let is_operators = named.host_str().is_some_and(|host| self.hosts.iter().any(|known| known == host));
             let own = self.at_upstream(&named);
-            places.extend(is_operators.then_some(named));
+            // On the public host stands what this proxy makes of the document.
+            places.extend((self.is_operators(&named) && !self.is_public(&named)).then_some(named));
             // Behind a balancer the server speaks of its public name; the document is its own all the same.
             places.push(own);
         }
@@ -136,7 +149,7 @@ impl Learning {
             origin.set_query(None);
             origin
         };
-        let issuer = if self.is_public(&issuer) { self.at_upstream(&issuer) } else { issuer };
+        let issuer = self.reachable(issuer);
         let mut problems = Vec::new();
         for place in places::server_metadata(&issuer) {
             match self.look(&place, |text| Server::read(text)).await {
@@ -148,13 +161,26 @@ impl Learning {
         if problems.is_empty() { Ok(None) } else { Err(Problem(problems.join("; "))) }
     }
 
-    /// Where a request of the facade for `endpoint` goes: what has our public name is asked at the upstream.
-    pub(super) fn reachable(&self, endpoint: Url) -> Url {
-        if self.is_public(&endpoint) { self.at_upstream(&endpoint) } else { endpoint }
+    /// Where what stands at `url` is asked for: what has our public name is asked at the upstream, unless the operator said
+    /// that it can be asked there. Then it is another server, behind another door of the same balancer.
+    pub(super) fn reachable(&self, url: Url) -> Url {
+        if self.is_public(&url) && !self.is_operators(&url) { self.at_upstream(&url) } else { url }
+    }
+
+    /// Whether the authorization server has our public name, and is asked at the upstream for that.
+    pub(super) fn maps_server(&self) -> bool {
+        let protection = self.protection.known();
+        let issuer = protection.as_ref().and_then(|known| known.resource.as_ref()?.servers.first());
+        let issuer = issuer.and_then(|issuer| Url::parse(issuer).ok());
+        issuer.is_some_and(|issuer| self.is_public(&issuer) && !self.is_operators(&issuer))
     }
 
     fn is_public(&self, url: &Url) -> bool {
-        self.public.as_ref().is_some_and(|public| *public == url.origin().ascii_serialization())
+        self.public.contains(&url.origin().ascii_serialization())
+    }
+
+    fn is_operators(&self, url: &Url) -> bool {
+        url.host_str().is_some_and(|host| self.hosts.iter().any(|known| known == host))
     }
 
     /// The same path on the upstream's own origin.

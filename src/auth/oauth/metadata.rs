@@ -196,7 +196,7 @@ mod tests {
         let server = Server::read(text.to_string().as_bytes()).expect("a document");
         assert!(server.names_itself());
         let base = Url::parse("https://mcp.example.com").expect("a URL");
-        let places = Places::new(&base, "/sse", &base, MetadataAt::WellKnown);
+        let places = Places::new(&base, "", "/sse", &base, MetadataAt::WellKnown);
         let facade = value(&server.facade(&places.facade(), &places));
         assert_eq!(
             facade,

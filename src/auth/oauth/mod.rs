@@ -5,25 +5,27 @@
 //!  metadata    the documents and what becomes of them      swap       `resource` in queries and forms
 //!  learning    what the upstream publishes (cached)        standing   what it said of credentials
 //!  answers     documents and the facade, as HTTP           breaker    ends loops of refused clients
+//!  names       under which URL clients know us             advice     what the operator is told
 //! ```
 //!
 //! Promise: clients are sent to places that the configuration names and never to what a request says; nothing that is
 //! secret is kept or logged; a server that asks for no credential is asked once and never again. The front asks
 //! ([`Oauth::admit`] at `GET /sse`, [`Oauth::turned_down`] for every 401 and 403 that leaves); sessions do not know it.
 
+mod advice;
 mod answers;
 mod breaker;
 mod cached;
 pub mod challenge;
 mod learning;
 mod metadata;
+mod names;
 mod places;
 mod standing;
 mod swap;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -34,12 +36,14 @@ pub use answers::Relayed;
 pub use places::{Endpoint, MetadataAt, Wanted};
 pub use swap::{InvalidTarget, swap};
 
-use crate::auth::Rejection;
-use crate::traffic::{Client, printable};
+use crate::auth::{Credential, CredentialHeaders, Rejection};
+use crate::traffic::Client;
 use crate::upstream::{self, Fetcher, Shown, Upstream, Url};
+use advice::Advice;
 use breaker::{Breaker, Refusal};
 use learning::{Learning, Protection};
 use metadata::Resource;
+use names::Names;
 use places::Places;
 use standing::{Known, Standing};
 
@@ -49,8 +53,6 @@ const PROBE: Duration = Duration::from_secs(3);
 const PROBES: usize = 64;
 /// Who asks before any client comes.
 const OURS: HeaderValue = HeaderValue::from_static(concat!("sse-sunset/", env!("CARGO_PKG_VERSION")));
-/// Longest `aud` or `iss` that is shown, in characters.
-const SHOWN: usize = 200;
 
 /// What clients are told to ask tokens for (`--oauth-resource`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -91,14 +93,20 @@ pub struct Config {
     pub metadata_at: MetadataAt,
     /// Further hosts whose metadata may be fetched.
     pub hosts: Vec<String>,
-    /// The URL that clients know the proxy under, without our paths.
+    /// The URL that clients know the proxy under; its path does not count.
     pub public: Option<Url>,
     /// Whether clients are spoken to in TLS where it is not known.
     pub is_tls: bool,
-    /// What stands before our paths there.
+    /// What stands before our paths in the URL that clients know.
     pub public_path: String,
     /// The path of the event stream.
     pub sse_path: String,
+    /// Whether nothing is known to stand between clients and this process.
+    pub is_direct: bool,
+    /// The headers that hold credentials.
+    pub credentials: CredentialHeaders,
+    /// Whether trusted proxies tell the addresses of clients.
+    pub knows_addresses: bool,
 }
 
 /// Whose credential was refused.
@@ -128,8 +136,7 @@ pub struct Oauth {
 #[derive(Debug)]
 struct Shared {
     config: Config,
-    /// `None` where clients may come under names that are not known.
-    places: Option<Places>,
+    names: Names,
     upstream: Upstream,
     learning: Learning,
     standing: Standing,
@@ -137,10 +144,7 @@ struct Shared {
     probes: Semaphore,
     /// Those without a credential tell everybody the same: one at a time.
     anonymous: Semaphore,
-    /// The operator was told what clients of this upstream need.
-    has_advised: AtomicBool,
-    /// And that there is no telling where they come from.
-    has_warned: AtomicBool,
+    advice: Advice,
 }
 
 /// What is done with the upstream's metadata.
@@ -158,24 +162,18 @@ impl Oauth {
     /// For a proxy that listens on `address`.
     #[must_use]
     pub fn new(config: Config, address: SocketAddr, server: &upstream::Config, upstream: Upstream) -> Self {
-        let scheme = if config.is_tls { "https" } else { "http" };
-        let local = || Url::parse(&format!("{scheme}://{address}{}", config.public_path)).ok();
-        // Without a public URL, only clients of this machine have a name for us that we know.
-        let base = config.public.clone().or_else(|| address.ip().is_loopback().then(local).flatten());
-        let places = base.map(|base| Places::new(&base, &config.sse_path, &server.url, config.metadata_at));
-        let public = places.as_ref().map(|places| places.origin.clone());
-        let learning = Learning::new(Fetcher::new(server), server.url.clone(), public, config.hosts.clone());
+        let names = Names::new(&config, address, &server.url);
+        let learning = Learning::new(Fetcher::new(server), server.url.clone(), names.origins(), config.hosts.clone());
         Oauth {
             shared: Arc::new(Shared {
-                places,
+                names,
                 upstream,
                 learning,
                 standing: Standing::new(config.probe == ProbeMode::Always),
                 breaker: Breaker::new(),
                 probes: Semaphore::new(PROBES),
                 anonymous: Semaphore::new(1),
-                has_advised: AtomicBool::new(false),
-                has_warned: AtomicBool::new(false),
+                advice: Advice::default(),
                 config,
             }),
         }
@@ -195,7 +193,7 @@ impl Oauth {
     /// What a request for `path` asks for, if it is anything of OAuth.
     #[must_use]
     pub fn wanted(&self, path: &str, query: Option<&str>) -> Option<Wanted> {
-        let wanted = self.shared.places.as_ref().filter(|_| !self.is_off())?.wanted(path, query)?;
+        let wanted = self.shared.names.any().filter(|_| !self.is_off())?.wanted(path, query)?;
         let is_facade = self.shared.config.resource == ResourceMode::Facade;
         (is_facade || !matches!(wanted, Wanted::Facade | Wanted::Endpoint(_))).then_some(wanted)
     }
@@ -207,28 +205,17 @@ impl Oauth {
         }
         // Some gateways turn away requests that name no program.
         let nobody = HeaderMap::from_iter([(header::USER_AGENT, OURS)]);
-        if let Some(rejection) = self.probe(&Shown::of(&nobody), &nobody).await {
-            self.rewritten(rejection).await;
-            self.advise_of_facade().await;
-        }
-    }
-
-    /// Tells the operator whose clients the facade cannot help.
-    async fn advise_of_facade(&self) {
-        if self.shared.config.resource != ResourceMode::Facade || self.shared.places.is_none() {
-            return;
-        }
-        match self.shared.learning.server().await {
-            Ok(Some(server)) if server.names_itself() => tracing::warn!(
-                "the authorization server names itself in its answers (RFC 9207): clients that compare the name refuse what \
-                 comes through the facade; legacy ones do not"
-            ),
-            Ok(Some(_)) => {}
-            Ok(None) => tracing::warn!(
-                "the authorization server of the upstream publishes no metadata that can be used: the facade has nothing to \
-                 offer"
-            ),
-            Err(problem) => tracing::warn!(%problem, "the authorization server of the upstream cannot be reached"),
+        let shown = Shown::of(&nobody);
+        let Ok(said) = timeout(PROBE, self.probe(&shown, &nobody)).await else {
+            // It took the request and says nothing. Whoever comes next asks again.
+            return self.shared.standing.silent(&shown);
+        };
+        if let Some(rejection) = said {
+            self.rewritten(None, rejection).await;
+            if self.shared.config.resource == ResourceMode::Facade && self.shared.names.any().is_some() {
+                let learning = &self.shared.learning;
+                advice::on_facade(&learning.server().await, learning.maps_server());
+            }
         }
     }
 
@@ -303,19 +290,27 @@ impl Oauth {
         }
     }
 
-    /// What a client is told whose request with `headers`, as they went up, the upstream answered with `rejection`.
-    pub async fn turned_down(&self, asker: Asker<'_>, headers: &HeaderMap, rejection: Rejection) -> Turned {
+    /// What a client is told that asked for `host`, and whose request with `headers`, as they went up, the upstream answered
+    /// with `rejection`.
+    pub async fn turned_down(
+        &self,
+        asker: Asker<'_>,
+        host: Option<&str>,
+        headers: &HeaderMap,
+        rejection: Rejection,
+    ) -> Turned {
         if self.is_off() {
             return Turned::Rejected(rejection);
         }
         let shown = Shown::of(headers);
         if rejection.status == StatusCode::UNAUTHORIZED {
-            self.shared.standing.rejected(&shown, rejection.clone());
-            if !shown.is_empty() && self.breaks(asker, &shown, headers) {
-                return Turned::Broken(self.refusal_text());
+            self.shared.standing.doubt(&shown);
+            let credential = self.shared.config.credentials.credential(headers);
+            if credential.is_some() && self.breaks(asker, credential, headers) {
+                return Turned::Broken(self.refusal_text(host));
             }
         }
-        Turned::Rejected(self.rewritten(rejection).await)
+        Turned::Rejected(self.rewritten(host, rejection).await)
     }
 
     /// Whether anybody's refusals are being counted, so that it matters who is accepted.
@@ -328,33 +323,35 @@ impl Oauth {
     pub fn accepted(&self, asker: Asker<'_>) {
         match asker {
             Asker::Session(id) => self.shared.breaker.accepted(&id),
-            Asker::Newcomer(client) => self.shared.breaker.accepted(&label_of(client)),
+            Asker::Newcomer(client) if self.is_told_apart(client) => self.shared.breaker.accepted(&label_of(client)),
+            Asker::Newcomer(_) => {}
         }
     }
 
+    /// Whether refusals of a newcomer are its own. With a token that names nobody and behind a balancer that is not trusted,
+    /// it looks like everybody else who has a client of its kind.
+    fn is_told_apart(&self, client: &Client) -> bool {
+        let names = [&client.principal.header, &client.principal.subject];
+        self.shared.config.knows_addresses || names.into_iter().flatten().any(|name| !name.is_empty())
+    }
+
     /// Whether the client has tried enough. The operator is told once, with what the token says of itself.
-    fn breaks(&self, asker: Asker<'_>, shown: &Shown, headers: &HeaderMap) -> bool {
+    fn breaks(&self, asker: Asker<'_>, credential: Credential, headers: &HeaderMap) -> bool {
         let refusal = match asker {
-            Asker::Session(id) => self.shared.breaker.refused(&id, shown),
-            Asker::Newcomer(client) => self.shared.breaker.refused(&label_of(client), shown),
+            Asker::Session(id) => self.shared.breaker.refused(&id, &credential),
+            Asker::Newcomer(client) if self.is_told_apart(client) => {
+                self.shared.breaker.refused(&label_of(client), &credential)
+            }
+            Asker::Newcomer(_) => Refusal::Passes,
         };
         if refusal == Refusal::Opens {
-            let (audience, issuer) = super::audience(headers);
-            let cut = |text: Option<String>| -> String {
-                text.as_deref().map(printable).unwrap_or_default().chars().take(SHOWN).collect()
-            };
-            tracing::error!(
-                audience = cut(audience),
-                issuer = cut(issuer),
-                "the upstream rejects every token of a client that gets new ones again and again; it is answered 403 for a \
-                 minute. Have the upstream accept this audience, or start the proxy with --oauth-resource facade"
-            );
+            advice::on_loop(headers);
         }
         refusal != Refusal::Passes
     }
 
-    fn refusal_text(&self) -> String {
-        let stream = self.shared.places.as_ref().map_or("this URL", |places| &places.stream);
+    fn refusal_text(&self, host: Option<&str>) -> String {
+        let stream = self.shared.names.of(host).map_or("this URL", |places| &places.stream);
         let text = format!(
             "upstream rejects tokens issued for {stream}; the server behind this proxy must accept that audience, or its \
              operator start the proxy with --oauth-resource facade"
@@ -363,29 +360,24 @@ impl Oauth {
     }
 
     /// The refusal as clients get it: with challenges that lead to our metadata, if there is any.
-    async fn rewritten(&self, rejection: Rejection) -> Rejection {
+    async fn rewritten(&self, host: Option<&str>, rejection: Rejection) -> Rejection {
         let shared = &self.shared;
         let named = challenge::named_metadata(&rejection.challenges);
         shared.learning.hear(named.as_deref());
-        let Some(places) = &shared.places else {
-            if named.is_some() && !shared.has_warned.swap(true, Ordering::Relaxed) {
-                tracing::warn!(
-                    "the upstream wants clients to log in, and under which URL they know this proxy is not known: they \
-                     can not before --public-url says it"
-                );
+        let Some(places) = shared.names.of(host) else {
+            if named.is_some() {
+                shared.advice.on_unknown_name();
             }
             return rejection;
         };
-        let protection = shared.learning.protection().await;
-        if let Err(problem) = &protection
-            && !shared.has_warned.swap(true, Ordering::Relaxed)
-        {
-            tracing::warn!(%problem, "what protects the upstream cannot be learnt; challenges pass as they are");
+        let protection = shared.learning.protection_soon().await;
+        if let Err(problem) = &protection {
+            shared.advice.on_unknown_protection(problem);
         }
         let resource = protection.as_ref().ok().and_then(|protection| protection.resource.as_ref());
         let metadata = resource.map(|_| places.metadata());
         if let Some(resource) = resource {
-            self.advise(places, resource);
+            shared.advice.on_login(self.effect(places, resource), &resource.name, &places.stream);
             // Whoever runs the server has thought of the public URL: what it says reaches its clients.
             let is_public = named.as_ref().is_some_and(|named| named.starts_with(&format!("{}/", places.origin)));
             if self.effect(places, resource) == Effect::Pass && is_public {
@@ -405,29 +397,6 @@ impl Oauth {
             ResourceMode::Auto if swap::is_same(&resource.name, &places.stream) => Effect::Pass,
             ResourceMode::Auto | ResourceMode::Exact => Effect::Exact,
             ResourceMode::Facade => Effect::Facade,
-        }
-    }
-
-    /// Tells the operator, once, what clients that log in need.
-    fn advise(&self, places: &Places, resource: &Resource) {
-        if self.shared.has_advised.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let (upstream, public) = (printable(&resource.name), &places.stream);
-        match self.effect(places, resource) {
-            Effect::Exact if !swap::is_same(&resource.name, public) => tracing::warn!(
-                upstream,
-                public,
-                "clients will get tokens for the public URL: the authorization server must allow this resource (or ignore \
-                 it), and the upstream accept this audience. Where it takes its own URL only, start the proxy with \
-                 --oauth-resource facade"
-            ),
-            Effect::Pass | Effect::Exact => tracing::info!(upstream, public, "the upstream wants clients to log in"),
-            Effect::Facade => tracing::info!(
-                upstream,
-                public,
-                "clients log in through the facade, and get tokens for the upstream's own URL"
-            ),
         }
     }
 

@@ -87,10 +87,13 @@ impl Endpoint {
 pub(super) struct Places {
     /// The URL that clients have: of the event stream.
     pub(super) stream: String,
+    /// The same without a slash at its end: what stands below it begins with one.
+    base: String,
     /// Scheme, host and port of it.
     pub(super) origin: String,
     /// What stands before our paths in it, empty or starting with `/`.
     prefix: String,
+    /// The path of the event stream, without a slash at its end.
     sse_path: String,
     /// The path of the upstream's endpoint.
     mcp_path: String,
@@ -98,25 +101,20 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// For clients that know the proxy under `base`.
-    pub(super) fn new(base: &Url, sse_path: &str, upstream: &Url, at: MetadataAt) -> Self {
-        let (origin, prefix) = (base.origin().ascii_serialization(), base.path().trim_end_matches('/').to_owned());
+    /// For clients that know the proxy at the origin of `base`, with `prefix` before our paths.
+    pub(super) fn new(base: &Url, prefix: &str, sse_path: &str, upstream: &Url, at: MetadataAt) -> Self {
+        let (origin, prefix) = (base.origin().ascii_serialization(), prefix.trim_end_matches('/').to_owned());
+        let stream = format!("{origin}{prefix}{sse_path}");
+        let sse_path = sse_path.trim_end_matches('/').to_owned();
         let mcp_path = upstream.path().trim_end_matches('/').to_owned();
-        Places {
-            stream: format!("{origin}{prefix}{sse_path}"),
-            origin,
-            prefix,
-            sse_path: sse_path.to_owned(),
-            mcp_path,
-            at,
-        }
+        Places { base: format!("{origin}{prefix}{sse_path}"), stream, origin, prefix, sse_path, mcp_path, at }
     }
 
     /// Where the challenge sends clients.
     pub(super) fn metadata(&self) -> String {
         match self.at {
             MetadataAt::WellKnown => format!("{}{RESOURCE}{}{}", self.origin, self.prefix, self.sse_path),
-            MetadataAt::SsePath => format!("{}{RESOURCE}", self.stream),
+            MetadataAt::SsePath => format!("{}{RESOURCE}", self.base),
             MetadataAt::Query => format!("{}?{QUERY}", self.stream),
         }
     }
@@ -128,40 +126,38 @@ impl Places {
 
     /// The name of the facade.
     pub(super) fn facade(&self) -> String {
-        format!("{}{FACADE}", self.stream)
+        format!("{}{FACADE}", self.base)
     }
 
     /// An endpoint of the facade.
     pub(super) fn endpoint(&self, endpoint: Endpoint) -> String {
-        format!("{}{FACADE}/{}", self.stream, endpoint.name())
+        format!("{}{FACADE}/{}", self.base, endpoint.name())
     }
 
     /// What a request for `path` asks for, if it is anything here.
     pub(super) fn wanted(&self, path: &str, query: Option<&str>) -> Option<Wanted> {
         let path = self.without_prefix(path);
-        if path == self.sse_path {
+        if path.trim_end_matches('/') == self.sse_path {
             return query.is_some_and(|query| query.split('&').any(|pair| pair == QUERY)).then_some(Wanted::Resource);
         }
-        if let Some(below) = path.strip_prefix(&self.sse_path) {
-            return Self::below_stream(below);
-        }
+        // Everything is below a stream at the root, so that comes last.
         if let Some(of) = path.strip_prefix(RESOURCE) {
-            let of = self.without_prefix(of.strip_suffix('/').unwrap_or(of));
-            return match of {
-                "" => Some(Wanted::RootResource),
+            return match self.without_prefix(of.strip_suffix('/').unwrap_or(of)) {
                 of if of == self.sse_path => Some(Wanted::Resource),
+                "" => Some(Wanted::RootResource),
                 of if of == self.mcp_path => Some(Wanted::ServerResource),
                 _ => None,
             };
         }
-        let of = SERVERS.iter().find_map(|known| path.strip_prefix(known))?;
-        let of = self.without_prefix(of.strip_suffix('/').unwrap_or(of));
-        let below = of.strip_prefix(&self.sse_path);
-        match below {
-            Some("") => Some(Wanted::AuthorizationServer),
-            Some(FACADE) => Some(Wanted::Facade),
-            _ => of.is_empty().then_some(Wanted::AuthorizationServer),
+        if let Some(of) = SERVERS.iter().find_map(|known| path.strip_prefix(known)) {
+            let of = self.without_prefix(of.strip_suffix('/').unwrap_or(of));
+            return match of.strip_prefix(&self.sse_path) {
+                Some("") => Some(Wanted::AuthorizationServer),
+                Some(FACADE) => Some(Wanted::Facade),
+                _ => of.is_empty().then_some(Wanted::AuthorizationServer),
+            };
         }
+        Self::below_stream(path.strip_prefix(&self.sse_path)?)
     }
 
     fn below_stream(below: &str) -> Option<Wanted> {
@@ -227,7 +223,7 @@ mod tests {
     }
 
     fn places(base: &str, at: MetadataAt) -> Places {
-        Places::new(&url(base), "/sse", &url("http://127.0.0.1:3001/mcp"), at)
+        Places::new(&url(base), url(base).path(), "/sse", &url("http://127.0.0.1:3001/mcp"), at)
     }
 
     #[test]
@@ -278,6 +274,32 @@ mod tests {
         }
         assert_eq!(places.wanted("/gw/.well-known/oauth-protected-resource", None), Some(Wanted::RootResource));
         assert_eq!(places.wanted("/gwx/sse/.well-known/oauth-protected-resource", None), None);
+    }
+
+    #[test]
+    fn stream_may_stand_at_the_root_or_end_in_a_slash() {
+        let base = url("https://mcp.example.com");
+        for (prefix, sse_path) in [("", "/"), ("", "/sse/"), ("/gw", "/"), ("/gw", "/sse/")] {
+            for at in [MetadataAt::WellKnown, MetadataAt::SsePath, MetadataAt::Query] {
+                let places = Places::new(&base, prefix, sse_path, &url("http://127.0.0.1:3001/mcp"), at);
+                assert_eq!(places.stream, format!("https://mcp.example.com{prefix}{sse_path}"));
+                let wanted = |place: &str| {
+                    let place = url(place);
+                    places.wanted(place.path(), place.query())
+                };
+                assert_eq!(wanted(&places.metadata()), Some(Wanted::Resource), "{}", places.metadata());
+                let token = places.endpoint(Endpoint::Token);
+                assert_eq!(wanted(&token), Some(Wanted::Endpoint(Endpoint::Token)), "{token}");
+                for place in server_metadata(&url(&places.facade())) {
+                    assert_eq!(wanted(place.as_str()), Some(Wanted::Facade), "{place}");
+                }
+                assert_eq!(wanted("https://mcp.example.com/.well-known/oauth-authorization-server"), {
+                    Some(Wanted::AuthorizationServer)
+                });
+                assert_eq!(wanted(&places.stream), None);
+                assert_eq!(wanted("https://mcp.example.com/messages"), None);
+            }
+        }
     }
 
     #[test]

@@ -142,7 +142,7 @@ impl Standing {
         }
     }
 
-    /// The upstream turned it down.
+    /// The upstream, asked about it, turned it down.
     pub(super) fn rejected(&self, shown: &Shown, rejection: Rejection) {
         if shown.is_empty() {
             // Only a 401 asks for a credential; a 403 may be a gateway's word on this one request.
@@ -152,6 +152,21 @@ impl Standing {
         } else {
             self.state().judges = true;
             self.keep(shown, Known::Bad(rejection), REJECTED);
+        }
+    }
+
+    /// The upstream turned down a request that came with it. That may have been for the request, or for the session that it
+    /// named (old rmcp), and it may be old news; so nobody is refused by it. But what was good is asked about again.
+    pub(super) fn doubt(&self, shown: &Shown) {
+        let label = self.labels.of(shown);
+        let mut state = self.state();
+        if !shown.is_empty() {
+            state.judges = true;
+            if state.credentials.get(&label).is_some_and(|(known, _)| *known == Known::Good) {
+                state.credentials.remove(&label);
+            }
+        } else if state.without.0 == Known::Good {
+            state.without = (Known::Nothing, None);
         }
     }
 
@@ -226,6 +241,31 @@ mod tests {
         standing.silent(&none());
         assert!(standing.without() == Known::Good && !standing.is_open());
         tokio::time::advance(SILENT).await;
+        assert_eq!(standing.without(), Known::Nothing);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn doubt_makes_nothing_bad_and_nothing_last_longer() {
+        let standing = Standing::new(false);
+        let (good, bad, new) = (credential("Bearer a"), credential("Bearer b"), credential("Bearer c"));
+        standing.accepted(&none());
+        standing.doubt(&none());
+        assert_eq!(standing.without(), Known::Nothing);
+        standing.accepted(&none());
+        standing.doubt(&new);
+        assert!(standing.without() == Known::Good && !standing.is_open(), "those with a credential are looked at now");
+        standing.rejected(&none(), Rejection::bare());
+        standing.accepted(&good);
+        standing.rejected(&bad, Rejection::bare());
+        tokio::time::advance(Duration::from_secs(4)).await;
+        for shown in [&none(), &good, &bad, &new] {
+            standing.doubt(shown);
+        }
+        assert_eq!((standing.of(&good), standing.of(&new)), (Known::Nothing, Known::Nothing));
+        assert_eq!(standing.of(&bad), Known::Bad(Rejection::bare()));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(standing.of(&bad), Known::Nothing);
+        tokio::time::advance(Duration::from_secs(295)).await;
         assert_eq!(standing.without(), Known::Nothing);
     }
 

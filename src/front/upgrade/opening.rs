@@ -12,7 +12,7 @@ use http::{Response, request};
 use hyper::body::Incoming;
 use serde::Deserialize;
 
-use super::{Place, relayed, through};
+use super::{MadeHere, Place, relayed, through};
 use crate::auth::Sender;
 use crate::front::reply::Refused;
 use crate::front::visitor::Visitor;
@@ -109,14 +109,20 @@ async fn greet(
     sender: Sender,
     ticket: &Ticket,
 ) -> Answered {
+    let is_servers = answer.is_servers();
     let greeting = ticket.unless_cut(Greeting::read(answer, &hello.id)).await.map_err(Refused::Through)?;
     let mut response = Response::new(Body::text(greeting.message));
     *response.headers_mut() = greeting.head;
+    if !is_servers {
+        response.extensions_mut().insert(MadeHere);
+    }
     if let Some(version) = greeting.version {
         link.negotiated(&version);
         let binding = shared.sessions.bind(random_hex(4), &sender);
-        binding.accepted(sender.principal);
-        let session = shared.upgrades.keep(link, binding).ok_or(Refused::Crowded)?;
+        let session = shared.upgrades.keep(link, binding, sender).ok_or(Refused::Crowded)?;
+        if is_servers {
+            shared.upgrades.opened(&session);
+        }
         shared.census.remember(&session, hello.info);
         response.headers_mut().insert(mcp::SESSION_ID, session);
     }
@@ -129,7 +135,9 @@ impl Greeting {
         let mut head = answer.headers.clone();
         passed_on(&mut head);
         // It is written anew, as a document.
-        head.remove(header::CONTENT_LENGTH);
+        for of_the_old in [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::ETAG] {
+            head.remove(of_the_old);
+        }
         head.insert(header::CONTENT_TYPE, super::JSON);
         let status = answer.status.as_u16();
         let mut replies = Replies::of(answer);

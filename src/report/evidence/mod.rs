@@ -182,10 +182,8 @@ impl Evidence {
                 }
             }
             Event::Upgrade { who } => self.movers.seen(who, Way::Upgraded, at),
-            Event::Modern { who } => {
-                boot.passes(Some(true));
-                self.movers.seen(who, Way::Passed, at);
-            }
+            // Seen on the legacy URL too, by replicas that see nobody on the server's own: that one came says nothing of others.
+            Event::Modern { who } => self.movers.seen(who, Way::Passed, at),
         }
     }
 

@@ -3,6 +3,8 @@
 //! The trap: names of phases and reasons stand as a log had them, so they are strangers' texts like all others. Each form
 //! makes them harmless when it writes them; names in lists are made so here, where they are cut.
 
+use std::fmt::Write as _;
+
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
@@ -23,11 +25,11 @@ pub(super) fn now(phases: &Phases, until: Timestamp) -> Option<String> {
     let begin = phases.changes.get(begun(phases, |change| change.phase == last.phase)?)?;
     let mut text = format!("{} since {}", last.phase, whence(begin));
     if let Some(end) = phases.until.filter(|end| *end > until) {
-        text.push_str(&format!(", until {}", day_or_moment(end)));
+        let _ = write!(text, ", until {}", day_or_moment(end));
     }
     for (so, what) in states(last) {
         if let Some(begin) = begun(phases, so).and_then(|at| phases.changes.get(at)) {
-            text.push_str(&format!("; {what} since {}", whence(begin)));
+            let _ = write!(text, "; {what} since {}", whence(begin));
         }
     }
     Some(text)

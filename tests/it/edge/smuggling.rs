@@ -203,6 +203,20 @@ async fn head_in_pieces_that_ends_a_line_with_lf_is_refused_too() {
     stage.play(&[]).await;
 }
 
+/// Only the whole preface of HTTP/2 is refused; what begins like it is a request, and so are those behind it.
+#[tokio::test]
+async fn head_behind_one_that_begins_like_http2_is_looked_at_too() {
+    let stage = Stage::set().await;
+    let mut client = crate::support::RawClient::connect(&stage.proxy).await;
+    client.send("PRI /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    client.read_until("nothing is served here").await;
+    client.came.clear();
+    client.send(NEXT.replace("Connection: close\r\n", "X: a\n")).await;
+    client.send_while_taken(stage.smuggled().as_bytes()).await;
+    assert_eq!(client.read_to_end().await, "");
+    stage.play(&[]).await;
+}
+
 #[tokio::test]
 async fn request_names_one_host_and_one_target() {
     let stage = Stage::set().await;
@@ -260,6 +274,12 @@ async fn other_methods_versions_and_protocols_leave_no_second_reading() {
     ]
     .map(|(name, line)| stays(name, REFUSED, start(line, &smuggled)))
     .into();
+    // Where a method begins so, bytes are taken for those of a body: whether a line of its head ends with LF alone is not seen.
+    for (name, method) in [("a method in small letters", "get"), ("a method of signs", "!x")] {
+        let fields = format!("Host: localhost\r\nContent-Length: {}\r\n", smuggled.len() + 5);
+        let split = format!("X: a\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}");
+        attempts.push(stays(name, &[], format!("{method} /nowhere HTTP/1.1\r\n{fields}{split}")));
+    }
     let upgrade = |to: &str| start(&format!("GET /nowhere HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: {to}"), NEXT);
     attempts.extend([
         stays("a long method", REFUSED, start(&format!("{} /nowhere HTTP/1.1", "A".repeat(70_000)), &smuggled)),

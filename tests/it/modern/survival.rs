@@ -1,5 +1,7 @@
 //! Sessions that go on: clients that come back, credentials that run out, streams that are shared.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::stage::{Client, NEWEST, Stage, accepted, everything, gathered, start, text};
@@ -85,6 +87,69 @@ async fn credential_that_runs_out_is_renewed_by_the_client() {
     drop(client);
     proxy.stop().await;
     assert_eq!(upstream.count(|seen| seen.rpc() == "initialize"), 1);
+}
+
+fn bearer(subject: &str) -> String {
+    let claims = format!(r#"{{"iss":"https://as.example","sub":"{subject}","client_id":"it"}}"#);
+    format!("Bearer e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
+}
+
+/// Who the server is is known: `initialize` is answered here, and nobody has looked at the token that came with it.
+#[tokio::test]
+async fn session_is_not_anybodys_by_what_is_answered_here() {
+    let (ann, ben): (&str, &'static str) = (&bearer("ann"), bearer("ben").leak());
+    let token = ben.strip_prefix("Bearer ").expect("a bearer token");
+    let (upstream, proxy) =
+        start(Manner { ttl_ms: 3_600_000, cache_scope: "public", ..Manner::default() }, &[("opaque-rotation", "deny")])
+            .await;
+    let mut first = Client::connect(&proxy, NEWEST).await;
+    first.handshake(everything(NEWEST)).await;
+    upstream.change(|manner| manner.token = Some(token));
+    let list = json!({"jsonrpc": "2.0", "id": "list", "method": "tools/list"}).to_string();
+    for expired in [Some(ann), None] {
+        // TypeScript shows its token on POST only.
+        let mut client = Client::connect(&proxy, NEWEST).await;
+        let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {"protocolVersion": NEWEST,
+            "capabilities": {}, "clientInfo": {"name": "it-client", "version": "1.0"}}});
+        let headers: Vec<_> = expired.map(|token| ("authorization", token)).into_iter().collect();
+        client.expect(&json!(0), "initialize");
+        assert_eq!(client.inner.post_text(initialize.to_string(), &headers).await.status, 202);
+        assert!(client.message().await["result"].is_object());
+        let initialized = json!({"jsonrpc": "2.0", "method": "notifications/initialized"}).to_string();
+        assert_eq!(client.inner.post_text(initialized, &headers).await.status, 202);
+        assert_eq!(client.inner.post_text(list.clone(), &headers).await.status, 401, "{expired:?}");
+        client.expect(&json!("list"), "tools/list");
+        let logged_in = [("authorization", ben)];
+        assert_eq!(client.inner.post_text(list.clone(), &logged_in).await.status, 202, "{expired:?}");
+        assert!(client.message().await["result"].is_object());
+        // Now it is.
+        let stranger = [("authorization", ann)];
+        assert_eq!(client.inner.post_text(list.clone(), &stranger).await.status, 404, "{expired:?}");
+        drop(client);
+    }
+    assert_eq!(upstream.count(|seen| seen.rpc() == "server/discover"), 1, "the others were answered here");
+    drop(first);
+    proxy.stop().await;
+}
+
+/// Nor by the handshake that is made here for a client that had one before.
+#[tokio::test]
+async fn session_is_not_anybodys_by_a_handshake_that_was_made_here() {
+    let (ann, ben): (&str, &'static str) = (&bearer("ann"), bearer("ben").leak());
+    let token = ben.strip_prefix("Bearer ").expect("a bearer token");
+    let manner = Manner { ttl_ms: 3_600_000, cache_scope: "public", ..Manner::default() };
+    let (upstream, proxy) = start(manner, &[]).await;
+    let mut first = Client::connect(&proxy, NEWEST).await;
+    first.handshake(everything(NEWEST)).await;
+    upstream.change(|manner| manner.token = Some(token));
+    let mut client = Client::connect_with(&proxy, NEWEST, &[("mcp-protocol-version", NEWEST)]).await.inner;
+    let list = json!({"jsonrpc": "2.0", "id": "list", "method": "tools/list"}).to_string();
+    assert_eq!(client.post_text(list.clone(), &[("authorization", ann)]).await.status, 401);
+    assert_eq!(client.post_text(list.clone(), &[("authorization", ben)]).await.status, 202);
+    assert!(client.answer("list").await["result"].is_object());
+    assert_eq!(upstream.count(|seen| seen.rpc() == "server/discover"), 1, "the handshake was made here");
+    drop((first, client));
+    proxy.stop().await;
 }
 
 #[tokio::test]

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{PUBLIC, SERVERS, STREAM, WELL_KNOWN, before, deployed, document, get, knock, request};
+use super::{PUBLIC, SERVERS, STREAM, WELL_KNOWN, before, challenge, deployed, document, get, knock, request};
 use crate::support::oauth::{Dialect, ProtectedServer, Protection};
 use crate::support::pass;
 
@@ -178,7 +178,52 @@ async fn loopback_without_a_public_url_is_known_by_its_address() {
     let (server, _issuer, first) = deployed(STREAM, ELSEWHERE, &[]).await;
     first.stop().await;
     let proxy = crate::support::Proxy::start(&server.url(), &[("oauth-resource", "auto")]);
-    let found = document(&proxy, &format!("{WELL_KNOWN}/sse")).await;
-    assert_eq!(found["resource"], proxy.url("/sse"));
+    let path = format!("{WELL_KNOWN}/sse");
+    assert_eq!(document(&proxy, &path).await["resource"], proxy.url("/sse"));
+    // By the name that the client has for it: it compares.
+    let port = proxy.address.port();
+    for host in ["localhost", "LOCALHOST", "127.0.0.1", "[::1]"] {
+        let sent = [("host", &*format!("{host}:{port}"))];
+        let own = format!("http://{}:{port}", host.to_ascii_lowercase());
+        let answer = get(&proxy, &path, &sent).await;
+        let found: Value = serde_json::from_str(&answer.text().await.expect("a text")).expect("JSON");
+        assert_eq!(found["resource"], format!("{own}/sse"));
+        assert!(knock(&proxy, &sent).await.1.contains(&format!("resource_metadata=\"{own}{path}\"")), "{host}");
+    }
     proxy.stop().await;
+}
+
+#[tokio::test]
+async fn loopback_behind_something_else_has_no_name_until_it_is_told_one() {
+    let (server, _issuer, first) = deployed(STREAM, ELSEWHERE, &[]).await;
+    first.stop().await;
+    for option in [("trusted-proxy", "127.0.0.0/8"), ("allowed-host", "mcp.example.com")] {
+        let proxy = crate::support::Proxy::start(&server.url(), &[("oauth-resource", "auto"), option]);
+        let (status, challenge) = knock(&proxy, &[]).await;
+        assert_eq!(status, 401);
+        assert!(challenge.contains(&server.origin), "as the server said it: {challenge}");
+        assert_eq!(get(&proxy, &format!("{WELL_KNOWN}/sse"), &[]).await.status(), 404);
+        proxy.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn public_path_stands_before_the_stream_whatever_the_public_url_says() {
+    let (_server, _issuer, proxy) = deployed(STREAM, ELSEWHERE, &[("public-path", "/gw")]).await;
+    let path = format!("{WELL_KNOWN}/gw/sse");
+    assert_eq!(document(&proxy, &path).await["resource"], format!("{PUBLIC}/gw/sse"));
+    assert!(knock(&proxy, &[]).await.1.contains(&format!("resource_metadata=\"{PUBLIC}{path}\"")));
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn stream_may_stand_at_the_root_or_end_in_a_slash() {
+    for (sse_path, stream) in [("/", format!("{PUBLIC}/")), ("/sse/", format!("{STREAM}/"))] {
+        let (_server, issuer, proxy) = deployed(STREAM, ELSEWHERE, &[("sse-path", sse_path)]).await;
+        let challenge = challenge(&get(&proxy, sse_path, &[]).await);
+        let place = challenge.split('"').nth(1).and_then(|place| place.strip_prefix(PUBLIC)).expect("ours").to_owned();
+        assert_eq!(document(&proxy, &place).await["resource"], stream, "{place}");
+        assert_eq!(document(&proxy, SERVERS).await["issuer"], issuer.origin, "{sse_path}");
+        proxy.stop().await;
+    }
 }

@@ -144,3 +144,21 @@ async fn endpoint_of_the_real_server_keeps_its_own_query() {
     );
     proxy.stop().await;
 }
+
+/// On the public host, but behind another door of its balancer: at the upstream there is nothing of it.
+#[tokio::test]
+async fn authorization_server_on_the_public_host_is_asked_there_if_the_operator_says_so() {
+    let server = ProtectedServer::start().await;
+    let issuer = AuthorizationServer::start(Dialect::default()).await;
+    server.demand(UPSTREAM, UPSTREAM, &[&issuer.origin]);
+    let options = [("public-url", issuer.origin.as_str()), ("oauth-resource", "facade")];
+    let proxy = Proxy::start(&server.url(), &options);
+    assert_eq!(get(&proxy, SERVERS, &[]).await.status(), 404);
+    proxy.stop().await;
+    let proxy = Proxy::start(&server.url(), &[&options[..], &[("oauth-host", "127.0.0.1")]].concat());
+    assert_eq!(document(&proxy, SERVERS).await["token_endpoint"], format!("{}/sse/oauth/token", issuer.origin));
+    let form = "grant_type=authorization_code&code=Y29kZQ";
+    assert_eq!(request(&proxy, "POST", "/sse/oauth/token", &[FORM], form).await.status(), 200);
+    assert_eq!(issuer.asked("/token").len(), 1);
+    proxy.stop().await;
+}

@@ -29,21 +29,32 @@ async fn challenge_sends_the_proxy_nowhere_but_to_its_upstream() {
     proxy.stop().await;
 }
 
+/// Each of these leads to a server that would answer, so that it shows whether it is asked. Addresses of metadata services
+/// lead nowhere in a test; that they count among the forbidden ones is told where they are listed.
 #[tokio::test]
-async fn authorization_servers_are_asked_over_tls_only_and_never_at_metadata_addresses() {
-    for issuer in [
-        "http://169.254.169.254/latest",
-        "https://169.254.169.254/latest",
-        "http://[fd00:ec2::254]/",
-        "http://as.example",
-        "file:///etc/passwd",
-        "nonsense",
+async fn authorization_servers_are_asked_over_tls_or_on_this_machine_only() {
+    let issuer = AuthorizationServer::start(Dialect::default()).await;
+    let port = issuer.origin.rsplit(':').next().expect("a port").to_owned();
+    let secure = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    secure.set_nonblocking(true).expect("a socket");
+    let secure_port = secure.local_addr().expect("an address").port();
+    for (named, is_asked) in [
+        (format!("http://127.0.0.1:{port}"), true),
+        (format!("http://0.0.0.0:{port}"), false),
+        (format!("http://user:pass@127.0.0.1:{port}"), false),
+        (format!("https://0.0.0.0:{secure_port}"), false),
+        (format!("https://user@127.0.0.1:{secure_port}"), false),
+        ("file:///etc/passwd".to_owned(), false),
+        ("nonsense".to_owned(), false),
     ] {
         let server = ProtectedServer::start().await;
-        server.demand(STREAM, "https://internal.example/mcp", &[issuer]);
+        server.demand(STREAM, "https://internal.example/mcp", &[&named]);
         let proxy = before(&server, &[]);
+        let before = issuer.asked(SERVERS).len();
         let status = get(&proxy, SERVERS, &[]).await.status().as_u16();
-        assert!(matches!(status, 404 | 503), "{issuer}: {status}");
+        assert_eq!(status == 200, is_asked, "{named}: {status}");
+        assert_eq!(issuer.asked(SERVERS).len() > before, is_asked, "{named}");
+        assert!(secure.accept().is_err(), "{named}: not even a connection");
         proxy.stop().await;
     }
 }

@@ -1,11 +1,13 @@
 //! When `GET /sse` answers 401, and what that costs the upstream (SECURITY §2.3).
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::{STREAM, before, challenge, deployed, get, knock, request};
 use crate::support::oauth::{ProtectedServer, Protection, token};
+use crate::support::script::{Fate, Scripted, Step, reply};
 use crate::support::{LegacyClient, pass};
 
 const OURS: &str = "resource_metadata=\"https://mcp.example.com/.well-known/oauth-protected-resource/sse\"";
@@ -194,5 +196,75 @@ async fn streamable_http_on_the_path_of_the_stream_is_led_to_the_same_metadata()
     let answer =
         request(&proxy, "POST", "/sse", &[headers[0], headers[1], ("authorization", &*sent)], &initialize).await;
     assert_eq!(answer.status(), 200);
+    proxy.stop().await;
+}
+
+/// What is known is never renewed by what comes of it: a false word of the server is over in five seconds.
+#[tokio::test]
+async fn credential_that_was_falsely_rejected_is_good_again_however_often_its_client_comes() {
+    let (server, issuer, proxy) = deployed(STREAM, "https://internal.example/mcp", &[]).await;
+    let late = bearer("https://late.example", 1);
+    assert_eq!(knock(&proxy, &[("authorization", &late)]).await.0, 401);
+    server.demand("https://late.example", "https://internal.example/mcp", &[&issuer.origin]);
+    pass(Duration::from_secs(4)).await;
+    assert_eq!(knock(&proxy, &[("authorization", &late)]).await.0, 401, "the same word");
+    pass(Duration::from_secs(4)).await;
+    drop(LegacyClient::connect(&proxy, &[("authorization", &late)]).await);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn server_that_wants_no_credential_any_more_is_open_again_however_many_came_meanwhile() {
+    let (server, _issuer, proxy) = deployed(STREAM, "https://internal.example/mcp", &[]).await;
+    assert_eq!(knock(&proxy, &[]).await.0, 401);
+    server.protect(Protection::default());
+    pass(Duration::from_secs(250)).await;
+    assert_eq!(knock(&proxy, &[]).await.0, 401);
+    pass(Duration::from_secs(250)).await;
+    drop(proxy.client().await);
+    proxy.stop().await;
+}
+
+/// Old rmcp says 401 for a session that it has forgotten, and ordinary clients ask for those after a restart.
+#[tokio::test]
+async fn refusal_of_one_request_locks_nobody_out() {
+    let server = ProtectedServer::start().await;
+    server.protect(Protection { disguises: true, ..Protection::default() });
+    let proxy = before(&server, &[]);
+    drop(proxy.client().await);
+    let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+    let headers = [("mcp-session-id", "forgotten"), ("content-type", "application/json")];
+    assert_eq!(request(&proxy, "POST", "/sse", &headers, list).await.status(), 401);
+    drop(proxy.client().await);
+    proxy.stop().await;
+    // And some servers ask for a credential only where they need one.
+    let server = ProtectedServer::start().await;
+    server.protect(Protection { guards_tools: true, ..Protection::default() });
+    let proxy = before(&server, &[]);
+    let mut client = proxy.client().await;
+    client.initialize().await;
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "x"}}).to_string();
+    client.call(0, "x", json!({})).await;
+    assert_eq!(client.answer(0).await["error"]["data"]["reason"], "unauthorized");
+    assert_eq!(client.post_text(call, &[]).await.status, 401);
+    drop((client, proxy.client().await));
+    proxy.stop().await;
+}
+
+/// A worker that hangs at boot takes requests and answers none.
+#[tokio::test]
+async fn server_that_hangs_at_start_is_asked_again() {
+    let asked = AtomicUsize::new(0);
+    let server = Scripted::start(move |_| {
+        let is_first = asked.fetch_add(1, Ordering::Relaxed) == 0;
+        Some(if is_first { vec![Step::Hold] } else { vec![reply(401, &[("www-authenticate", "Bearer")], "no")] })
+    })
+    .await;
+    let proxy = crate::support::Proxy::start(server.url(), &[("oauth-resource", "auto")]);
+    server.wait_for("the first ping", |got| got.rpc() == "ping").await;
+    pass(Duration::from_secs(4)).await;
+    server.wait_for("the end of it", |got| got.fate == Fate::Abandoned).await;
+    pass(Duration::from_secs(6)).await;
+    assert_eq!(knock(&proxy, &[]).await.0, 401);
     proxy.stop().await;
 }

@@ -94,10 +94,9 @@ async fn name_at_the_start_of_a_large_request_is_heard_and_the_request_is_whole(
     let text = format!(
         r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"_meta":{{"io.modelcontextprotocol/clientInfo":{{"name":"large"}}}},"name":"echo","arguments":{{"text":"{pad}"}}}}}}"#
     );
-    let answer = post(&proxy, &serde_json::from_str(&text).expect("JSON"), &[]).await;
+    let request = http_client().post(proxy.url("/mcp")).header("content-type", "application/json").body(text);
+    let answer = within("an answer", request.send()).await.expect("an answer");
     assert_eq!(answer.status(), 200, "no limit of the proxy's");
     assert!(answer.text().await.expect("a body").contains(&pad));
-    let request = http_client().post(proxy.url("/mcp")).header("content-type", "application/json").body(text);
-    within("an answer", request.send()).await.expect("an answer");
     assert_eq!(seen(&proxy.stop().await), ["name:large"]);
 }

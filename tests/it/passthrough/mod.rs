@@ -24,6 +24,8 @@ async fn asking(proxy: &Proxy, request: &str) -> RawClient {
     client
 }
 
+const NOWHERE: &str = "GET /nowhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+
 fn get(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }
@@ -236,6 +238,47 @@ async fn every_method_passes() {
         assert!(head.starts_with("GET /y "), "{head}");
         conn.answer("connection: close\r\n", "again").await;
         client.read_until("again").await;
+    }
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn redirect_names_neither_the_servers_address_nor_the_operators_secret() {
+    let upstream = Bare::start().await;
+    let proxy = Proxy::start(&format!("{}?code=SECRET", upstream.url()), &[("passthrough", "mcp")]);
+    for (scheme, target) in [("http", "/mcp"), ("https", "/mcp?x=1")] {
+        let mut client = asking(&proxy, &get(target)).await;
+        let (mut conn, head) = upstream.request().await;
+        let asked = head.split(' ').nth(1).expect("a target").to_owned();
+        assert!(asked.contains("code=SECRET"), "{asked}");
+        // Starlette behind uvicorn, with the text of Express.
+        let moved = asked.replacen("/mcp", "/mcp/", 1);
+        let location = format!("{scheme}://{}{moved}", upstream.authority());
+        let text = format!("Temporary Redirect. Redirecting to {location}");
+        let length = text.len();
+        conn.send(format!(
+            "HTTP/1.1 307 Temporary Redirect\r\nlocation: {location}\r\ncontent-length: {length}\r\n\r\n{text}"
+        ))
+        .await;
+        client.read_until("\r\n\r\n").await;
+        client.send(NOWHERE).await;
+        let text = client.read_to_end().await;
+        assert!(text.contains(&format!("\r\nlocation: {}\r\n", target.replacen("/mcp", "/mcp/", 1))), "{text}");
+        assert!(!text.contains("SECRET") && !text.contains(&upstream.authority()), "{text}");
+        assert!(text.contains("HTTP/1.1 404"), "the connection is good for another request: {text}");
+    }
+    proxy.stop().await;
+}
+
+/// hyper's client would leave such a body out and say nothing.
+#[tokio::test]
+async fn body_that_cannot_go_up_is_refused() {
+    let (_upstream, proxy) = all().await;
+    for method in ["GET", "HEAD"] {
+        let head = format!("{method} /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n");
+        let mut client = asking(&proxy, &format!("{head}Connection: close\r\n\r\n5\r\nhello\r\n0\r\n\r\n")).await;
+        let text = client.read_to_end().await;
+        assert!(text.starts_with("HTTP/1.1 411 "), "{text}");
     }
     proxy.stop().await;
 }

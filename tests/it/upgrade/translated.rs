@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use sse_sunset::sse::Decoder;
 
 use super::{Client, message, messages, upgrades};
-use crate::support::modern::{Manner, Modern};
+use crate::support::modern::{Legacy, Manner, Modern};
 use crate::support::{Proxy, within};
 
 async fn start(manner: Manner) -> (Modern, Proxy) {
@@ -15,7 +15,7 @@ async fn start(manner: Manner) -> (Modern, Proxy) {
 }
 
 /// The next message of a stream.
-async fn next(stream: &mut reqwest::Response, decoder: &mut Decoder) -> Value {
+pub(super) async fn next(stream: &mut reqwest::Response, decoder: &mut Decoder) -> Value {
     within("an event", async {
         loop {
             if let Some(event) = decoder.next_event().expect("a small event") {
@@ -97,6 +97,58 @@ async fn changes_come_on_the_get_stream() {
     drop(stream);
     proxy.stop().await;
     upstream.wait_listeners(0).await;
+}
+
+/// A client whose network has changed opens another, long before anybody notices that the first one is dead.
+#[tokio::test]
+async fn second_stream_of_a_session_ends_the_first() {
+    let (upstream, proxy) = start(Manner::default()).await;
+    let mut client = Client::new(&proxy);
+    client.initialize().await;
+    let mut first = client.ask(Method::GET, None).await;
+    upstream.wait_for("the subscription", |seen| seen.rpc() == "subscriptions/listen").await;
+    let mut second = client.ask(Method::GET, None).await;
+    assert!(within("the end of the first", first.chunk()).await.expect("a clean end").is_none());
+    assert_eq!(upstream.list_changed("tools").await, 1);
+    let change = next(&mut second, &mut Decoder::new(1 << 20)).await;
+    assert_eq!(change["method"], "notifications/tools/list_changed");
+    assert_eq!(client.ask(Method::DELETE, None).await.status(), 200);
+    assert!(within("the end of the second", second.chunk()).await.expect("a clean end").is_none(), "with its session");
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn subject_that_is_named_twice_goes_nowhere() {
+    let (upstream, proxy) = start(Manner::default()).await;
+    let mut client = Client::new(&proxy);
+    client.initialize().await;
+    let before = upstream.seen().len();
+    for (method, key) in [("tools/call", "name"), ("resources/read", "uri"), ("prompts/get", "name")] {
+        let params = format!(r#"{{"{key}":"echo","{key}":"other","arguments":{{}}}}"#);
+        let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+        let refused = client.post_text(&text).await;
+        assert_eq!(refused.status(), 400, "{method}");
+        assert!(refused.text().await.expect("a text").contains("twice"));
+    }
+    assert_eq!(upstream.seen().len(), before);
+    proxy.stop().await;
+}
+
+/// It would be kept for as long as the session, which costs its client nothing.
+#[tokio::test]
+async fn handshake_of_a_size_that_no_client_needs_is_not_kept() {
+    for (length, asks) in [(1 << 10, 1), (40 << 10, 0)] {
+        let (upstream, proxy) = start(Manner { legacy: Legacy::Stateless, ..Manner::default() }).await;
+        let mut hello = super::initialize();
+        hello["params"]["clientInfo"]["description"] = json!("x".repeat(length));
+        let greeted = Client::new(&proxy).post(hello).await;
+        let session = greeted.headers()["mcp-session-id"].to_str().expect("visible").to_owned();
+        let client = Client { session: Some(session), ..Client::new(&proxy) };
+        let answer = message(client.call("echo", json!({"text": "x"})).await).await;
+        assert!(answer["result"]["content"][0]["text"].as_str().expect("a text").ends_with('x'), "served all the same");
+        assert_eq!(upstream.count(|seen| seen.rpc() == "server/discover"), asks, "{length}");
+        proxy.stop().await;
+    }
 }
 
 #[tokio::test]

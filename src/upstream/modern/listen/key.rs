@@ -31,8 +31,51 @@ static OF_THE_WAY: [HeaderName; 21] = [
     HeaderName::from_static("x-request-id"),
     HeaderName::from_static("x-request-start"),
 ];
+/// The same of content delivery networks and ingresses, which add them to every request. By name and not by their start:
+/// `Cf-Access-Jwt-Assertion`, `Fly-Src` and `X-Azure-FDID` are what somebody is known by.
+const OF_AN_EDGE: &[&str] = &[
+    "cdn-loop",
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "cf-ew-via",
+    "cf-ipcountry",
+    "cf-pseudo-ipv4",
+    "cf-ray",
+    "cf-visitor",
+    "cf-warp-tag-id",
+    "cf-worker",
+    "cloudfront-forwarded-proto",
+    "fastly-client-ip",
+    "fly-client-ip",
+    "fly-forwarded-port",
+    "fly-forwarded-proto",
+    "fly-forwarded-ssl",
+    "fly-region",
+    "fly-request-id",
+    "rndr-id",
+    "true-client-ip",
+    "x-amz-cf-id",
+    "x-azure-clientip",
+    "x-azure-ref",
+    "x-azure-requestchain",
+    "x-azure-socketip",
+    "x-cluster-client-ip",
+    "x-original-forwarded-for",
+    "x-original-host",
+    "x-original-method",
+    "x-original-proto",
+    "x-original-uri",
+    "x-original-url",
+    "x-scheme",
+    "x-timer",
+    "x-varnish",
+    "x-vercel-forwarded-for",
+    "x-vercel-id",
+];
 /// Starts of such names.
-const OF_THE_WAY_PREFIXES: &[&str] = &["x-forwarded-", "x-b3-", "x-datadog-"];
+const OF_THE_WAY_PREFIXES: &[&str] = &["x-forwarded-", "x-b3-", "x-datadog-", "cloudfront-is-", "cloudfront-viewer-"];
+/// But not what starts like this: the client's own certificate.
+const CERTIFICATE_PREFIX: &str = "cloudfront-viewer-cert-";
 /// The program that asks for all who share a stream.
 const OURS: HeaderValue = HeaderValue::from_static(concat!("sse-sunset/", env!("CARGO_PKG_VERSION")));
 
@@ -61,7 +104,11 @@ impl Key {
     /// Whether a header says nothing of who sent it.
     #[must_use]
     pub(crate) fn is_of_the_way(name: &HeaderName) -> bool {
-        OF_THE_WAY.contains(name) || OF_THE_WAY_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
+        let text = name.as_str();
+        OF_THE_WAY.contains(name)
+            || OF_AN_EDGE.contains(&text)
+            || OF_THE_WAY_PREFIXES.iter().any(|prefix| text.starts_with(prefix))
+                && !text.starts_with(CERTIFICATE_PREFIX)
     }
 
     /// Whether there is nothing among them that could be a credential.
@@ -105,6 +152,27 @@ mod tests {
         let first = [("authorization", "Bearer a"), ("x-forwarded-for", "1.1.1.1"), ("traceparent", "1"), ("via", "a")];
         let second = [("user-agent", "node"), ("accept-language", "de"), ("authorization", "Bearer a"), ("b3", "0")];
         assert_eq!(key(&first), key(&second));
+    }
+
+    #[test]
+    fn key_knows_no_edge_but_whom_it_vouches_for() {
+        for way in
+            ["cf-ray", "x-amz-cf-id", "cloudfront-viewer-address", "x-scheme", "x-original-uri", "fly-request-id"]
+        {
+            assert!(key(&[(way, "1")]).is_empty(), "{way}");
+        }
+        for person in [
+            "cf-access-jwt-assertion",
+            "cf-access-client-id",
+            "cf-cert-subject-dn",
+            "cloudfront-viewer-cert-subject",
+            "fly-src",
+            "x-azure-fdid",
+            "x-original-authorization",
+            "x-amzn-oidc-identity",
+        ] {
+            assert_ne!(key(&[(person, "ann")]), key(&[(person, "ben")]), "{person}");
+        }
     }
 
     #[test]

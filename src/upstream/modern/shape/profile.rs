@@ -8,6 +8,9 @@ use std::fmt;
 use super::json::{RESERVED, is_object, string};
 use crate::mcp::Object;
 
+/// Longest capabilities that go up, in bytes: they are kept with the session, and go with every request.
+const LONGEST: usize = 16 << 10;
+
 /// The revisions with an `initialize`, which is how a client of HTTP+SSE opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
@@ -138,7 +141,16 @@ fn translated(declared: &str, version: Version) -> (String, Abilities) {
     // Tasks are not translated (UPSTREAMS.md C.2), under neither of their names.
     objects_only(&mut up, "extensions", |name| name.strip_prefix(RESERVED) != Some("tasks"));
     up.remove("tasks");
-    (up.finish().into_owned(), can)
+    if declared.len() > LONGEST {
+        // These have no bounds, and the server can do without.
+        up.remove("experimental");
+        up.remove("extensions");
+    }
+    let up = up.finish();
+    if up.len() > LONGEST {
+        return ("{}".to_owned(), Abilities::default());
+    }
+    (up.into_owned(), can)
 }
 
 /// `{}` of 2025-06-18 means forms; links came with 2025-11-25, beside them or alone.

@@ -28,7 +28,7 @@ static BOOKS: LazyLock<Books> = LazyLock::new(|| Books {
 });
 
 const PATIENCE: passthrough::Limits =
-    passthrough::Limits { stall: Duration::from_secs(60), body_stall: Duration::from_secs(30) };
+    passthrough::Limits { stall: Duration::from_secs(60), body_stall: Duration::from_secs(30), max: 1000 };
 
 /// For what is passed through and for tokens, neither of which there is here.
 static CONFIG: LazyLock<config::Config> = LazyLock::new(|| {

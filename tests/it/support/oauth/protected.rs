@@ -28,6 +28,8 @@ pub(crate) struct Protection {
     pub(crate) status: Option<u16>,
     /// A tool call that needs a scope which nobody has.
     pub(crate) narrow: bool,
+    /// Tools want a credential, and nothing else does.
+    pub(crate) guards_tools: bool,
 }
 
 /// The server.
@@ -125,6 +127,11 @@ impl State {
             Some("initialize") => {
                 let result = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {"name": "s", "version": "1"}});
                 answer(200, &json!({"jsonrpc": "2.0", "id": body["id"], "result": result}))
+            }
+            Some("tools/call") if self.protection.guards_tools => {
+                let mut refusal = answer(401, &json!({"error": "invalid_token"}));
+                refusal.headers_mut().insert("www-authenticate", "Bearer".parse().expect("a header"));
+                refusal
             }
             Some("tools/call") if self.protection.narrow => {
                 let mut refusal = answer(403, &json!({"error": "insufficient_scope"}));

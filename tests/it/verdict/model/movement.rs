@@ -46,7 +46,7 @@ pub(super) fn movement(
 }
 
 fn passes(record: &Record) -> bool {
-    record.name == "modern.seen" || !matches!(record.text("passthrough"), "" | "off")
+    !matches!(record.text("passthrough"), "" | "off")
 }
 
 fn is_on_http(given: &Given, identity: &str, gap: i64, question: &Question<'_>) -> bool {

@@ -107,18 +107,22 @@ fn none_seen_is_told_from_not_looked_for() {
 }
 
 #[test]
-fn heartbeat_alone_tells_what_is_passed_through_and_so_does_whoever_came_that_way() {
-    let mut with_heartbeats = solo(6);
+fn heartbeat_alone_tells_what_is_passed_through_and_nobody_who_came_on_the_legacy_url_does() {
+    let mut with_heartbeats = solo(8);
     with_heartbeats.beat(NOW - MINUTE, r#","passthrough":"mcp""#);
-    let mut with_someone = solo(6);
+    let mut with_someone = solo(8);
+    // What an upgraded client does on another day.
+    with_someone.beat(NOW - MINUTE, r#","passthrough":"off""#);
     with_someone.modern(NOW - MINUTE, &Who::principal("other"));
-    for mut boot in [with_heartbeats, with_someone] {
+    for (mut boot, measured, on, off) in [
+        (with_heartbeats, Measured::Yes, Movement::LegacyOnly, Movement::Vanished),
+        (with_someone, Measured::No, Movement::NotMeasured, Movement::NotMeasured),
+    ] {
         boot.session("s", &app(), &[NOW - DAY]);
+        boot.session("t", &Who::principal("gone"), &[NOW - WINDOW - DAY]);
         let report = judged(&[boot]);
-        assert_eq!(
-            (report.moving.measured, moved(&report, "client_id:app")),
-            (Measured::Yes, Some(Movement::LegacyOnly))
-        );
+        let seen = (report.moving.measured, moved(&report, "client_id:app"), moved(&report, "client_id:gone"));
+        assert_eq!(seen, (measured, Some(on), Some(off)));
     }
 }
 

@@ -108,3 +108,13 @@ fn server_without_a_name_or_version_gets_one() {
     assert_eq!(bare["capabilities"], json!({}));
     assert_eq!(bare.get("instructions"), None);
 }
+
+#[test]
+fn capabilities_without_bounds_do_not_go_with_every_request() {
+    let long = "x".repeat(16 << 10);
+    let with = |name: &str| format!(r#"{{"elicitation":{{}},"{name}":{{"a":{{"b":"{long}"}}}}}}"#);
+    for name in ["experimental", "extensions"] {
+        assert_eq!(up(Version::V2025_11_25, &with(name)), r#"{"elicitation":{"form":{}}}"#, "{name}");
+    }
+    assert_eq!(up(Version::V2025_11_25, &with("new")), "{}");
+}
