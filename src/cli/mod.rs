@@ -12,6 +12,7 @@ mod progress;
 mod report;
 mod serve;
 mod sunset;
+mod tombstone;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -41,6 +42,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
         Some(("healthcheck", options)) => healthcheck::run(options),
         Some(("report", options)) => report::run(options),
         Some(("sunset", options)) => sunset::run(options),
+        Some(("tombstone", options)) => tombstone::run(options),
         _ => ExitCode::from(USAGE),
     }
 }
@@ -57,6 +59,7 @@ fn command() -> Command {
         .subcommand(healthcheck::command())
         .subcommand(report::command())
         .subcommand(sunset::command())
+        .subcommand(tombstone::command())
 }
 
 /// Says on standard error what is wrong.

@@ -21,7 +21,7 @@ use reqwest::Url;
 use ring::digest;
 
 pub use options::{OPTIONS, OptionSpec, PREFIX};
-pub use sunset::{resolve_sunset, share};
+pub use sunset::{date, new_url, resolve_sunset, share};
 pub use units::{
     authorities, duration, host, interval, probe_key, upstream_header as header, upstream_url as probed_url,
 };

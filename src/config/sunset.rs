@@ -12,6 +12,7 @@ use super::reader::Reader;
 use super::units::{self, Read};
 use super::{Problem, Raw, modern_url};
 use crate::report::policy::read_exempt;
+use crate::sunset::farewell::uri;
 use crate::sunset::notice::LONGEST_URL;
 use crate::sunset::{self, Config, Form, Notice, Phase, Plan, Share, Window};
 
@@ -136,9 +137,9 @@ impl Reader<'_> {
         let notice = Notice {
             new_url: self
                 .optional("new-url", new_url)
-                .map(String::from)
+                .map(|url| uri(url.as_str()))
                 .or(served.filter(|url| url.len() <= LONGEST_URL)),
-            info_url: self.optional("info-url", units::upstream_url).map(String::from),
+            info_url: self.optional("info-url", units::upstream_url).map(|url| uri(url.as_str())),
             deprecation: deprecation.or(plan.announce),
             sunset: sunset.or(plan.tombstone).or(plan.gone),
         };
@@ -193,7 +194,10 @@ impl Reader<'_> {
 }
 
 /// A date (midnight, UTC), a time (RFC 3339), or a time from `now`.
-fn date(text: &str, now: Timestamp) -> Read<Timestamp> {
+///
+/// # Errors
+/// When it is none, in words that stand behind the value.
+pub fn date(text: &str, now: Timestamp) -> Read<Timestamp> {
     let text = text.trim();
     let at = if let Some(from_now) = text.strip_prefix('+') {
         let length = length(from_now)?;
@@ -248,12 +252,15 @@ fn brownout(text: &str, now: Timestamp) -> Read<Brownout> {
 }
 
 /// Everybody is sent there, and everybody reads it.
-fn new_url(text: &str) -> Read<Url> {
+///
+/// # Errors
+/// What is wrong with it, in words that stand behind the value.
+pub fn new_url(text: &str) -> Read<Url> {
     let url = units::upstream_url(text)?;
     if url.query().is_some() {
         return Err("must not have a query: it could be a key, and everybody is told".to_owned());
     }
-    let length = url.as_str().len();
+    let length = uri(url.as_str()).len();
     if length > LONGEST_URL {
         return Err(format!(
             "has {length} characters; with more than {LONGEST_URL} no message to clients has room for it"

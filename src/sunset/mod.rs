@@ -9,6 +9,7 @@
 mod account;
 pub mod calendar;
 mod control;
+pub mod farewell;
 mod guard;
 mod ladder;
 pub mod notice;

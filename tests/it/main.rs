@@ -40,6 +40,7 @@ mod survival;
 mod time;
 mod tls;
 mod tokens;
+mod tombstone;
 mod upgrade;
 mod upstream_options;
 mod verdict;
