@@ -20,7 +20,7 @@ struct Desk {
 impl Desk {
     async fn open(stage: Stage) -> Self {
         let paths = ["state", "token", "traffic.log"].map(|name| stage.path(name));
-        let [state, token, log] = paths.each_ref().map(|path| text(path));
+        let [kept, token, log] = paths.each_ref().map(|path| text(path));
         let mut command = Command::new(env!("CARGO_BIN_EXE_sse-sunset"));
         command.args([
             "serve",
@@ -31,7 +31,7 @@ impl Desk {
             "--admin",
             "127.0.0.1:0",
         ]);
-        command.args(["--state-dir", state, "--admin-token-file", token, "--traffic-log", log, "--linger", "0s"]);
+        command.args(["--state-dir", kept, "--admin-token-file", token, "--traffic-log", log, "--linger", "0s"]);
         command.args(["--new-url", NEW_URL, "--announce", "+1h", "--tombstone", "+3h", "--gone", "+4h"]);
         command.args(["--drain-delay", "0s", "--oauth-resource", "none"]);
         command.kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
