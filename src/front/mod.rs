@@ -268,7 +268,7 @@ impl Front {
             }
             return Err(refused);
         }
-        sunset::admit(shared, rules, visitor, &route, request.headers(), &probe).await?;
+        sunset::admit(shared, rules, visitor, &route, &request, &probe).await?;
         match route {
             Route::Method { allow, .. } if cors::is_preflight(&request) => {
                 Ok(cors::permission(allow, &shared.config.cors_headers))

@@ -8,8 +8,9 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use http::Response;
 use http::header::{HeaderMap, LINK};
+use http::{Request, Response};
+use hyper::body::Incoming;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -17,7 +18,7 @@ use super::probe::Probe;
 use super::reply::Refused;
 use super::route::Route;
 use super::visitor::Visitor;
-use super::{Body, Shared};
+use super::{Body, Shared, cors};
 use crate::mcp;
 use crate::sunset::{Phase, Rules};
 
@@ -60,11 +61,13 @@ pub(super) async fn admit(
     rules: &Rules,
     visitor: &Visitor,
     route: &Route,
-    headers: &HeaderMap,
+    request: &Request<Incoming>,
     probe: &Probe,
 ) -> Result<(), Refused> {
+    let (headers, is_preflight) = (request.headers(), cors::is_preflight(request));
     let (phase, refused) = match route {
-        Route::Stream | Route::Message if rules.phase == Phase::Gone => {
+        // Whatever the method, but for what a browser asks first: 405 would send some clients down a wrong path.
+        Route::Stream | Route::Message | Route::Method { .. } if rules.phase == Phase::Gone && !is_preflight => {
             (Phase::Gone, Refused::Gone(rules.notice().problem().to_string()))
         }
         Route::Stream if probe.signed.is_none() && !comes_back(headers) => {

@@ -120,8 +120,8 @@ impl Notice {
     /// The line that stands before the endpoint event from `announce` on, for whoever looks with `curl -N`. After that event
     /// go-sdk would lose bytes, and a blank line of its own some clients take for an event (WIRE, Stream 1 and 4).
     #[must_use]
-    pub fn comment(&self) -> String {
-        format!(": {}\n", self.text(Phase::Announce, None))
+    pub fn comment(&self, phase: Phase, until: Option<Timestamp>) -> String {
+        format!(": {}\n", self.text(phase, until))
     }
 }
 
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn comment_is_one_line() {
-        let comment = notice().comment();
+        let comment = notice().comment(Phase::Announce, None);
         assert!(comment.starts_with(": HTTP+SSE ends on 2026-12-20T09:30Z.") && comment.ends_with(").\n"), "{comment}");
         assert_eq!(comment.matches('\n').count(), 1);
     }

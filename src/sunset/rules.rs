@@ -69,7 +69,8 @@ impl Rules {
         }
         let says = phase >= Phase::Announce;
         let headers = if says { notice.headers() } else { Vec::new() };
-        let comment = says.then(|| Bytes::from(notice.comment()));
+        let ends = until.filter(|_| phase == Phase::Brownout);
+        let comment = says.then(|| Bytes::from(notice.comment(phase, ends)));
         Rules { number, phase, until, carried_out, rehearsed, config, notice, headers, comment }
     }
 

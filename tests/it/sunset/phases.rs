@@ -135,6 +135,9 @@ async fn what_is_gone_is_gone_before_anything_is_asked_for_and_upgrades_go_on() 
         assert_eq!((&problem["status"], &problem["successor"]), (&json!(410), &json!(NEW_URL)));
         assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains(NEW_URL)));
     }
+    for (method, path) in [(Method::HEAD, "/sse"), (Method::PUT, "/sse"), (Method::GET, "/messages")] {
+        assert_eq!(ask(&proxy, method.clone(), path, &[]).await.status(), 410, "{method} {path}");
+    }
     let page = get(&proxy, &[("accept", "text/html")]).await;
     assert_eq!(page.status(), 410);
     assert!(page.text().await.expect("a page").contains("switched off"));
