@@ -17,7 +17,8 @@ impl Sunset {
         let (config, now) = (self.config(), Timestamp::now());
         let chosen = &standing.chosen;
         let outlook = Outlook::of(&self.live().report_now(), config, chosen.share, now);
-        let next = config.plan.steps().into_iter().find(|step| step.at > now);
+        // The end of a brownout that was held back is no change.
+        let next = config.plan.steps().into_iter().find(|step| step.at > now && step.phase != chosen.phase);
         json!({
             "phase": chosen.phase.name(),
             "since": chosen.since.map(rfc3339),

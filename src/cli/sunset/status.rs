@@ -78,7 +78,7 @@ fn text(status: &Value) -> String {
         _ => " (by the plan)".to_owned(),
     };
     lines.push(("phase", format!("{phase}{until}{by}")));
-    for (name, title) in [("paused", "paused"), ("held_back", "held back"), ("dry_run", "dry run"), ("set", "set")] {
+    for (name, title) in [("paused", "paused"), ("held_back", "held back"), ("dry_run", "dry run")] {
         let Some(thing) = status.get(name).filter(|thing| thing.is_object()) else { continue };
         let (phase, since, why) = (word(thing, "phase"), word(thing, "since"), word(thing, "why"));
         let since = if since.is_empty() { since } else { format!("since {since}") };
