@@ -228,6 +228,7 @@ mod tests {
             Ending::Panicked,
             Ending::Refused,
             Ending::SlowConsumer,
+            Ending::SwitchedOff,
         ];
         assert_eq!(endings.map(Ending::reason), REASONS);
     }

@@ -184,9 +184,16 @@ async fn unknown_paths_list_the_known_and_wrong_methods_the_right() {
         (&json!(404), &json!("Not Found"), &json!("about:blank"))
     );
     let paths: Vec<&str> = problem["paths"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
-    assert_eq!(paths, ["/", "/fragment", "/report.json", "/status", "/metrics", "/livez", "/readyz", "/reopen"]);
+    assert_eq!(
+        paths,
+        ["/", "/fragment", "/report.json", "/status", "/metrics", "/livez", "/readyz", "/reopen", "/sunset"]
+    );
     for path in paths {
-        let (wrong, allow) = if path == "/reopen" { (Method::GET, "POST") } else { (Method::POST, "GET, HEAD") };
+        let (wrong, allow) = match path {
+            "/reopen" => (Method::GET, "POST"),
+            "/sunset" => (Method::PUT, "GET, HEAD, POST"),
+            _ => (Method::POST, "GET, HEAD"),
+        };
         let answer = ask(&proxy, wrong, path, &[]).await;
         assert_eq!(answer.status(), 405, "{path}");
         assert_eq!(answer.headers()["allow"], allow, "{path}");

@@ -71,7 +71,11 @@ async fn page_can_read_streams_posts_and_errors() {
         let answer = ask(&proxy, Method::POST, path, &[("origin", APP)]).await;
         assert_eq!(answer.status().as_u16(), status, "{path}");
         assert_eq!(header(&answer, "access-control-allow-origin"), Some(APP), "{path}");
-        assert_eq!(header(&answer, "access-control-expose-headers"), Some("WWW-Authenticate, Retry-After"), "{path}");
+        assert_eq!(
+            header(&answer, "access-control-expose-headers"),
+            Some("WWW-Authenticate, Retry-After, Deprecation, Sunset, Link"),
+            "{path}"
+        );
         assert_eq!(header(&answer, "vary"), Some("Origin"), "{path}");
     }
     drop(client);
