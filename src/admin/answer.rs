@@ -112,7 +112,7 @@ impl Refused {
         let problem = if let Refused::Denied(Denied::Guard(phase, outlook)) = &self {
             json!({
                 "type": ANY, "title": title, "status": status.as_u16(), "detail": detail, "phase": phase.name(),
-                "verdict": outlook.verdict, "in_use": outlook.count, "would_hit": outlook.would_hit,
+                "verdict": outlook.verdict, "in_use": outlook.in_use, "would_be_hit": outlook.count, "would_hit": outlook.would_hit,
             })
         } else if matches!(self, Refused::Path) {
             let paths: Vec<&str> = ROUTES.iter().map(|(path, ..)| *path).collect();

@@ -80,7 +80,10 @@ impl Vitals {
                 path.display()
             )
         });
-        log.into_iter().chain(state).collect()
+        let phase = self.sunset.unsaved().map(|error| {
+            format!("phase: what was set by hand cannot be kept ({error}); a restart would forget it. It is tried again all the time")
+        });
+        log.into_iter().chain(state).chain(phase).collect()
     }
 
     /// How the traffic log does.

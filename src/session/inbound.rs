@@ -70,6 +70,14 @@ impl Task {
                 }
                 MessageKind::Notification { method } => {
                     let message = message.clone();
+                    let is_loose = matches!(
+                        &*method,
+                        "notifications/initialized" | "notifications/cancelled" | "notifications/progress"
+                    );
+                    if !is_loose {
+                        // A handshake would be made for it.
+                        self.ask_for_leave(&method).await;
+                    }
                     self.on_notification(&method, &message, delivery);
                 }
                 MessageKind::Response { id, .. } => {
@@ -98,10 +106,13 @@ impl Task {
     }
 
     fn on_request(&mut self, id: RequestId, method: &str, body: Bytes, delivery: Delivery) {
-        if let Some(refusal) = &self.refusal {
-            let error = refusal.error.clone();
+        if let Some(error) = self.refusal.as_ref().map(|refusal| refusal.error.clone()) {
             accept(delivery.verdict);
-            self.answer_error(&id, &error);
+            let (is_initialize, now) = (method == "initialize", Instant::now());
+            if !self.twice.is_second(&id, &body, is_initialize, now) {
+                self.twice.note_answered(&id, &body, is_initialize, now);
+                self.answer_error(&id, &error);
+            }
         } else if self.is_repetition(&id, method, &body) {
             accept(delivery.verdict);
         } else if let Some(rejection) = self.rejection(&delivery) {

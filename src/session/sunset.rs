@@ -22,11 +22,15 @@ pub(super) struct View {
     is_rehearsed: bool,
     /// The client got its warning.
     is_warned: bool,
+    /// The session refuses everything because of a phase.
+    refuses: bool,
 }
 
 impl View {
-    pub(super) fn new(rules: watch::Receiver<Arc<Rules>>) -> Self {
-        View { rules, is_rehearsed: false, is_warned: false }
+    pub(super) fn new(mut rules: watch::Receiver<Arc<Rules>>) -> Self {
+        // The rules may have changed since the request was let in.
+        rules.mark_changed();
+        View { rules, is_rehearsed: false, is_warned: false, refuses: false }
     }
 
     /// Waits until other rules hold. Cancel safe.
@@ -67,6 +71,7 @@ impl Task {
     async fn refuse_for_good(&mut self, rules: &Rules, phase: Phase) {
         self.evidence.refused(phase.name(), false).await;
         self.refusal = Some(Refusal { reason: phase.name(), error: rules.refusal(phase) });
+        self.sunset.refuses = true;
         // It has from now on what a refused session has to go its way.
         self.since = Instant::now();
     }
@@ -83,6 +88,10 @@ impl Task {
                 self.refuse_for_good(&rules, phase).await;
                 return Some(Ending::SwitchedOff);
             }
+        }
+        if self.sunset.refuses && !matches!(rules.judge(&self.evidence.account()), Word::Refused(_)) {
+            // Paused, or over: a client that came back without a word goes on as if nothing had been.
+            (self.refusal, self.sunset.refuses) = (None, false);
         }
         self.warn();
         None

@@ -220,6 +220,7 @@ impl Task {
         self.barrier = self.barrier.filter(|barrier| barrier.until > now);
         if matches!(self.handshake, Handshake::Answered { grace_until } if grace_until <= now) {
             self.handshake = Handshake::Done;
+            self.warn();
         }
         while let Some(serial) = self.calls.overdue(now) {
             let silence = self.context.config.call_silence;

@@ -9,7 +9,7 @@
 //! phase that is not entered is said, with who stands in its way.
 //!
 //! The trap: the guard judges the evidence, which takes long where many came. It is only asked beside the threads that
-//! serve clients ([`Sunset::step`] blocks).
+//! serve clients ([`Sunset::step`] blocks), and nothing is locked meanwhile.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,22 +17,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
-use super::guard::Outlook;
+use super::decision::{Chosen, Ground, HeldBack, Stop};
 use super::order::{Denied, Order};
 use super::rules::{Rules, Strict};
-use super::state::{Hand, Pause, State, Store};
+use super::state::{Rehearsal, State, Store};
 use super::{Config, Phase, Seen, Share};
 use crate::metrics::Metrics;
 use crate::report::live::Live;
+use crate::report::outcome::Report;
 use crate::traffic::{Log, PhaseBy, PhaseRecord, Record};
 
 /// Longest time without a look at the clock, which somebody may set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// How often it is looked whether a phase that is held back may be entered.
-const ASK_AGAIN: Duration = Duration::from_secs(10);
+/// How often it is looked whether a phase that is held back may be entered, and whether what is unsaved can be saved.
+const ASK_AGAIN: Duration = Duration::from_secs(15);
 
 /// The switch-off. Clones are the same.
 #[derive(Debug, Clone)]
@@ -45,7 +47,7 @@ struct Shared {
     config: Arc<Config>,
     rules: watch::Sender<Arc<Rules>>,
     state: Mutex<State>,
-    /// Taken while it is decided: one decision after another.
+    /// Taken while it is decided, and for no longer: one decision after another.
     deciding: Mutex<Decided>,
     seen: Mutex<Gathering>,
     store: Option<Store>,
@@ -74,7 +76,7 @@ struct Decided {
     /// None before the first time.
     told: Option<Told>,
     chosen: Chosen,
-    held_back: Option<(Phase, Outlook)>,
+    held_back: HeldBack,
     unsaved: Option<String>,
 }
 
@@ -87,26 +89,13 @@ struct Told {
     rehearsed: Option<Phase>,
 }
 
-/// A phase, and how it came.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Chosen {
-    pub(super) phase: Phase,
-    pub(super) since: Option<Timestamp>,
-    pub(super) until: Option<Timestamp>,
-    pub(super) share: Share,
-    pub(super) ends_running: bool,
-    /// Set by hand, for this reason.
-    pub(super) why: Option<String>,
-}
-
 /// What it stands like, for operators.
 #[derive(Debug)]
 pub(super) struct Standing {
     pub(super) chosen: Chosen,
     pub(super) rules: Arc<Rules>,
     pub(super) state: State,
-    pub(super) held_back: Option<(Phase, Outlook)>,
-    pub(super) seen: Option<Arc<Seen>>,
+    pub(super) held_back: HeldBack,
     pub(super) is_gathering: bool,
     pub(super) unsaved: Option<String>,
 }
@@ -130,10 +119,25 @@ impl Sunset {
     pub fn open(config: Config, parts: Parts, state_dir: Option<&Path>, instance: &str) -> io::Result<Self> {
         let store = state_dir.map(|dir| Store::new(dir, instance));
         let mut state = store.as_ref().map(Store::state).transpose()?.unwrap_or_default();
-        if let Some(phase) = config.dry_run {
-            let known = state.rehearsal.filter(|(rehearsed, _)| *rehearsed == phase);
-            state.rehearsal = Some(known.unwrap_or_else(|| (phase, Timestamp::now())));
+        for other in store.iter().flat_map(Store::others) {
+            tracing::warn!(
+                other,
+                instance,
+                "a pause or a phase was set by hand on a replica of another name and does not hold here; say it again, or \
+                 give this replica its name with --instance"
+            );
         }
+        // What the options rehearse ends with them; what was said by hand goes on.
+        let known = state.rehearsal.take();
+        let is_by_hand = |rehearsal: &Rehearsal| rehearsal.is_by_hand;
+        state.rehearsal = match config.dry_run {
+            Some(phase) => {
+                let known = known.filter(|rehearsal| rehearsal.phase == phase);
+                let since = known.map_or_else(Timestamp::now, |rehearsal| rehearsal.since);
+                Some(Rehearsal { phase, since, basis_points: None, is_by_hand: false })
+            }
+            None => known.filter(is_by_hand),
+        };
         let config = Arc::new(config);
         let (rules, _) = watch::channel(Arc::new(Rules::new(0, None, Strict::default(), None, Arc::clone(&config))));
         let Parts { live, log_file, metrics } = parts;
@@ -178,7 +182,7 @@ impl Sunset {
 
     /// Decides for the first time, so that the first client finds the phase that holds.
     pub async fn begin(&self, log: &Log) {
-        self.decide(None, log).await;
+        let _ = self.decide(None, log).await;
     }
 
     /// Follows the plan for ever.
@@ -189,7 +193,7 @@ impl Sunset {
                 () = tokio::time::sleep(sleep) => {}
                 () = self.shared.again.notified() => {}
             }
-            self.decide(None, log).await;
+            let _ = self.decide(None, log).await;
         }
     }
 
@@ -198,26 +202,26 @@ impl Sunset {
     /// # Errors
     /// When it must not be done; nothing has changed then.
     pub async fn obey(&self, order: Order, log: &Log) -> Result<(), Denied> {
-        let sunset = self.clone();
-        let given = order.clone();
-        let noted = tokio::task::spawn_blocking(move || sunset.shared.note(&given)).await;
-        noted.map_err(|_| Denied::Failed)??;
-        self.decide(Some(order.why().to_owned()), log).await;
-        Ok(())
+        self.decide(Some(order), log).await
+    }
+
+    /// Why what was decided could not be kept, if so.
+    #[must_use]
+    pub fn unsaved(&self) -> Option<String> {
+        self.shared.decided().unsaved.clone()
     }
 
     /// How it stands. Blocks while it is decided.
     pub(super) fn standing(&self) -> Standing {
         let shared = &self.shared;
-        let decided = shared.deciding.lock().unwrap_or_else(PoisonError::into_inner);
-        let gathering = shared.gathering();
+        let decided = shared.decided();
+        let is_gathering = shared.gathering().under_way.is_some();
         Standing {
             chosen: decided.chosen.clone(),
             rules: self.rules(),
             state: shared.state().clone(),
             held_back: decided.held_back.clone(),
-            seen: gathering.made.clone(),
-            is_gathering: gathering.under_way.is_some(),
+            is_gathering,
             unsaved: decided.unsaved.clone(),
         }
     }
@@ -230,55 +234,77 @@ impl Sunset {
         &self.shared.live
     }
 
-    /// Decides, and writes what has changed; `why` is what somebody said who changed it.
-    async fn decide(&self, why: Option<String>, log: &Log) {
-        let sunset = self.clone();
-        let step = tokio::task::spawn_blocking(move || sunset.step(why));
-        match step.await {
-            Ok(change) => {
-                if let Some(change) = change {
-                    log.write(Record::Phase(change)).await;
-                }
+    /// Decides, with what somebody says, if anybody does, and writes what has changed. It is done to its end, even if whoever
+    /// waits for it leaves.
+    async fn decide(&self, order: Option<Order>, log: &Log) -> Result<(), Denied> {
+        let (sunset, log, runtime) = (self.clone(), log.clone(), Handle::current());
+        let step = tokio::task::spawn_blocking(move || {
+            if let Some(change) = sunset.step(order.as_ref())? {
+                runtime.block_on(log.write(Record::Phase(change)));
             }
-            Err(_) => {
-                tracing::error!("the phase could not be decided, which is a bug of sse-sunset; the last one holds");
+            Ok(())
+        });
+        step.await.unwrap_or_else(|_| {
+            tracing::error!("the phase could not be decided, which is a bug of sse-sunset; the last one holds");
+            Err(Denied::Failed)
+        })
+    }
+
+    /// Decides once. Blocks.
+    fn step(&self, order: Option<&Order>) -> Result<Option<PhaseRecord>, Denied> {
+        let mut report = None;
+        loop {
+            let mut decided = self.shared.decided();
+            match self.try_step(&mut decided, order, report.as_ref()) {
+                Ok(change) => return Ok(change),
+                Err(Stop::Denied(denied)) => return Err(denied),
+                Err(Stop::Report) => {
+                    // Meanwhile others may decide: a pause does not wait for this.
+                    drop(decided);
+                    report = Some(self.shared.live.report_now());
+                }
             }
         }
     }
 
-    /// Decides once. Blocks.
-    fn step(&self, why: Option<String>) -> Option<PhaseRecord> {
+    fn try_step(
+        &self,
+        decided: &mut Decided,
+        order: Option<&Order>,
+        report: Option<&Report>,
+    ) -> Result<Option<PhaseRecord>, Stop> {
         let shared = &self.shared;
-        let mut decided = shared.deciding.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Timestamp::now();
         let before = shared.state().clone();
         let mut state = before.clone();
-        if state.hand.as_ref().is_some_and(|hand| hand.until.is_some_and(|until| until <= now)) {
-            state.hand = None;
+        let remembers = shared.store.is_some();
+        let ground = Ground { config: &shared.config, remembers, now: Timestamp::now(), report };
+        if let Some(order) = order {
+            state.take(order, &ground)?;
         }
-        let (chosen, held_back) = shared.choose(&mut state, now);
-        state.freeze(&chosen, &shared.config, now);
-        let rehearsal = state.rehearsal;
-        let seen =
-            self.seen(state.frozen.or(rehearsal.and_then(|(phase, since)| (phase == Phase::Freeze).then_some(since))));
+        let (chosen, held_back) = state.choose(&ground)?;
+        state.freeze(&chosen, &ground);
         state.phase = chosen.phase;
-        decided.unsaved = shared.keep(&before, &state, decided.unsaved.is_some());
+        let rehearsal = state.rehearsal.clone();
+        let rehearses_freeze = rehearsal.as_ref().filter(|rehearsal| rehearsal.phase == Phase::Freeze);
+        let seen = self.seen(state.frozen.or(rehearses_freeze.map(|rehearsal| rehearsal.since)));
+        decided.unsaved = shared.keep(&before, &state, decided);
         let is_paused = state.pause.is_some();
         shared.paused.store(is_paused, Ordering::Relaxed);
         *shared.state() = state.clone();
-        shared.publish(&mut decided, &chosen, rehearsal.map(|(phase, _)| phase), &state, seen);
+        shared.publish(decided, &chosen, &state, seen);
         let told = Told {
             phase: chosen.phase,
             is_paused,
             held_back: held_back.as_ref().map(|(phase, _)| *phase),
-            rehearsed: rehearsal.map(|(phase, _)| phase),
+            rehearsed: rehearsal.map(|rehearsal| rehearsal.phase),
         };
+        let why = order.map(|order| order.why().to_owned());
         let last = decided.told.replace(told.clone());
         let is_first = last.is_none();
         let unchanged = last.clone().unwrap_or(Told { phase: before.phase, ..Told::default() });
         (decided.chosen, decided.held_back) = (chosen.clone(), held_back.clone());
         if why.is_none() && told == unchanged {
-            return None;
+            return Ok(None);
         }
         let by = match (&why, told.held_back != unchanged.held_back && told.held_back.is_some()) {
             (Some(_), _) => PhaseBy::Operator,
@@ -294,13 +320,13 @@ impl Sunset {
             tracing::info!(phase = told.phase.name(), before = unchanged.phase.name(), "the phase of the switch-off");
         }
         let why = why.or(objection.map(|(_, objection)| objection)).or(chosen.why).unwrap_or_default();
-        Some(PhaseRecord {
+        Ok(Some(PhaseRecord {
             until: chosen.until.map(crate::clock::rfc3339),
             paused: is_paused,
             held_back: told.held_back.map(Phase::name),
             dry_run: told.rehearsed.map(Phase::name),
             ..PhaseRecord::new(told.phase.name(), unchanged.phase.name(), by, &why)
-        })
+        }))
     }
 
     /// The list of those who were seen before `before`: as it is, as it was kept, or nothing until it is made.
@@ -331,8 +357,10 @@ impl Sunset {
 
     fn gather(&self, before: Timestamp) {
         let shared = &self.shared;
-        let seen = Seen::gather(before, &shared.live, shared.log_file.as_deref());
-        if let Some(Err(error)) = shared.store.as_ref().map(|store| store.keep_seen(&seen)) {
+        let (seen, is_whole) = Seen::gather(before, &shared.live, shared.log_file.as_deref());
+        // What lacks a part is made again after the next start, when that may be readable.
+        let store = shared.store.as_ref().filter(|_| is_whole);
+        if let Some(Err(error)) = store.map(|store| store.keep_seen(&seen)) {
             tracing::warn!(%error, "who was seen before the freeze cannot be kept; it will be gathered again after a restart");
         }
         let mut gathering = shared.gathering();
@@ -345,113 +373,10 @@ impl Sunset {
 }
 
 impl Shared {
-    /// Which phase holds, and which one the guard does not let in.
-    fn choose(&self, state: &mut State, now: Timestamp) -> (Chosen, Option<(Phase, Outlook)>) {
-        let usual = Chosen { share: self.config.share, ends_running: self.config.end_running, ..Chosen::default() };
-        let (mut chosen, mut held_back) = match &state.hand {
-            Some(hand) => {
-                let share = hand.basis_points.map_or(usual.share, |basis_points| Share { basis_points });
-                let chosen = Chosen {
-                    phase: hand.phase,
-                    since: Some(hand.since),
-                    until: hand.until,
-                    share,
-                    ends_running: hand.ends_running || usual.ends_running,
-                    why: Some(hand.why.clone()),
-                };
-                (chosen, None)
-            }
-            None => self.planned(state, now, &usual),
-        };
-        if let Some(pause) = &state.pause {
-            // What was announced stays announced: the dates are still the dates.
-            let phase = chosen.phase.min(Phase::Announce);
-            chosen = Chosen { phase, since: Some(pause.since), until: None, why: Some(pause.why.clone()), ..usual };
-            held_back = None;
-        }
-        (chosen, held_back)
-    }
-
-    /// The latest phase of the plan that may be entered.
-    fn planned(&self, state: &mut State, now: Timestamp, usual: &Chosen) -> (Chosen, Option<(Phase, Outlook)>) {
-        let candidates = self.config.plan.candidates(now);
-        state.let_in.retain(|let_in| candidates.iter().any(|step| (step.phase, step.at) == *let_in));
-        let mut held_back = None;
-        for step in candidates {
-            let key = (step.phase, step.at);
-            let is_free =
-                !step.phase.hits_users() || state.let_in.contains(&key) || self.config.forced.contains(&step.phase);
-            if !is_free {
-                let outlook = Outlook::of(&self.live.report_now(), &self.config, self.config.share, now);
-                if !outlook.is_clear() {
-                    held_back = held_back.or(Some((step.phase, outlook)));
-                    continue;
-                }
-            }
-            if step.phase.hits_users() && !state.let_in.contains(&key) {
-                state.let_in.push(key);
-            }
-            let until = if held_back.is_some() { None } else { step.until };
-            return (Chosen { phase: step.phase, since: Some(step.at), until, ..usual.clone() }, held_back);
-        }
-        let until = self.config.plan.next_change(now).filter(|_| held_back.is_none());
-        (Chosen { until, ..usual.clone() }, held_back)
-    }
-
-    /// Takes down what somebody says. Blocks.
-    fn note(&self, order: &Order) -> Result<(), Denied> {
-        let _decided = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Timestamp::now();
-        match order {
-            Order::Set(set) => {
-                self.check(set.phase.unwrap_or_default(), set.is_dry_run)?;
-                let Some(phase) = set.phase else {
-                    self.state().hand = None;
-                    return Ok(());
-                };
-                if set.is_dry_run {
-                    self.state().rehearsal = (phase >= Phase::Freeze).then_some((phase, now));
-                    return Ok(());
-                }
-                let share = set.share.unwrap_or(self.config.share);
-                if phase.hits_users() && set.force != Some(phase) && !self.config.forced.contains(&phase) {
-                    let outlook = Outlook::of(&self.live.report_now(), &self.config, share, now);
-                    if !outlook.is_clear() {
-                        return Err(Denied::Guard(phase, Box::new(outlook)));
-                    }
-                }
-                let until = set.lasts.and_then(|lasts| now.checked_add(SignedDuration::try_from(lasts).ok()?).ok());
-                self.state().hand = Some(Hand {
-                    phase,
-                    since: now,
-                    until,
-                    basis_points: set.share.map(|share| share.basis_points),
-                    ends_running: set.end_running,
-                    why: set.why.clone(),
-                });
-            }
-            Order::Pause { why } => self.state().pause = Some(Pause { since: now, why: why.clone() }),
-            Order::Resume { .. } => self.state().pause = None,
-        }
-        Ok(())
-    }
-
-    /// Whether `phase` is possible at all.
-    fn check(&self, phase: Phase, is_dry_run: bool) -> Result<(), Denied> {
-        if phase >= Phase::Announce && self.config.notice.new_url.is_none() && !is_dry_run {
-            return Err(Denied::NoUrl(phase));
-        }
-        if phase == Phase::Freeze && self.store.is_none() {
-            return Err(Denied::NoState);
-        }
-        Ok(())
-    }
-
     /// Writes what changed to the state directory; says why that failed, if it did.
-    fn keep(&self, before: &State, state: &State, is_overdue: bool) -> Option<String> {
+    fn keep(&self, before: &State, state: &State, decided: &Decided) -> Option<String> {
         let store = self.store.as_ref()?;
-        // What somebody said is in `before` already: it is kept whenever something may be new.
-        if before == state && !is_overdue && self.is_kept(state) {
+        if before == state && decided.unsaved.is_none() && decided.told.is_some() {
             return None;
         }
         let error = store.keep(state).err()?;
@@ -459,27 +384,18 @@ impl Shared {
         Some(error.to_string())
     }
 
-    fn is_kept(&self, state: &State) -> bool {
-        self.store.as_ref().is_some_and(|store| store.state().is_ok_and(|kept| kept == *state))
-    }
-
     /// Lets everybody have the rules, if they are others than before.
-    fn publish(
-        &self,
-        decided: &mut Decided,
-        chosen: &Chosen,
-        rehearsed: Option<Phase>,
-        state: &State,
-        seen: Option<Arc<Seen>>,
-    ) {
+    fn publish(&self, decided: &mut Decided, chosen: &Chosen, state: &State, seen: Option<Arc<Seen>>) {
         let frozen = seen.clone().filter(|_| state.frozen.is_some() && chosen.phase >= Phase::Freeze);
         let carried_out =
             Strict { phase: chosen.phase, seen: frozen, share: chosen.share, ends_running: chosen.ends_running };
-        let rehearsed = rehearsed.map(|phase| Strict { phase, seen, share: chosen.share, ends_running: false });
+        let rehearsed = state.rehearsal.as_ref().map(|rehearsal| {
+            let share = rehearsal.basis_points.map_or(self.config.share, |basis_points| Share { basis_points });
+            Strict { phase: rehearsal.phase, seen, share, ends_running: false }
+        });
         let number = decided.number + 1;
         let rules = Rules::new(number, chosen.until, carried_out, rehearsed, Arc::clone(&self.config));
-        let is_new = decided.told.is_none() || !self.rules.borrow().is_as(&rules);
-        if is_new {
+        if decided.told.is_none() || !self.rules.borrow().is_as(&rules) {
             decided.number = number;
             self.metrics.phase.set(chosen.phase.name());
             self.rules.send_replace(Arc::new(rules));
@@ -489,7 +405,7 @@ impl Shared {
     /// How long nothing can change by itself.
     fn next_look(&self) -> Duration {
         let now = Timestamp::now();
-        let decided = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
+        let decided = self.decided();
         let hand = self.state().hand.as_ref().and_then(|hand| hand.until);
         let next = [self.config.plan.next_change(now), hand].into_iter().flatten().min();
         let next = next.map_or(LONGEST_SLEEP, |at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
@@ -499,26 +415,16 @@ impl Shared {
         next.min(if is_waiting { ASK_AGAIN } else { LONGEST_SLEEP })
     }
 
+    /// Held for moments only.
+    fn decided(&self) -> MutexGuard<'_, Decided> {
+        self.deciding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn gathering(&self) -> MutexGuard<'_, Gathering> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Notes since when newcomers are refused: with the freeze, and on through what follows it.
-    fn freeze(&mut self, chosen: &Chosen, config: &Config, now: Timestamp) {
-        if self.pause.is_some() {
-            return;
-        }
-        let planned = config.plan.freeze.filter(|date| *date <= now);
-        self.frozen = match chosen.phase {
-            Phase::Observe | Phase::Announce => None,
-            Phase::Freeze => self.frozen.or(planned).or(Some(now)),
-            _ => self.frozen.or(planned),
-        };
     }
 }

@@ -30,31 +30,45 @@ pub struct Outlook {
     pub verdict: Verdict,
     /// Why it is that.
     pub reason: String,
-    /// How many clients with use inside the window would be hit.
+    /// How many clients used the server inside the window, or tried to.
+    pub in_use: usize,
+    /// How many of them would be hit.
     pub count: usize,
+    /// Whether the evidence begins after the window does.
+    pub is_young: bool,
     /// The first of them, those that block first.
     pub would_hit: Vec<Hit>,
 }
 
 impl Outlook {
-    /// Who of `report`'s clients would be hit, with `share` of all.
+    /// Who of `report`'s clients `phase` would hit, with `share` of all.
     #[must_use]
-    pub fn of(report: &Report, config: &Config, share: Share, now: Timestamp) -> Self {
+    pub fn of(report: &Report, config: &Config, phase: Phase, share: Share, now: Timestamp) -> Self {
         let is_active = |client: &&Client| last_active(client).is_some_and(|at| at >= report.window.since);
         let active = report.clients.iter().filter(|client| is_active(client) || client.state.is_blocking());
-        let hit: Vec<&Client> = active.filter(|client| is_hit(client, config, share, now)).collect();
+        let active: Vec<&Client> = active.collect();
+        let in_use = active.len();
+        let hit = active.into_iter().filter(|client| phase == Phase::Gone || is_hit(client, config, share, now));
+        let hit: Vec<&Client> = hit.collect();
         Outlook {
             verdict: report.verdict,
             reason: report.reason.clone(),
+            in_use,
             count: hit.len(),
+            is_young: report.coverage.first.is_none_or(|first| first > report.window.since),
             would_hit: hit.into_iter().take(NAMED).map(Hit::of).collect(),
         }
     }
 
-    /// Whether nobody has to be asked first.
+    /// Whether nobody has to be asked first. Evidence that does not reach back to the beginning of the window names nobody
+    /// who came before it, and that is no sign that there is nobody.
     #[must_use]
     pub fn is_clear(&self) -> bool {
-        self.count == 0 || !matches!(self.verdict, Verdict::NotYet | Verdict::Unknown)
+        match self.verdict {
+            Verdict::Safe | Verdict::SafeWithNotes => true,
+            Verdict::NotYet => self.count == 0,
+            Verdict::Unknown => self.count == 0 && !self.is_young,
+        }
     }
 
     /// Why `phase` is not entered, and what would have it entered.
@@ -63,11 +77,13 @@ impl Outlook {
         let names: Vec<&str> = self.would_hit.iter().take(5).map(|hit| hit.identity.as_str()).collect();
         let more = self.count.saturating_sub(names.len());
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let clients = if self.count == 1 { "1 client" } else { &format!("{} clients", self.count) };
+        let whom = match self.count {
+            0 => "may hit clients that nobody knows of".to_owned(),
+            1 => format!("would hit 1 client with use inside the window ({})", names.join(", ")),
+            count => format!("would hit {count} clients with use inside the window ({}{more})", names.join(", ")),
+        };
         format!(
-            "{phase} would hit {clients} with use inside the window ({}{more}), and the verdict is {}: {} To enter it all \
-             the same, force it by name: --force {phase}",
-            names.join(", "),
+            "{phase} {whom}, and the verdict is {}: {} To enter it all the same, force it by name: --force {phase}",
             self.verdict.title(),
             self.reason,
         )

@@ -9,6 +9,7 @@
 mod account;
 pub mod calendar;
 mod control;
+mod decision;
 pub mod farewell;
 mod guard;
 mod ladder;

@@ -63,8 +63,9 @@ impl Rules {
     ) -> Self {
         let phase = carried_out.phase;
         let mut notice = config.notice.clone();
-        if phase >= Phase::Tombstone && notice.sunset.is_some_and(|sunset| sunset > Timestamp::now()) {
-            // It came before its date, which would be told as past.
+        let is_over = phase >= Phase::Tombstone;
+        if notice.sunset.is_some_and(|sunset| (sunset > Timestamp::now()) == is_over) {
+            // It came before its date, or did not come at it: a date would be told as past that is to come, or the other way.
             notice.sunset = None;
         }
         let says = phase >= Phase::Announce;
@@ -76,7 +77,10 @@ impl Rules {
 
     /// Whether `other` says the same.
     pub(super) fn is_as(&self, other: &Rules) -> bool {
-        self.until == other.until && self.carried_out == other.carried_out && self.rehearsed == other.rehearsed
+        self.notice == other.notice
+            && self.until == other.until
+            && self.carried_out == other.carried_out
+            && self.rehearsed == other.rehearsed
     }
 
     /// What happens to `account`, which asks for a session now.
@@ -117,7 +121,9 @@ impl Rules {
         if self.config.refuse_with != Form::Http || !self.phase.hits_users() || self.phase == Phase::Gone {
             return None;
         }
-        if !account.is_principal && !self.config.exempt.is_empty() {
+        // By its name it may be exempt, or another one of the share.
+        let is_for_all = self.config.exempt.is_empty() && self.carried_out.share == Share::default();
+        if !account.is_principal && !is_for_all {
             return None;
         }
         self.carried_out.refuses(account, &self.config, Timestamp::now()).filter(|phase| phase.hits_users())
@@ -176,7 +182,9 @@ impl Strict {
         if self.phase == Phase::Gone {
             return Some(Phase::Gone);
         }
-        if self.phase < Phase::Freeze || account.is_exempt(&config.exempt, now) {
+        // One that came back without a word may be exempt by a name that it said before.
+        let may_be_exempt = !account.is_named && !config.exempt.is_empty();
+        if self.phase < Phase::Freeze || may_be_exempt || account.is_exempt(&config.exempt, now) {
             return None;
         }
         if self.phase.hits_users() && account.is_in(self.share) {

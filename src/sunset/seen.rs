@@ -26,21 +26,28 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Who was there before `before` by `live` and by the log at `path` and its older parts, if there is one.
+    /// Who was there before `before` by `live` and by the log at `path` and its older parts, if there is one; and whether all
+    /// of that could be read.
     #[must_use]
-    pub fn gather(before: Timestamp, live: &Live, path: Option<&Path>) -> Self {
+    pub fn gather(before: Timestamp, live: &Live, path: Option<&Path>) -> (Self, bool) {
         let mut seen = Seen { before, ..Seen::default() };
         live.look(|evidence| seen.add(evidence));
-        if let Some(path) = path {
-            match read(path) {
+        let mut is_whole = true;
+        for part in path.map(parts).unwrap_or_default() {
+            // One by one: a part that nobody may read must not take the others with it.
+            match read(&part) {
                 Ok(evidence) => seen.add(&evidence),
-                Err(problem) => tracing::warn!(
-                    problem,
-                    "the traffic log cannot be read for who was seen before the freeze; only the state directory is asked"
-                ),
+                Err(problem) => {
+                    is_whole = false;
+                    tracing::warn!(
+                        problem,
+                        "a part of the traffic log cannot be read for who was seen before the freeze; who is only told of there \
+                         is taken for a newcomer"
+                    );
+                }
             }
         }
-        seen
+        (seen, is_whole)
     }
 
     fn add(&mut self, evidence: &Evidence) {
@@ -76,21 +83,21 @@ impl Seen {
     }
 }
 
-/// The evidence of the log at `path`, and of what rotation made of its past: `.1`, `.2.gz`, `-20261101.zst`.
-fn read(path: &Path) -> Result<Evidence, String> {
+/// The log at `path`, and what rotation made of its past: `.1`, `.2.gz`, `-20261101.zst`.
+fn parts(path: &Path) -> Vec<String> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(OsStr::to_str)) else {
-        return Ok(Evidence::default());
+        return Vec::new();
     };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let files = std::fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let is_part =
         |file: &str| file.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-']));
-    let parts = files.flatten().filter(|file| file.file_name().to_str().is_some_and(is_part) && file.path().is_file());
-    let names: Vec<String> = parts.filter_map(|file| file.path().to_str().map(str::to_owned)).collect();
-    if names.is_empty() {
-        return Ok(Evidence::default());
-    }
-    let inputs = input::open(&names).map_err(|error| error.to_string())?;
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let parts = files.filter(|file| file.file_name().to_str().is_some_and(is_part) && file.path().is_file());
+    parts.filter_map(|file| file.path().to_str().map(str::to_owned)).collect()
+}
+
+fn read(part: &str) -> Result<Evidence, String> {
+    let inputs = input::open(&[part.to_owned()]).map_err(|error| error.to_string())?;
     let reading = Reading {
         bounds: Bounds { since: None, until: None, now: Timestamp::now().as_millisecond() },
         paths: access::Paths::default(),
@@ -121,7 +128,8 @@ mod tests {
         write("traffic.logs", &[line(0, "foreign", "2025-11-01T00:00:00Z")]).expect("written");
         let live = Live::open(None, "here", "LOG".to_owned()).expect("evidence");
         live.observe(line(7, "live", "2026-01-01T00:00:00Z").as_bytes());
-        let seen = Seen::gather("2026-01-05T00:00:00Z".parse().expect("a time"), &live, Some(&path));
+        let (seen, is_whole) = Seen::gather("2026-01-05T00:00:00Z".parse().expect("a time"), &live, Some(&path));
+        assert!(is_whole);
         for known in ["current", "rotated", "live"] {
             assert!(seen.has_identity(&format!("name:{known}")), "{known}");
             assert!(seen.has_address(&format!("hmac:{known}")), "{known}");

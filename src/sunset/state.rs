@@ -25,12 +25,15 @@ pub(super) struct State {
     pub(super) hand: Option<Hand>,
     /// Nobody is refused, whatever the phase.
     pub(super) pause: Option<Pause>,
-    /// The phase whose refusals are only written, by hand or by the options, since when.
-    pub(super) rehearsal: Option<(Phase, Timestamp)>,
+    /// The phase whose refusals are only written.
+    pub(super) rehearsal: Option<Rehearsal>,
     /// Since when newcomers are refused.
     pub(super) frozen: Option<Timestamp>,
-    /// Phases of the plan that were entered although they hit users, by their beginning: they are not asked about again.
-    pub(super) let_in: Vec<(Phase, Timestamp)>,
+    /// Until when that was lifted by hand after its date had come.
+    pub(super) lifted: Option<Timestamp>,
+    /// Phases of the plan that were entered although they hit users, by their beginning and the share of clients, in hundredths
+    /// of a percent: they are not asked about again.
+    pub(super) let_in: Vec<(Phase, Timestamp, u16)>,
     /// The phase that held last.
     pub(super) phase: Phase,
 }
@@ -45,6 +48,15 @@ pub(super) struct Hand {
     pub(super) basis_points: Option<u16>,
     pub(super) ends_running: bool,
     pub(super) why: String,
+}
+
+/// A phase whose refusals are only written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Rehearsal {
+    pub(super) phase: Phase,
+    pub(super) since: Timestamp,
+    pub(super) basis_points: Option<u16>,
+    pub(super) is_by_hand: bool,
 }
 
 /// A pause.
@@ -78,6 +90,25 @@ impl Store {
             Some(state) if state.form == FORM => Ok(state),
             Some(state) => Err(problem(&self.state, &format!("its form {} is not known here", state.form))),
         }
+    }
+
+    /// What other replicas keep in the same directory that somebody said: a replica under a new name forgets its own.
+    pub(super) fn others(&self) -> Vec<String> {
+        let files = self.state.parent().and_then(|dir| std::fs::read_dir(dir).ok()).into_iter().flatten().flatten();
+        let is_other = |path: &Path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            *path != self.state && name.starts_with("sunset-") && name.ends_with(".json")
+        };
+        let said = |path: &Path| {
+            read::<State>(path).ok().flatten().is_some_and(|state| state.pause.is_some() || state.hand.is_some())
+        };
+        let mut others: Vec<String> = files
+            .map(|file| file.path())
+            .filter(|path| is_other(path) && said(path))
+            .map(|path| path.display().to_string())
+            .collect();
+        others.sort_unstable();
+        others
     }
 
     /// Who was seen before `before`, if that was kept. What cannot be read is made anew.
@@ -129,7 +160,7 @@ mod tests {
         let store = Store::new(dir.path(), "replica/1");
         let at = Timestamp::from_second(1_800_000_000).expect("a time");
         let pause = Some(Pause { since: at, why: "incident".to_owned() });
-        let kept = State { pause, let_in: vec![(Phase::Brownout, at)], ..store.state().expect("nothing") };
+        let kept = State { pause, let_in: vec![(Phase::Brownout, at, 10_000)], ..store.state().expect("nothing") };
         store.keep(&kept).expect("kept");
         assert_eq!(store.state().expect("kept"), kept);
         std::fs::write(dir.path().join("sunset-replica_1.json"), "{").expect("written");

@@ -16,7 +16,7 @@ impl Sunset {
         let standing = self.standing();
         let (config, now) = (self.config(), Timestamp::now());
         let chosen = &standing.chosen;
-        let outlook = Outlook::of(&self.live().report_now(), config, chosen.share, now);
+        let outlook = Outlook::of(&self.live().report_now(), config, Phase::Tombstone, chosen.share, now);
         // The end of a brownout that was held back is no change.
         let next = config.plan.steps().into_iter().find(|step| step.at > now && step.phase != chosen.phase);
         json!({
@@ -32,15 +32,16 @@ impl Sunset {
             "held_back": standing.held_back.as_ref().map(|(phase, outlook)| json!({
                 "phase": phase.name(), "why": outlook.objection(*phase),
             })),
-            "dry_run": standing.state.rehearsal.map(|(phase, since)| json!({
-                "phase": phase.name(), "since": rfc3339(since),
+            "dry_run": standing.state.rehearsal.as_ref().map(|rehearsal| json!({
+                "phase": rehearsal.phase.name(), "since": rfc3339(rehearsal.since),
             })),
             "frozen": frozen(&standing),
             "next": next.map(|step| json!({"phase": step.phase.name(), "at": rfc3339(step.at)})),
             "plan": plan(config),
             "verdict": outlook.verdict,
             "reason": outlook.reason,
-            "in_use": outlook.count,
+            "in_use": outlook.in_use,
+            "would_be_hit": outlook.count,
             "would_hit": outlook.would_hit,
             "share_percent": f64::from(chosen.share.basis_points) / 100.0,
             "end_running": chosen.ends_running,
@@ -62,7 +63,8 @@ fn frozen(standing: &Standing) -> Value {
     };
     json!({
         "since": rfc3339(since),
-        "seen": standing.seen.as_ref().map(|seen| seen.count()),
+        // As far as it is carried out.
+        "seen": standing.rules.carried_out.seen.as_ref().map(|seen| seen.count()),
         "gathering": standing.is_gathering,
     })
 }

@@ -109,13 +109,15 @@ fn text(status: &Value) -> String {
 }
 
 fn add_clients(text: &mut String, status: &Value) {
-    let in_use = status.get("in_use").and_then(Value::as_u64).unwrap_or_default();
+    let number = |name: &str| status.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let (in_use, hit) = (number("in_use"), number("would_be_hit"));
     let clients = if in_use == 1 { "1 client".to_owned() } else { format!("{in_use} clients") };
-    let _ = writeln!(
-        text,
-        "{:<11} {clients} with use inside the window would be hit by brownout, tombstone or gone",
-        "in use"
-    );
+    let hit = match in_use {
+        0 => String::new(),
+        _ if hit == in_use => "; brownout, tombstone and gone would hit all of them".to_owned(),
+        _ => format!("; gone would hit all of them, brownout and tombstone {hit}"),
+    };
+    let _ = writeln!(text, "{:<11} {clients} with use inside the window{hit}", "in use");
     let hits = status.get("would_hit").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     for hit in hits {
         let identity = hit.get("identity").and_then(Value::as_str).unwrap_or_default();
@@ -159,7 +161,7 @@ mod tests {
             "next": {"phase": "gone", "at": "2026-12-25T00:00:00.000Z"},
             "sunset": "2026-12-20T00:00:00.000Z", "new_url": "https://mcp.example.com/mcp",
             "verdict": "not_yet", "reason": "Cursor used the server 2 days ago.",
-            "in_use": 1,
+            "in_use": 1, "would_be_hit": 1,
             "would_hit": [{"identity": "name:Cursor", "last_active": "2026-12-08T00:00:00Z", "open_sessions": 2}],
             "exempt": [{"client": "name:nightly*", "owner": "Ada", "reason": "moves in January", "expires": "2027-01-31", "in_force": true}],
         });

@@ -28,8 +28,8 @@ fn pairs(story: &[(&str, &str)]) -> Vec<(String, String)> {
 #[tokio::test]
 async fn phase_follows_its_dates_and_a_brownout_ends_by_itself() {
     let stage = Stage::new().await;
-    let window = format!("2020-02-01/{}", Timestamp::now() + Duration::from_secs(3));
-    let proxy = stage.proxy(&[("announce", "2020-01-01"), ("brownout", &window)]);
+    let window = format!("2020-02-01/{}", Timestamp::now() + Duration::from_secs(8));
+    let proxy = stage.proxy(&[("announce", "2020-01-01"), ("brownout", &window), ("force", "brownout")]);
     let mut client = proxy.client().await;
     assert_eq!(greet(&mut client, "early").await["error"]["data"]["reason"], "sse_brownout");
     let after = stands(&proxy, |status| status["phase"] == "announce").await;
