@@ -186,12 +186,12 @@ pub(crate) enum Extent {
 }
 
 /// Leave to hold a conversation: two at a time, so that no deadline is missed for want of a processor.
-struct Turn;
+pub(crate) struct Turn;
 
 static TURNS: (Mutex<usize>, Condvar) = (Mutex::new(2), Condvar::new());
 
 impl Turn {
-    fn take() -> Self {
+    pub(crate) fn take() -> Self {
         let free = TURNS.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut free = TURNS.1.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
         *free -= 1;

@@ -1,10 +1,11 @@
 //! Real legacy clients against real upgraded servers, through the real binary.
 //!
 //! One test a server: every client holds one whole conversation with it through the proxy and one without, and where
-//! the control passes the proxy must not fail (`comparison.rs` says which control, and how alike they must be). Servers of
-//! the era of 2026 are spoken to directly by clients of that era, and in every older version of the protocol through the
-//! proxy. One more test holds the README's table against what was found; `UPDATE_README=1` writes it. What the clients and servers
-//! need is installed here, from the pinned lists.
+//! the control passes the proxy must not fail (`comparison.rs` says which control, and how alike they must be). Servers
+//! of the era of 2026 are spoken to directly by clients of that era, and in every older version of the protocol through
+//! the proxy. What clients show their users while HTTP+SSE is switched off is in `sunset/`. One more test of each holds
+//! the README's tables against what was found; `UPDATE_README=1` writes them. What the clients and servers need is
+//! installed here, from the pinned lists.
 
 #![allow(
     clippy::indexing_slicing,
@@ -23,6 +24,7 @@ mod rmcp_client;
 mod rmcp_server;
 mod servers;
 mod sha256;
+mod sunset;
 mod table;
 mod upgrade;
 
@@ -179,5 +181,5 @@ fn readme_tells_what_was_found() {
     found.reverse();
     let table = table::render(&found, findings_by_version(&TYPESCRIPT_2_REJECT));
     std::fs::write(packages::home().join("table.md"), &table).expect("a file for the table");
-    table::assert_readme_holds(&table);
+    table::assert_readme_holds(table::MARKS, &table);
 }

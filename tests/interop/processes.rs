@@ -62,10 +62,12 @@ impl Proxy {
     pub(crate) fn start(upstream: &str, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let log = folder.path().join("traffic.log");
+        let without_admin: &[&str] = if options.contains(&"--admin") { &[] } else { &["--admin", "off"] };
         let mut child = Command::new(env!("CARGO_BIN_EXE_sse-sunset"))
             .args(["serve", "--upstream", upstream, "--listen", "127.0.0.1:0", "--drain-delay", "0s"])
             .args(options)
-            .args(["--admin", "off", "--log-format", "json", "--traffic-log"])
+            .args(without_admin)
+            .args(["--log-format", "json", "--traffic-log"])
             .arg(&log)
             .stderr(Stdio::piped())
             .spawn()
@@ -93,8 +95,28 @@ impl Proxy {
         format!("{}/sse", self.base)
     }
 
+    /// Where operators find it; it was started with `--admin`.
+    pub(crate) fn admin(&self) -> String {
+        let said = self.said_so_far()();
+        let mut lines = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.find_map(|line| line["admin"].as_str().map(str::to_owned)).expect("an admin address")
+    }
+
     /// Stops it in order and gives its log.
     pub(crate) fn stop(mut self) -> Vec<Value> {
+        self.end()
+    }
+
+    /// The same, with what `report` makes of the log.
+    pub(crate) fn stop_and_report(mut self) -> (Vec<Value>, Value) {
+        let log = self.end();
+        let mut report = Command::new(env!("CARGO_BIN_EXE_sse-sunset"));
+        // The exit code is the verdict, which stands in the report too.
+        let output = report.arg("report").arg(&self.log).args(["--format", "json"]).output().expect("the binary");
+        (log, serde_json::from_slice(&output.stdout).expect("a report in JSON"))
+    }
+
+    fn end(&mut self) -> Vec<Value> {
         run(Command::new("kill").args(["-TERM", &self.child.id().to_string()]));
         let status = self.child.wait().expect("an end");
         assert!(status.success(), "the proxy ended with {status}");

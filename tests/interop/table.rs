@@ -7,13 +7,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use crate::clients::{ASKING_SDKS, CLIENTS, VERSIONS};
 use crate::comparison::{Conversation, Findings, Verdict};
 use crate::servers::{Native, Server, TYPESCRIPT_2_REJECT};
 
 /// The lines between which the README holds the table.
-const MARKS: [&str; 2] = ["<!-- interop: written by tests/interop -->", "<!-- /interop -->"];
+pub(crate) const MARKS: [&str; 2] = ["<!-- interop: written by tests/interop -->", "<!-- /interop -->"];
 
 /// Length of the README's lines.
 const LINE: usize = 120;
@@ -232,7 +233,7 @@ fn about(found: &[(&'static Server, &'static Findings)]) -> String {
 }
 
 /// `text` in lines as long as the README's, all but the first indented.
-fn wrapped(text: &str, indent: &str) -> String {
+pub(crate) fn wrapped(text: &str, indent: &str) -> String {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
         let line = lines.last().expect("a line");
@@ -246,12 +247,15 @@ fn wrapped(text: &str, indent: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Fails if the README tells something else; with `UPDATE_README=1` it is made to tell this.
-pub(crate) fn assert_readme_holds(table: &str) {
+/// Fails if the README tells something else between `marks`; with `UPDATE_README=1` it is made to tell this.
+pub(crate) fn assert_readme_holds(marks: [&str; 2], table: &str) {
+    // One at a time: several tables may be written in one run.
+    static WRITING: Mutex<()> = Mutex::new(());
+    let _one = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let readme = std::fs::read_to_string(&path).expect("the README");
-    let [(start, _), (end, _)] = MARKS.map(|mark| readme.match_indices(mark).next().expect("the README's marks"));
-    let updated = format!("{}{}\n\n{table}\n{}", &readme[..start], MARKS[0], &readme[end..]);
+    let [(start, _), (end, _)] = marks.map(|mark| readme.match_indices(mark).next().expect("the README's marks"));
+    let updated = format!("{}{}\n\n{table}\n{}", &readme[..start], marks[0], &readme[end..]);
     if std::env::var_os("UPDATE_README").is_some_and(|value| value == "1") {
         std::fs::write(&path, updated).expect("an updated README");
         return;

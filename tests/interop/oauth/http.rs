@@ -21,20 +21,20 @@ use tokio::runtime::Runtime;
 use tokio::task::{JoinHandle, JoinSet};
 
 /// A whole body, or one that streams through.
-pub(super) type Body = Either<Full<Bytes>, Incoming>;
+pub(crate) type Body = Either<Full<Bytes>, Incoming>;
 
 /// Where all that listens here runs.
 pub(super) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
 
 /// Something that answers on a port of its own until it is dropped.
-pub(super) struct Listening {
+pub(crate) struct Listening {
     pub(super) address: SocketAddr,
     running: JoinHandle<()>,
 }
 
 impl Listening {
     /// Answers with what `answer` makes of each request.
-    pub(super) fn start<F>(answer: impl Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static) -> Self
+    pub(crate) fn start<F>(answer: impl Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Response<Body>> + Send + 'static,
     {
@@ -56,7 +56,7 @@ impl Listening {
         Listening { address, running }
     }
 
-    pub(super) fn origin(&self) -> String {
+    pub(crate) fn origin(&self) -> String {
         format!("http://{}", self.address)
     }
 }
@@ -71,7 +71,7 @@ impl Drop for Listening {
 ///
 /// # Errors
 /// If nobody answers there.
-pub(super) async fn send(address: SocketAddr, request: Request<Body>) -> Result<Response<Incoming>, String> {
+pub(crate) async fn send(address: SocketAddr, request: Request<Body>) -> Result<Response<Incoming>, String> {
     let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
     let _ = stream.set_nodelay(true);
     let (mut sender, connection) = client::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
@@ -110,7 +110,7 @@ pub(super) fn json(status: StatusCode, value: &serde_json::Value) -> Response<Bo
 }
 
 /// An answer in plain text.
-pub(super) fn plain(status: StatusCode, words: &str) -> Response<Body> {
+pub(crate) fn plain(status: StatusCode, words: &str) -> Response<Body> {
     let mut response = Response::new(text(words.to_owned()));
     *response.status_mut() = status;
     response

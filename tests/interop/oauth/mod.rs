@@ -7,7 +7,7 @@ mod authority;
 mod client;
 mod deployments;
 mod door;
-mod http;
+pub(crate) mod http;
 mod scenario;
 mod story;
 mod table;
