@@ -243,6 +243,7 @@ impl Front {
         if !is_legacy {
             return answer;
         }
+        let answer = answer.map_err(|refused| sunset::told(refused, &rules));
         let mut answer = answer.unwrap_or_else(Refused::into_answer);
         sunset::sign(&rules, &mut answer);
         Ok(answer)

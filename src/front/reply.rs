@@ -76,6 +76,8 @@ pub(super) enum Refused {
     Loops(String),
     /// HTTP+SSE is gone; a problem document.
     Gone(String),
+    /// Its session was ended, because HTTP+SSE is off; the text says so.
+    EndedSession(String),
     /// HTTP+SSE is off, for so long.
     SwitchedOff { text: String, wait: Duration },
     /// A request could not be passed through.
@@ -88,7 +90,9 @@ impl Refused {
             Refused::Host => StatusCode::MISDIRECTED_REQUEST,
             Refused::Origin | Refused::Loops(_) => StatusCode::FORBIDDEN,
             Refused::Method { .. } | Refused::Tunnel => StatusCode::METHOD_NOT_ALLOWED,
-            Refused::Path(_) | Refused::UnknownSession | Refused::UnknownUpgrade => StatusCode::NOT_FOUND,
+            Refused::Path(_) | Refused::UnknownSession | Refused::UnknownUpgrade | Refused::EndedSession(_) => {
+                StatusCode::NOT_FOUND
+            }
             Refused::SessionId(_) | Refused::Malformed(_) | Refused::Incomplete | Refused::Head(_) => {
                 StatusCode::BAD_REQUEST
             }
@@ -148,6 +152,7 @@ impl Refused {
             | Refused::Head(problem)
             | Refused::Loops(problem)
             | Refused::Gone(problem)
+            | Refused::EndedSession(problem)
             | Refused::SwitchedOff { text: problem, .. } => problem.clone(),
             Refused::TooLarge(limit) => format!("the message is larger than {limit} bytes, the limit of this proxy"),
             Refused::Incomplete => "the body ended before it was whole".to_owned(),

@@ -105,6 +105,14 @@ async fn note(shared: &Shared, visitor: &Visitor, phase: Phase, refused: &Refuse
     shared.books.refuse(&label, &client, connection, phase.name(), refused.status().as_u16()).await;
 }
 
+/// Why there is no such session, as far as that is why: clients show this text until they have a stream again.
+pub(super) fn told(refused: Refused, rules: &Rules) -> Refused {
+    match refused {
+        Refused::UnknownSession if rules.phase.hits_users() => Refused::EndedSession(rules.text(rules.phase)),
+        refused => refused,
+    }
+}
+
 /// Says on an answer of a legacy path that HTTP+SSE ends (RFC 9745, RFC 8594).
 pub(super) fn sign(rules: &Rules, answer: &mut Response<Body>) {
     for (name, value) in rules.headers() {

@@ -85,6 +85,10 @@ impl Task {
         {
             let account = self.evidence.account();
             if let Some(phase) = rules.ends(&account) {
+                if !self.presence.is_here() {
+                    // Nobody is there to be refused.
+                    return Some(Ending::ClientGone);
+                }
                 self.refuse_for_good(&rules, phase).await;
                 return Some(Ending::SwitchedOff);
             }

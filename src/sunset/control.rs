@@ -51,6 +51,8 @@ struct Shared {
     deciding: Mutex<Decided>,
     seen: Mutex<Gathering>,
     store: Option<Store>,
+    /// What the last process left.
+    found: State,
     live: Arc<Live>,
     /// The traffic log's file, if it is one.
     log_file: Option<PathBuf>,
@@ -119,6 +121,7 @@ impl Sunset {
     pub fn open(config: Config, parts: Parts, state_dir: Option<&Path>, instance: &str) -> io::Result<Self> {
         let store = state_dir.map(|dir| Store::new(dir, instance));
         let mut state = store.as_ref().map(Store::state).transpose()?.unwrap_or_default();
+        let found = state.clone();
         for other in store.iter().flat_map(Store::others) {
             tracing::warn!(
                 other,
@@ -148,6 +151,7 @@ impl Sunset {
             deciding: Mutex::default(),
             seen: Mutex::default(),
             store,
+            found,
             live,
             log_file,
             metrics,
@@ -376,7 +380,7 @@ impl Shared {
     /// Writes what changed to the state directory; says why that failed, if it did.
     fn keep(&self, before: &State, state: &State, decided: &Decided) -> Option<String> {
         let store = self.store.as_ref()?;
-        if before == state && decided.unsaved.is_none() && decided.told.is_some() {
+        if before == state && decided.unsaved.is_none() && (decided.told.is_some() || *state == self.found) {
             return None;
         }
         let error = store.keep(state).err()?;

@@ -107,6 +107,8 @@ async fn brownout_ends_running_sessions_where_that_is_wished_for() {
         "{answer}"
     );
     assert!(client.event().await.is_none(), "the stream ends");
+    let late = client.post_text(r#"{"jsonrpc":"2.0","id":8,"method":"ping"}"#, &[]).await;
+    assert!(late.status == 404 && late.body.contains(NEW_URL), "{late:?}");
     let ended = proxy.logged("legacy.end", 1).await;
     assert_eq!(ended[0]["session.end.reason"], "sunset");
     let log = proxy.stop().await;
