@@ -233,9 +233,10 @@ fn report_counts_refused_clients_as_ones_that_still_come() {
         }
         assert!(known["last_attempt"].as_str() > known["last_use"].as_str(), "{known:#}");
         let newcomer = row(&identity(client, NEWCOMER));
+        // rmcp waits a minute for another answer: it may still do when all sessions end.
         assert_eq!(
-            (&newcomer["state"], &newcomer["refused_in"]),
-            (&json!("noise"), &json!({"freeze": 1})),
+            (&newcomer["state"], &newcomer["refused_in"]["freeze"]),
+            (&json!("noise"), &json!(1)),
             "{newcomer:#}"
         );
     }
