@@ -97,7 +97,7 @@ impl Store {
         let files = self.state.parent().and_then(|dir| std::fs::read_dir(dir).ok()).into_iter().flatten().flatten();
         let is_other = |path: &Path| {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            *path != self.state && name.starts_with("sunset-") && name.ends_with(".json")
+            *path != self.state && name.starts_with("sunset-") && name.strip_suffix(".json").is_some()
         };
         let said = |path: &Path| {
             read::<State>(path).ok().flatten().is_some_and(|state| state.pause.is_some() || state.hand.is_some())
