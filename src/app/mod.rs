@@ -215,7 +215,7 @@ impl App {
         let stop = Stop { uptime_s, lost, survival: survival(&self.books.metrics) };
         self.books.log.write(Record::Stop(stop)).await;
         self.books.log.flush().await;
-        evidence::save_last(&self.live).await;
+        tokio::join!(evidence::save_last(&self.live), self.sunset.save_last());
         if let Some(admin) = admin {
             admin.close().await;
         }

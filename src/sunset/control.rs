@@ -33,6 +33,8 @@ use crate::traffic::{Log, PhaseBy, PhaseRecord, Record};
 
 /// Longest time without a look at the clock, which somebody may set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// How long the end of the process waits for the last of it to be written.
+const LAST_SAVE: Duration = Duration::from_secs(5);
 /// How often it is looked whether a phase that is held back may be entered, and whether what is unsaved can be saved.
 const ASK_AGAIN: Duration = Duration::from_secs(15);
 
@@ -51,8 +53,10 @@ struct Shared {
     deciding: Mutex<Decided>,
     seen: Mutex<Gathering>,
     store: Option<Store>,
-    /// What the last process left.
-    found: State,
+    /// What the state directory holds. Taken while it is written, which may hang: nothing else may wait for this.
+    saved: Mutex<State>,
+    /// Why it could not be written, if so.
+    unsaved: Mutex<Option<String>>,
     live: Arc<Live>,
     /// The traffic log's file, if it is one.
     log_file: Option<PathBuf>,
@@ -79,7 +83,6 @@ struct Decided {
     told: Option<Told>,
     chosen: Chosen,
     held_back: HeldBack,
-    unsaved: Option<String>,
 }
 
 /// What of it the log knows.
@@ -151,7 +154,8 @@ impl Sunset {
             deciding: Mutex::default(),
             seen: Mutex::default(),
             store,
-            found,
+            saved: Mutex::new(found),
+            unsaved: Mutex::default(),
             live,
             log_file,
             metrics,
@@ -186,19 +190,28 @@ impl Sunset {
 
     /// Decides for the first time, so that the first client finds the phase that holds.
     pub async fn begin(&self, log: &Log) {
-        let _ = self.decide(None, log).await;
+        self.follow(log).await;
     }
 
     /// Follows the plan for ever.
     pub async fn run(&self, log: &Log) {
         loop {
-            let sleep = self.shared.next_look();
+            let sleep = self.follow(log).await;
             tokio::select! {
                 () = tokio::time::sleep(sleep) => {}
                 () = self.shared.again.notified() => {}
             }
-            let _ = self.decide(None, log).await;
         }
+    }
+
+    /// Decides by the plan; says how long nothing can change by itself. A state directory that hangs does not hold it up.
+    async fn follow(&self, log: &Log) -> Duration {
+        let (next, is_changed) = self.decide(None, log).await.unwrap_or((ASK_AGAIN, false));
+        if is_changed || self.unsaved().is_some() {
+            let sunset = self.clone();
+            tokio::task::spawn_blocking(move || sunset.shared.save());
+        }
+        if self.unsaved().is_some() { next.min(ASK_AGAIN) } else { next }
     }
 
     /// Does as somebody says.
@@ -206,13 +219,26 @@ impl Sunset {
     /// # Errors
     /// When it must not be done; nothing has changed then.
     pub async fn obey(&self, order: Order, log: &Log) -> Result<(), Denied> {
-        self.decide(Some(order), log).await
+        self.decide(Some(order), log).await?;
+        // When it changes next may be another time now.
+        self.shared.again.notify_one();
+        let sunset = self.clone();
+        tokio::task::spawn_blocking(move || sunset.shared.save()).await.map_err(|_| Denied::Failed)
+    }
+
+    /// Has the state directory hold what holds, as far as it can in time.
+    pub async fn save_last(&self) {
+        let sunset = self.clone();
+        let save = tokio::task::spawn_blocking(move || sunset.shared.save());
+        if tokio::time::timeout(LAST_SAVE, save).await.is_err() {
+            tracing::warn!("the state directory did not take the phase of the switch-off before the end");
+        }
     }
 
     /// Why what was decided could not be kept, if so.
     #[must_use]
     pub fn unsaved(&self) -> Option<String> {
-        self.shared.decided().unsaved.clone()
+        self.shared.unsaved.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How it stands. Blocks while it is decided.
@@ -226,7 +252,7 @@ impl Sunset {
             state: shared.state().clone(),
             held_back: decided.held_back.clone(),
             is_gathering,
-            unsaved: decided.unsaved.clone(),
+            unsaved: self.unsaved(),
         }
     }
 
@@ -238,15 +264,17 @@ impl Sunset {
         &self.shared.live
     }
 
-    /// Decides, with what somebody says, if anybody does, and writes what has changed. It is done to its end, even if whoever
+    /// Decides, with what somebody says, if anybody does, and logs what has changed; says how long nothing can change by itself,
+    /// and whether there is something to be kept. It is done to its end, even if whoever
     /// waits for it leaves.
-    async fn decide(&self, order: Option<Order>, log: &Log) -> Result<(), Denied> {
+    async fn decide(&self, order: Option<Order>, log: &Log) -> Result<(Duration, bool), Denied> {
         let (sunset, log, runtime) = (self.clone(), log.clone(), Handle::current());
         let step = tokio::task::spawn_blocking(move || {
-            if let Some(change) = sunset.step(order.as_ref())? {
+            let (next, is_changed, change) = sunset.step(order.as_ref())?;
+            if let Some(change) = change {
                 runtime.block_on(log.write(Record::Phase(change)));
             }
-            Ok(())
+            Ok((next, is_changed))
         });
         step.await.unwrap_or_else(|_| {
             tracing::error!("the phase could not be decided, which is a bug of sse-sunset; the last one holds");
@@ -255,12 +283,16 @@ impl Sunset {
     }
 
     /// Decides once. Blocks.
-    fn step(&self, order: Option<&Order>) -> Result<Option<PhaseRecord>, Denied> {
+    fn step(&self, order: Option<&Order>) -> Result<(Duration, bool, Option<PhaseRecord>), Denied> {
         let mut report = None;
         loop {
             let mut decided = self.shared.decided();
+            let before = self.shared.state().clone();
             match self.try_step(&mut decided, order, report.as_ref()) {
-                Ok(change) => return Ok(change),
+                Ok(change) => {
+                    let state = self.shared.state().clone();
+                    return Ok((self.shared.next_look(&decided, &state), before != state, change));
+                }
                 Err(Stop::Denied(denied)) => return Err(denied),
                 Err(Stop::Report) => {
                     // Meanwhile others may decide: a pause does not wait for this.
@@ -291,7 +323,6 @@ impl Sunset {
         let rehearsal = state.rehearsal.clone();
         let rehearses_freeze = rehearsal.as_ref().filter(|rehearsal| rehearsal.phase == Phase::Freeze);
         let seen = self.seen(state.frozen.or(rehearses_freeze.map(|rehearsal| rehearsal.since)));
-        decided.unsaved = shared.keep(&before, &state, decided);
         let is_paused = state.pause.is_some();
         shared.paused.store(is_paused, Ordering::Relaxed);
         *shared.state() = state.clone();
@@ -377,15 +408,21 @@ impl Sunset {
 }
 
 impl Shared {
-    /// Writes what changed to the state directory; says why that failed, if it did.
-    fn keep(&self, before: &State, state: &State, decided: &Decided) -> Option<String> {
-        let store = self.store.as_ref()?;
-        if before == state && decided.unsaved.is_none() && (decided.told.is_some() || *state == self.found) {
-            return None;
+    /// Has the state directory hold what holds. Blocks, for as long as the disk does.
+    fn save(&self) {
+        let Some(store) = &self.store else { return };
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state().clone();
+        if *saved == state && self.unsaved.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            return;
         }
-        let error = store.keep(state).err()?;
-        tracing::error!(%error, "the phase cannot be kept; a restart would forget what was set by hand");
-        Some(error.to_string())
+        let error = store.keep(&state).err();
+        if let Some(error) = &error {
+            tracing::error!(%error, "the phase cannot be kept; a restart would forget what was set by hand");
+        } else {
+            *saved = state;
+        }
+        *self.unsaved.lock().unwrap_or_else(PoisonError::into_inner) = error.map(|error| error.to_string());
     }
 
     /// Lets everybody have the rules, if they are others than before.
@@ -407,16 +444,14 @@ impl Shared {
     }
 
     /// How long nothing can change by itself.
-    fn next_look(&self) -> Duration {
+    fn next_look(&self, decided: &Decided, state: &State) -> Duration {
         let now = Timestamp::now();
-        let decided = self.decided();
-        let hand = self.state().hand.as_ref().and_then(|hand| hand.until);
+        let hand = state.hand.as_ref().and_then(|hand| hand.until);
         let next = [self.config.plan.next_change(now), hand].into_iter().flatten().min();
         let next = next.map_or(LONGEST_SLEEP, |at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
-        let is_waiting = decided.held_back.is_some() || decided.unsaved.is_some();
         // Not before the moment, by the rounding of a timer.
         let next = next + Duration::from_millis(1);
-        next.min(if is_waiting { ASK_AGAIN } else { LONGEST_SLEEP })
+        next.min(if decided.held_back.is_some() { ASK_AGAIN } else { LONGEST_SLEEP })
     }
 
     /// Held for moments only.
