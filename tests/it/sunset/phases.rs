@@ -242,3 +242,44 @@ async fn warning_comes_once_to_sessions_whose_server_logs() {
     drop((client, later));
     proxy.stop().await;
 }
+
+#[tokio::test]
+async fn refusal_answers_once_what_was_posted_twice() {
+    let stage = Stage::new().await;
+    let proxy = stage.proxy(&[]);
+    set(&proxy, "tombstone").await;
+    let mut client = proxy.client().await;
+    // As Python 1.12 with OAuth does.
+    client.post(initialize("twice")).await;
+    client.post(initialize("twice")).await;
+    client.post(json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"})).await;
+    let answers = client.until_answer(1).await;
+    assert_eq!(answers.iter().map(|answer| &answer["id"]).collect::<Vec<_>>(), [&json!(0), &json!(1)]);
+    drop(client);
+    let log = proxy.stop().await;
+    assert_eq!(records(&log, "legacy.refused").len(), 1);
+}
+
+#[tokio::test]
+async fn notification_gets_nobody_in_and_a_pause_lets_in_who_came_back() {
+    let stage = Stage::new().await;
+    let proxy = stage.proxy(&[]);
+    set(&proxy, "tombstone").await;
+    let mut back = LegacyClient::connect(&proxy, &[("mcp-protocol-version", "2025-06-18")]).await;
+    back.post(json!({"jsonrpc": "2.0", "method": "notifications/roots/list_changed"})).await;
+    back.post(json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"})).await;
+    assert_eq!(back.answer(1).await["error"]["data"]["reason"], "sse_tombstone");
+    assert_eq!(stage.upstream.seen().len(), 0, "no handshake was made for it");
+    done(&proxy, json!({"action": "pause", "why": "incident 7"})).await;
+    within("the end of the refusal", async {
+        for id in 2.. {
+            back.post(json!({"jsonrpc": "2.0", "id": id, "method": "tools/list"})).await;
+            if back.answer(id).await.get("result").is_some() {
+                return;
+            }
+        }
+    })
+    .await;
+    drop(back);
+    proxy.stop().await;
+}
