@@ -70,14 +70,7 @@ impl Task {
                 }
                 MessageKind::Notification { method } => {
                     let message = message.clone();
-                    let is_loose = matches!(
-                        &*method,
-                        "notifications/initialized" | "notifications/cancelled" | "notifications/progress"
-                    );
-                    if !is_loose {
-                        // A handshake would be made for it.
-                        self.ask_for_leave(&method).await;
-                    }
+                    self.ask_for_leave(&method).await;
                     self.on_notification(&method, &message, delivery);
                 }
                 MessageKind::Response { id, .. } => {
@@ -106,15 +99,12 @@ impl Task {
     }
 
     fn on_request(&mut self, id: RequestId, method: &str, body: Bytes, delivery: Delivery) {
-        if let Some(error) = self.refusal.as_ref().map(|refusal| refusal.error.clone()) {
+        if self.is_repetition(&id, method, &body) {
             accept(delivery.verdict);
-            let (is_initialize, now) = (method == "initialize", Instant::now());
-            if !self.twice.is_second(&id, &body, is_initialize, now) {
-                self.twice.note_answered(&id, &body, is_initialize, now);
-                self.answer_error(&id, &error);
-            }
-        } else if self.is_repetition(&id, method, &body) {
+        } else if let Some(error) = self.refusal.as_ref().map(|refusal| refusal.error.clone()) {
             accept(delivery.verdict);
+            self.twice.note_answered(&id, &body, method == "initialize", Instant::now());
+            self.answer_error(&id, &error);
         } else if let Some(rejection) = self.rejection(&delivery) {
             self.defer(id, &body);
             reject(delivery.verdict, rejection);

@@ -47,11 +47,22 @@ impl View {
 }
 
 impl Task {
-    /// Has the session refuse everything if its client may have none now, which its first request shows.
+    /// Has the session refuse everything if its client may have none now, which the first message shows that a handshake is due
+    /// for.
     pub(super) async fn ask_for_leave(&mut self, method: &str) {
-        // These are answered here and tell nothing of whoever asks.
-        let says_nothing = matches!(method, "ping" | "server/discover");
-        if self.handshake != Handshake::None || self.refusal.is_some() || says_nothing || self.evidence.is_canary() {
+        if self.handshake != Handshake::None || self.refusal.is_some() || self.evidence.is_canary() {
+            return;
+        }
+        // Answered here, or dropped where there is no handshake: they tell nothing of whoever sends them.
+        let says_nothing = matches!(
+            method,
+            "ping"
+                | "server/discover"
+                | "notifications/initialized"
+                | "notifications/cancelled"
+                | "notifications/progress"
+        );
+        if says_nothing {
             return;
         }
         let rules = self.sunset.rules();
