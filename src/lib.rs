@@ -11,6 +11,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod drain;
+pub mod fleet;
 pub mod front;
 pub mod mcp;
 pub mod metrics;

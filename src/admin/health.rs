@@ -9,10 +9,12 @@ use serde_json::{Value, json};
 use super::answer::{self, Body};
 use crate::clock;
 use crate::drain::{Phase, Watch};
+use crate::fleet::Fleet;
 use crate::metrics::Metrics;
 use crate::net::Tls;
 use crate::report::live::Live;
 use crate::report::outcome::Report;
+use crate::session::Sessions;
 use crate::sunset::Sunset;
 use crate::traffic::Log;
 use crate::upstream::{Era, Upstream};
@@ -28,6 +30,10 @@ pub struct Vitals {
     pub live: Arc<Live>,
     /// The switch-off.
     pub sunset: Sunset,
+    /// The other replicas.
+    pub fleet: Fleet,
+    /// The sessions of this one.
+    pub sessions: Sessions,
     /// The numbers.
     pub metrics: Arc<Metrics>,
     /// How far the shutdown has come.
@@ -83,7 +89,10 @@ impl Vitals {
         let phase = self.sunset.unsaved().map(|error| {
             format!("phase: what was set by hand cannot be kept ({error}); a restart would forget it. It is tried again all the time")
         });
-        log.into_iter().chain(state).chain(phase).collect()
+        let shared = self.sunset.unshared().map(|problem| {
+            format!("phase: the other replicas do not know what holds here ({problem}); they are told as soon as they can be")
+        });
+        log.into_iter().chain(state).chain(phase).chain(shared).chain(self.fleet.degraded()).collect()
     }
 
     /// How the traffic log does.
@@ -110,6 +119,15 @@ impl Vitals {
             let not_after = tls.not_after().and_then(|time| Timestamp::from_second(time).ok());
             json!({"not_after": not_after.map(clock::rfc3339)})
         })
+    }
+
+    /// How the fleet stands, and how many sessions here have ids under which of its keys; null for a process that is alone.
+    fn fleet_status(&self) -> Value {
+        let mut status = self.fleet.status();
+        if let Value::Object(members) = &mut status {
+            members.insert("sessions_by_key".to_owned(), json!(self.sessions.by_key()));
+        }
+        status
     }
 
     /// Everything that is known, and what the live report says first.
@@ -144,6 +162,7 @@ impl Vitals {
             "traffic_log": self.log_health(),
             "state_dir": self.state_health(),
             "tls": self.tls_health(),
+            "fleet": self.fleet_status(),
             "config_hash": self.config_hash,
             "reason": report.reason,
             "earliest_safe": report.earliest_safe,

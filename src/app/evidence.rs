@@ -1,5 +1,7 @@
 //! The evidence of the running proxy: opened at the start, written to the state directory as it comes in, shown in the
-//! metrics.
+//! metrics, shared with other replicas.
+
+mod shared;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,8 @@ use crate::metrics::Metrics;
 use crate::report::live::{Live, SAVE_EVERY};
 use crate::traffic::{FAMILIES, OTHER, Target};
 
+pub(super) use shared::{share, share_last};
+
 /// How often the verdict in the metrics is made anew.
 const JUDGE_EVERY: Duration = Duration::from_secs(30);
 
@@ -20,7 +24,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const LAST_SAVE: Duration = Duration::from_secs(5);
 
 /// The evidence that is kept, under the name by which the operator reads the log; what the process before could not write
-/// any more is taken from that.
+/// any more is taken from that. Of a fleet, the other replicas remember it too.
 pub(super) fn open(config: &Config) -> std::io::Result<Arc<Live>> {
     let log = match &config.traffic_log {
         Target::Stdout => "LOG".to_owned(),
@@ -32,7 +36,7 @@ pub(super) fn open(config: &Config) -> std::io::Result<Arc<Live>> {
     {
         tracing::warn!(%error, "the traffic log cannot be read; what the last process wrote in the end may be missing from the live page");
     }
-    Ok(Arc::new(live))
+    Ok(Arc::new(if config.fleet.is_some() { live.with_replicas() } else { live }))
 }
 
 /// Takes up in the metrics when each family last used the server, so that a restart does not look like a silence.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, timeout, timeout_at};
 
 use crate::admin::{Door, Vitals};
@@ -16,6 +17,7 @@ use crate::auth::oauth::Oauth;
 use crate::clock::StepDetector;
 use crate::config::Config;
 use crate::drain::{Drain, Phase, Tasks, Watch};
+use crate::fleet::{Fleet, JoinError};
 use crate::front::{Front, Ways};
 use crate::metrics::Metrics;
 use crate::net::{self, Acceptor, Tls};
@@ -28,6 +30,8 @@ use crate::upstream::{HttpTransport, Upstream};
 
 /// How often the process says that it lives (EVIDENCE, `proxy.heartbeat`).
 const HEARTBEAT: Duration = Duration::from_secs(60);
+/// How often it is looked whether another replica has come.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
 /// How long sessions and connections have, after the deadline of the drain, to say their last words.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
@@ -48,6 +52,9 @@ pub enum StartError {
     /// The state directory cannot be used.
     #[error("cannot use the state directory: {0}")]
     StateDir(std::io::Error),
+    /// The fleet cannot be joined.
+    #[error("cannot take part in the fleet: {0}")]
+    Fleet(JoinError),
     /// The client for the upstream cannot be made.
     #[error("cannot set up TLS for the upstream: {0}")]
     Upstream(String),
@@ -64,6 +71,7 @@ pub struct App {
     books: Books,
     live: Arc<Live>,
     sunset: Sunset,
+    fleet: Fleet,
     drain: Drain,
     watch: Watch,
     session_tasks: Tasks,
@@ -88,8 +96,10 @@ impl App {
         let log = Log::open(config.traffic_log.clone(), config.instance.clone(), Some(observer))
             .map_err(StartError::TrafficLog)?;
         let metrics = Arc::new(Metrics::new(session::LISTS));
+        let session_tasks = Tasks::default();
+        let fleet = open_fleet(&config, &log, &metrics, &session_tasks).map_err(StartError::Fleet)?;
         evidence::restore_last_uses(&live, &metrics);
-        let sunset = open_sunset(&config, &live, &metrics).map_err(StartError::StateDir)?;
+        let sunset = open_sunset(&config, &live, &metrics, fleet.clone()).map_err(StartError::StateDir)?;
         let books = Books { log, pseudonyms: Arc::new(pseudonyms), metrics };
         let (drain, watch) = Drain::new();
         watch_log_and_drain(&books, &watch);
@@ -99,7 +109,6 @@ impl App {
             let not_after = move || tls.not_after().and_then(|time| u64::try_from(time).ok()).unwrap_or(0);
             books.metrics.watch_gauge("tls_not_after_timestamp_seconds", not_after);
         }
-        let session_tasks = Tasks::default();
         let host = config.upstream.host_name();
         let upstream = Upstream::new(Arc::new(transport.clone()), config.era, host, session_tasks.clone());
         let sessions = Sessions::new(
@@ -107,6 +116,7 @@ impl App {
             upstream.clone(),
             books.clone(),
             sunset.clone(),
+            fleet.clone(),
             session_tasks.clone(),
             watch.clone(),
         );
@@ -122,16 +132,32 @@ impl App {
             upstream: upstream.clone(),
             oauth: oauth.clone(),
             sunset: sunset.clone(),
+            fleet: fleet.clone(),
         };
+        let vitals = vitals(&config, &books, &watch, &live, &ways);
         let front = Front::new(config.front.clone(), ways, books.clone(), session_tasks.clone(), watch.clone());
         let admin = match &config.admin {
             Some(admin) => {
-                let door = Door::bind(admin, vitals(&config, &books, &watch, &live, &sunset, upstream));
+                let door = Door::bind(admin, vitals);
                 Some(door.map_err(|error| StartError::Admin(admin.listen, error))?)
             }
             None => None,
         };
-        Ok(App { listener, admin, front, oauth, sessions, books, live, sunset, drain, watch, session_tasks, config })
+        Ok(App {
+            listener,
+            admin,
+            front,
+            oauth,
+            sessions,
+            books,
+            live,
+            sunset,
+            fleet,
+            drain,
+            watch,
+            session_tasks,
+            config,
+        })
     }
 
     /// The address that was taken.
@@ -168,6 +194,12 @@ impl App {
         self.books.log.clone()
     }
 
+    /// The fleet, whose keys are read again on SIGHUP.
+    #[must_use]
+    pub fn fleet(&self) -> Fleet {
+        self.fleet.clone()
+    }
+
     /// What clients are shown, to be read again on SIGHUP.
     #[must_use]
     pub fn tls(&self) -> Option<Tls> {
@@ -188,34 +220,41 @@ impl App {
                 passthrough: self.config.front.passthrough.name(),
             }))
             .await;
-        // The first client finds the phase that holds.
-        self.sunset.begin(&self.books.log).await;
         let connections = Tasks::default();
         let metrics = Arc::clone(&self.books.metrics);
         let acceptor = Acceptor::new(self.config.net.clone(), metrics, connections.clone(), self.watch.clone());
         let front = self.front.clone();
+        let begun = Notify::new();
         let accept = acceptor.listen(&self.listener, move |request, peer| {
             let front = front.clone();
             async move { front.answer(request, peer).await }
         });
         tokio::select! {
-            () = accept => {}
+            // The first client finds the phase that holds.
+            () = async { begun.notified().await; accept.await } => {}
             () = watch_certificate(self.config.net.tls.as_ref()) => {}
             () = self.heartbeats() => {}
             () = async { self.oauth.learn().await; std::future::pending().await } => {}
             () = self.front.watch() => {}
-            () = self.sunset.run(&self.books.log) => {}
+            () = async { self.sunset.begin(&self.books.log).await; begun.notify_one(); self.sunset.run(&self.books.log).await } => {}
+            () = self.fleet.run(Arc::new(self.front.clone()), &self.books.log) => {}
             () = evidence::keep(&self.live, &self.books.metrics) => {}
+            () = evidence::share(&self.live, &self.fleet, &self.books.pseudonyms, &self.books.metrics) => {}
             () = async { shutdown.await; self.drain_sessions().await } => {}
         }
         // The listener is still open here and closes after all sessions: until now a new connection found someone.
         drop(self.listener);
+        self.fleet.leave().await;
         let _ = timeout(LAST_WORDS, connections.ended()).await;
         let (uptime_s, lost) = (started.elapsed().as_secs(), self.books.log.health().lost());
         let stop = Stop { uptime_s, lost, survival: survival(&self.books.metrics) };
         self.books.log.write(Record::Stop(stop)).await;
         self.books.log.flush().await;
-        tokio::join!(evidence::save_last(&self.live), self.sunset.save_last());
+        tokio::join!(
+            evidence::save_last(&self.live),
+            evidence::share_last(&self.live, &self.fleet),
+            self.sunset.save_last()
+        );
         if let Some(admin) = admin {
             admin.close().await;
         }
@@ -235,12 +274,33 @@ impl App {
         let _ = timeout(LAST_WORDS, self.session_tasks.ended()).await;
     }
 
+    /// The other replicas, as records name them.
+    fn others(&self) -> Vec<String> {
+        self.fleet.peers().iter().map(|peer| format!("{}/{}", peer.instance, peer.boot)).collect()
+    }
+
+    /// Waits until there is another replica than `told`.
+    async fn newcomer(&self, told: &[String]) {
+        if !self.fleet.is_shared() {
+            return std::future::pending().await;
+        }
+        while self.others().iter().all(|other| told.contains(other)) {
+            tokio::time::sleep(LOOK_AROUND).await;
+        }
+    }
+
     async fn heartbeats(&self) {
         let mut clock = StepDetector::start();
         let mut beat = tokio::time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told = Vec::new();
         loop {
-            beat.tick().await;
+            tokio::select! {
+                _ = beat.tick() => {}
+                // A replica that lives for less than a minute has a log too.
+                () = self.newcomer(&told) => {}
+            }
+            told = self.others();
             let metrics = &self.books.metrics;
             let record = Heartbeat {
                 active: metrics.sessions_active.get(),
@@ -252,6 +312,7 @@ impl App {
                 lost: self.books.log.health().lost(),
                 clock_step_s: clock.step_s(),
                 passthrough: self.config.front.passthrough.name(),
+                fleet_boots: told.clone(),
                 survival: survival(metrics),
             };
             self.books.log.write(Record::Heartbeat(record)).await;
@@ -268,17 +329,12 @@ async fn watch_certificate(tls: Option<&Tls>) {
 }
 
 /// What operators are told.
-fn vitals(
-    config: &Config,
-    books: &Books,
-    drain: &Watch,
-    live: &Arc<Live>,
-    sunset: &Sunset,
-    upstream: Upstream,
-) -> Vitals {
+fn vitals(config: &Config, books: &Books, drain: &Watch, live: &Arc<Live>, ways: &Ways) -> Vitals {
     Vitals {
         live: Arc::clone(live),
-        sunset: sunset.clone(),
+        sunset: ways.sunset.clone(),
+        fleet: ways.fleet.clone(),
+        sessions: ways.sessions.clone(),
         log: books.log.clone(),
         log_target: config.traffic_log.to_string(),
         metrics: Arc::clone(&books.metrics),
@@ -286,19 +342,27 @@ fn vitals(
         instance: config.instance.clone(),
         started: Timestamp::now(),
         upstream_origin: config.upstream.origin(),
-        upstream,
+        upstream: ways.upstream.clone(),
         tls: config.net.tls.clone(),
         config_hash: config.hash.clone(),
     }
 }
 
+/// One of several processes, or the only one.
+fn open_fleet(config: &Config, log: &Log, metrics: &Arc<Metrics>, tasks: &Tasks) -> Result<Fleet, JoinError> {
+    match config.fleet.clone() {
+        Some(fleet) => Fleet::join(fleet, &config.instance, log.boot_id(), Arc::clone(metrics), tasks.clone()),
+        None => Ok(Fleet::solo()),
+    }
+}
+
 /// The switch-off as the last process left it.
-fn open_sunset(config: &Config, live: &Arc<Live>, metrics: &Arc<Metrics>) -> std::io::Result<Sunset> {
+fn open_sunset(config: &Config, live: &Arc<Live>, metrics: &Arc<Metrics>, fleet: Fleet) -> std::io::Result<Sunset> {
     let log_file = match &config.traffic_log {
         Target::File(path) => Some(path.clone()),
         Target::Stdout => None,
     };
-    let parts = Parts { live: Arc::clone(live), log_file, metrics: Arc::clone(metrics) };
+    let parts = Parts { live: Arc::clone(live), log_file, metrics: Arc::clone(metrics), fleet };
     Sunset::open(config.sunset.clone(), parts, config.state_dir.as_deref(), &config.instance)
 }
 

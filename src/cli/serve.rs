@@ -74,12 +74,14 @@ fn start(config: Config, filter: EnvFilter) -> anyhow::Result<ExitCode> {
                  network you trust"
             );
         }
-        let (log, tls) = (app.log(), app.tls());
+        let (log, tls, fleet) = (app.log(), app.tls(), app.fleet());
         let reopen = async {
             while hangup.recv().await.is_some() {
                 tracing::info!("reopening the traffic log");
                 // What goes wrong is among the diagnostics already.
                 let _ = log.reopen().await;
+                let fleet = fleet.clone();
+                let _ = tokio::task::spawn_blocking(move || fleet.reload()).await;
                 if let Some(tls) = tls.clone() {
                     // Beside the threads that serve clients: a file system may hang.
                     let _ = tokio::task::spawn_blocking(move || tls.reload()).await;
@@ -180,6 +182,7 @@ fn announce(config: &Config, address: SocketAddr, admin: Option<SocketAddr>) -> 
             "prefer": config.era.prefer.as_str(), "sse_url": url, "traffic_log": log,
             "admin": admin.map(|address| format!("http://{address}")),
             "state_dir": config.state_dir.as_ref().map(|dir| dir.display().to_string()),
+            "fleet": config.fleet.as_ref().map(|fleet| fleet.server.address()),
             "switching_off": steps(&config.sunset.plan),
         });
         return writeln!(stderr, "{line}");
@@ -196,6 +199,9 @@ fn announce(config: &Config, address: SocketAddr, admin: Option<SocketAddr>) -> 
     }
     writeln!(stderr, "  hand out     {url}")?;
     writeln!(stderr, "  traffic log  {log}")?;
+    if let Some(fleet) = &config.fleet {
+        writeln!(stderr, "  fleet        {} through Redis at {}", fleet.name, fleet.server.address())?;
+    }
     if let Some(admin) = admin {
         let warning = if is_exposed(admin) { " (not on loopback: keep it to a network you trust)" } else { "" };
         writeln!(stderr, "  admin        http://{admin}{warning}")?;
@@ -208,6 +214,11 @@ fn announce(config: &Config, address: SocketAddr, admin: Option<SocketAddr>) -> 
             stderr,
             "  state        {} (key of pseudonyms, and who used the server when: kept over restarts)",
             dir.display()
+        )?,
+        None if config.fleet.is_some() => writeln!(
+            stderr,
+            "  state        in Redis only: what this replica knows is kept by the others and there; for its own key of \
+             pseudonyms and a past without Redis give --state-dir DIR"
         )?,
         None => writeln!(
             stderr,

@@ -3,6 +3,7 @@
 //! Two stages: first every option is a text with its origin ([`Given`]), then [`resolve`] reads all of them and collects
 //! every problem, so that an operator sees all mistakes at once.
 
+mod fleet;
 mod net;
 mod oauth;
 mod options;
@@ -61,6 +62,8 @@ pub struct Config {
     pub session: session::Config,
     /// Their HTTP side.
     pub front: front::Config,
+    /// How the process is one of several.
+    pub fleet: Option<crate::fleet::Config>,
     /// How they log in.
     pub oauth: auth::oauth::Config,
     /// How HTTP+SSE is switched off.
@@ -232,6 +235,7 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
     };
     let oauth = reader.oauth(public_url.as_ref(), &front, loopback, net.tls.is_some());
     let sunset = reader.sunset(front.modern_url.clone(), Timestamp::now());
+    let fleet = reader.fleet(sunset.fingerprint(), front.max_body);
     let drain = reader.value("drain", units::duration).unwrap_or_default();
     let drain_delay = reader.value("drain-delay", units::duration).unwrap_or_default();
     if drain_delay > drain {
@@ -256,6 +260,7 @@ pub fn resolve(raw: &Raw, earlier: Vec<Problem>, instance: &str) -> Result<Confi
             era,
             session,
             front,
+            fleet,
             oauth,
             sunset,
             traffic_log,

@@ -59,6 +59,7 @@ const UPSTREAM: &str = "The way to the upgraded server";
 const NAMES: &str = "Names and trust";
 const OAUTH: &str = "Logging in (OAuth)";
 const TLS: &str = "TLS for clients";
+const FLEET: &str = "Many replicas";
 const EVIDENCE: &str = "Evidence";
 const SUNSET: &str = "Switching off";
 const LIMITS: &str = "Limits and times";
@@ -296,6 +297,48 @@ pub static OPTIONS: &[OptionSpec] = &[
         "HOST",
         "Further host that may be asked for the server's metadata; by default its own and its authorization server. What \
          has the public host is asked at the server, unless that host is named",
+    ),
+    OptionSpec {
+        is_secret: true,
+        ..option(
+            FLEET,
+            "fleet",
+            "URL",
+            None,
+            "Redis (or Valkey) through which replicas reach each other, as redis://[USER:PASSWORD@]HOST[:PORT], rediss:// with \
+             TLS: any balancer may then send any message to any of them",
+        )
+    },
+    option(
+        FLEET,
+        "fleet-key-file",
+        "FILE",
+        None,
+        "File with the key that all replicas share: 64 hexadecimal digits (openssl rand -hex 32). For another one put it into \
+         the line before; both hold, and the file is read again when it changes",
+    ),
+    OptionSpec {
+        is_secret: true,
+        ..many(
+            FLEET,
+            "fleet-key",
+            "KEY",
+            "The key itself, or two of them; better as SSE_SUNSET_FLEET_KEY than as a flag",
+        )
+    },
+    option(
+        FLEET,
+        "fleet-name",
+        "NAME",
+        Some("sse-sunset"),
+        "Name of the fleet: fleets of other names may share the Redis",
+    ),
+    option(
+        FLEET,
+        "fleet-ca-file",
+        "FILE",
+        None,
+        "Certificates (PEM) of authorities that vouch for Redis, in place of those of the system",
     ),
     option(
         EVIDENCE,

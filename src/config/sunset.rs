@@ -53,8 +53,10 @@ impl Reader<'_> {
         };
         let mut tried = config.forced.iter().chain(&config.dry_run);
         let freezes = self.is_given("freeze") || tried.any(|phase| *phase == Phase::Freeze);
-        if freezes && !self.is_given("state-dir") {
-            self.problem("freeze needs --state-dir DIR, to remember who was seen before it".to_owned());
+        if freezes && !self.is_given("state-dir") && !self.is_given("fleet") {
+            self.problem(
+                "freeze needs --state-dir DIR (or --fleet URL), to remember who was seen before it".to_owned(),
+            );
         }
         config
     }
@@ -360,7 +362,9 @@ mod tests {
         for option in [("freeze", "2026-12-01"), ("dry-run", "freeze"), ("force", "gone,freeze")] {
             let found = read(&[URL, option]).expect_err("nothing to remember with").concat();
             assert!(found.contains("freeze needs --state-dir"), "{found}");
-            assert!(read(&[URL, option, ("state-dir", "/state")]).is_ok());
+            for memory in [("state-dir", "/state"), ("fleet", "redis://redis")] {
+                assert!(read(&[URL, option, memory]).is_ok(), "{memory:?}");
+            }
         }
     }
 

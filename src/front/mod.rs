@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! request -> head (sane?) -> guard (host, origin) -> route -> stream (GET) | post (POST) -> session
+//!                                        post of a session of another replica -> foreign -> post there
 //!                                                          -> through (the upstream's own) -> passthrough
 //!                                                          -> upgrade (Streamable HTTP where the stream is) -> both
 //! every answer <- cors (pages may ask)
@@ -12,6 +13,7 @@
 mod body;
 mod census;
 mod cors;
+mod foreign;
 mod forwarded;
 mod guard;
 mod head;
@@ -41,6 +43,7 @@ pub use upgrade::{Said, UpgradeLimits};
 use crate::auth::oauth::Oauth;
 use crate::auth::{CredentialHeaders, ProbeKey, Verifier};
 use crate::drain::{Phase, Tasks, Watch};
+use crate::fleet::Fleet;
 use crate::net::Peer;
 pub use crate::net::TrustedProxies;
 use crate::passthrough::{Content, Passthrough};
@@ -48,6 +51,7 @@ use crate::session::{Books, Sessions};
 use crate::sunset::{Rules, Sunset};
 use crate::upstream::Upstream;
 use census::Census;
+use foreign::Pace;
 use probe::Probe;
 use reply::Refused;
 use route::Route;
@@ -110,6 +114,8 @@ pub struct Ways {
     pub oauth: Oauth,
     /// How far HTTP+SSE is switched off.
     pub sunset: Sunset,
+    /// The other replicas.
+    pub fleet: Fleet,
 }
 
 /// What is passed through to the upstream (`--passthrough`).
@@ -155,6 +161,9 @@ struct Shared {
     sunset: Sunset,
     /// Who was turned away by it.
     lately: Lately,
+    fleet: Fleet,
+    /// Who was told of to other replicas.
+    told: Pace,
     books: Books,
     drain: Watch,
 }
@@ -164,7 +173,7 @@ impl Front {
     #[must_use]
     pub fn new(config: Config, ways: Ways, books: Books, tasks: Tasks, drain: Watch) -> Self {
         let verifier = config.probe_key.clone().map(Verifier::new);
-        let Ways { sessions, passthrough, upstream, oauth, sunset } = ways;
+        let Ways { sessions, passthrough, upstream, oauth, sunset, fleet } = ways;
         let upgrades = Upgrades::new(upstream, config.max_upgraded, config.keep_alive, &books.metrics);
         let census = Census::new(books.clone(), tasks);
         let exchanges = passthrough.clone();
@@ -180,6 +189,8 @@ impl Front {
             census,
             sunset,
             lately: Lately::default(),
+            fleet,
+            told: Pace::default(),
             books,
             drain,
         };
@@ -208,7 +219,7 @@ impl Front {
         let who = Who::of(&request, &peer, &shared.config);
         let wanted = shared.oauth.wanted(request.uri().path(), request.uri().query());
         if wanted.is_some() || asks_for_login(request.uri()) {
-            shared.sessions.note_login(who.client());
+            foreign::note_login(shared, who.client());
         }
         if let Some(wanted) = wanted {
             head::check(&request).and_then(|()| shared.config.guard.admit_host(&request))?;

@@ -8,7 +8,7 @@ use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::guard;
 use super::probe::Probe;
@@ -18,7 +18,7 @@ use super::visitor::Visitor;
 use super::{Answered, Body, Shared};
 use crate::auth::Rejection;
 use crate::auth::oauth::{Asker, Endpoint, Oauth, Relayed, Turned, Wanted};
-use crate::upstream::{LONGEST_DOCUMENT, forwarded_headers};
+use crate::upstream::{Hop, LONGEST_DOCUMENT, forwarded_headers};
 
 /// What a request of OAuth comes to; the request itself where it is none of ours after all.
 pub(super) async fn serve(
@@ -81,16 +81,24 @@ pub(super) async fn admit<B>(
     Err(refused)
 }
 
-/// How a client is told that posted to the session `id`, and whose credential the upstream turned down.
+/// How a client is told that posted to the session `id`, and whose credential the upstream turned down. Where that has to be
+/// known by `latest` and it takes time to learn what our challenge is, none is better than the upstream's, which leads clients
+/// to metadata of another URL.
 pub(super) async fn refusal(
     shared: &Shared,
-    visitor: &Visitor,
+    hop: &Hop,
     headers: &HeaderMap,
     id: &str,
     rejection: Rejection,
+    latest: Option<Instant>,
 ) -> Refused {
-    let headers = forwarded_headers(headers, visitor.hop());
-    turned(shared.oauth.turned_down(Asker::Session(id), visitor.hop().host(), &headers, rejection).await)
+    let headers = forwarded_headers(headers, hop);
+    let plain = Rejection { status: rejection.status, challenges: Vec::new() };
+    let turning = shared.oauth.turned_down(Asker::Session(id), hop.host(), &headers, rejection);
+    turned(match latest {
+        Some(latest) => timeout_at(latest, turning).await.unwrap_or(Turned::Rejected(plain)),
+        None => turning.await,
+    })
 }
 
 /// The upstream took what was posted to the session `id`.

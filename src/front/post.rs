@@ -11,12 +11,13 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
-use super::reply::{Refused, accepted, accepted_at_last};
+use super::reply::{Refused, accepted, last};
 use super::visitor::Visitor;
-use super::{Answered, Config, Shared, oauth};
-use crate::mcp::{self, IdScanner, Message, MessageKind, RpcError, code};
+use super::{Answered, Config, Shared, foreign, oauth};
+use crate::auth::Sender;
+use crate::mcp::{self, IdScanner, Malformed, Message, MessageKind, RequestId, RpcError, code};
 use crate::session::{Hold, Payload, SessionId, Verdict};
-use crate::upstream::forwarded_headers;
+use crate::upstream::{Hop, forwarded_headers};
 
 /// How much of a body over the limit is read in search of an id, as a multiple of the limit.
 const DRAIN_FACTOR: usize = 4;
@@ -36,32 +37,78 @@ enum Text {
     },
 }
 
+/// What came of a body.
+#[derive(Debug, PartialEq)]
+pub(super) enum Content {
+    /// All of it.
+    Whole(Bytes),
+    /// The id of a request, which is owed an error.
+    Request(RequestId, RpcError),
+    /// The id of an answer to a server's request: the server is owed an error.
+    Response(RequestId, RpcError),
+}
+
+/// A POST at the replica that owns its session, but for its content.
+#[derive(Debug)]
+pub(super) struct Posted<'a> {
+    /// The session.
+    pub(super) id: &'a str,
+    /// As the client sent them.
+    pub(super) headers: &'a HeaderMap,
+    /// The client's side of its connection.
+    pub(super) hop: &'a Hop,
+    /// Who posted it.
+    pub(super) sender: Sender,
+    /// The memory it takes.
+    pub(super) hold: Hold,
+    /// How long it may wait for the upstream's word.
+    pub(super) patience: Duration,
+    /// By when it has to be answered in any case.
+    pub(super) latest: Option<Instant>,
+}
+
 pub(super) async fn deliver(shared: &Shared, visitor: &Visitor, request: Request<Incoming>) -> Answered {
     let id = session_id(request.uri().query()).map_err(Refused::SessionId)?;
     let sender = visitor.sender();
     // Before anything else that could tell it from a session that is not there.
-    if !shared.sessions.has_for(id, &sender) {
-        return Err(Refused::UnknownSession);
-    }
+    let owner = match shared.sessions.admits(id, &sender) {
+        Some(true) => None,
+        Some(false) => return Err(Refused::UnknownSession),
+        None => Some(foreign::owner(shared, id).ok_or(Refused::UnknownSession)?),
+    };
     let id = id.to_owned();
     check_media_type(request.headers())?;
     let (head, body) = request.into_parts();
-    let mut goes_on = true;
     let mut hold = shared.sessions.hold();
-    let payloads = match Reader::new(body, &shared.config, &mut hold).read().await? {
-        Text::Whole(text) => payloads(&text)?,
+    let (content, goes_on) = match Reader::new(body, &shared.config, &mut hold).read().await? {
+        Text::Whole(text) => (Content::Whole(text), true),
         Text::Refused { scanner, refused, to_its_end } => {
-            goes_on = to_its_end;
-            vec![unreadable(&scanner, error_for(&refused)).ok_or(refused)?]
+            (unreadable(&scanner, error_for(&refused)).ok_or(refused)?, to_its_end)
         }
     };
-    let headers = forwarded_headers(&head.headers, visitor.hop());
-    match shared.sessions.deliver(&id, payloads, headers, sender, hold).await {
+    let answer = if let Some(owner) = owner {
+        // Nobody else is bothered with what is none.
+        content.check()?;
+        Box::pin(foreign::ask(shared, owner, id, visitor, head.headers, content)).await?
+    } else {
+        let patience = shared.sessions.patience();
+        let (headers, hop) = (&head.headers, visitor.hop());
+        let posted = Posted { id: &id, headers, hop, sender, hold, patience, latest: None };
+        judge(shared, posted, content.payloads()?).await?
+    };
+    Ok(if goes_on { answer } else { last(answer) })
+}
+
+/// What becomes of a POST: of a client's here, or of one at another replica.
+pub(super) async fn judge(shared: &Shared, posted: Posted<'_>, payloads: Vec<Payload>) -> Answered {
+    let Posted { id, headers, hop, sender, hold, patience, latest } = posted;
+    let up = forwarded_headers(headers, hop);
+    match shared.sessions.deliver_within(patience, id, payloads, up, sender, hold).await {
         Verdict::Accepted => {
-            oauth::accepted(shared, &id);
-            Ok(if goes_on { accepted() } else { accepted_at_last() })
+            oauth::accepted(shared, id);
+            Ok(accepted())
         }
-        Verdict::Rejected(rejection) => Err(oauth::refusal(shared, visitor, &head.headers, &id, rejection).await),
+        Verdict::Rejected(rejection) => Err(oauth::refusal(shared, hop, headers, id, rejection, latest).await),
         Verdict::Busy => Err(Refused::Busy),
         Verdict::Gone => Err(Refused::UnknownSession),
     }
@@ -201,16 +248,50 @@ fn error_for(refused: &Refused) -> RpcError {
     }
 }
 
-fn payloads(text: &Bytes) -> Result<Vec<Payload>, Refused> {
-    match mcp::parse(text) {
-        Ok(messages) => Ok(messages.into_iter().map(payload).collect()),
-        Err(malformed) => {
-            let mut scanner = IdScanner::default();
-            scanner.feed(text);
-            let error = RpcError::new(code::PARSE_ERROR, "malformed_message", malformed.to_string());
-            Ok(vec![unreadable(&scanner, error).ok_or(Refused::Malformed(malformed.to_string()))?])
+impl Content {
+    /// What the session gets of it.
+    pub(super) fn payloads(self) -> Result<Vec<Payload>, Refused> {
+        let text = match self {
+            Content::Whole(text) => text,
+            Content::Request(id, error) => return Ok(vec![Payload::UnreadableRequest(id, error)]),
+            Content::Response(id, error) => return Ok(vec![Payload::UnreadableResponse(id, error)]),
+        };
+        match mcp::parse(&text) {
+            Ok(messages) => Ok(messages.into_iter().map(payload).collect()),
+            Err(malformed) => salvaged(&text, &malformed)?.payloads(),
         }
     }
+
+    /// Whether the session gets anything of it.
+    fn check(&self) -> Result<(), Refused> {
+        match self {
+            Content::Whole(text) => match mcp::parse(text) {
+                Ok(_) => Ok(()),
+                Err(malformed) => salvaged(text, &malformed).map(|_| ()),
+            },
+            Content::Request(..) | Content::Response(..) => Ok(()),
+        }
+    }
+
+    /// The same in memory that is taken from `hold`; where there is none, what can be told without.
+    pub(super) fn held(self, hold: &mut Hold) -> Result<Self, Refused> {
+        match self {
+            Content::Whole(text) if !hold.grow(text.len()) => {
+                let mut scanner = IdScanner::default();
+                scanner.feed(&text);
+                unreadable(&scanner, error_for(&Refused::Memory)).ok_or(Refused::Memory)
+            }
+            content => Ok(content),
+        }
+    }
+}
+
+/// What there is in a text that is no message.
+fn salvaged(text: &Bytes, malformed: &Malformed) -> Result<Content, Refused> {
+    let mut scanner = IdScanner::default();
+    scanner.feed(text);
+    let error = RpcError::new(code::PARSE_ERROR, "malformed_message", malformed.to_string());
+    unreadable(&scanner, error).ok_or_else(|| Refused::Malformed(malformed.to_string()))
 }
 
 fn payload(message: Message) -> Payload {
@@ -220,10 +301,10 @@ fn payload(message: Message) -> Payload {
     Payload::UnreadableRequest(id.clone(), RpcError::new(code::INVALID_PARAMS, "duplicate_key", text))
 }
 
-fn unreadable(scanner: &IdScanner, error: RpcError) -> Option<Payload> {
+fn unreadable(scanner: &IdScanner, error: RpcError) -> Option<Content> {
     match (scanner.request_id(), scanner.response_id()) {
-        (Some(id), _) => Some(Payload::UnreadableRequest(id, error)),
-        (_, Some(id)) => Some(Payload::UnreadableResponse(id, error)),
+        (Some(id), _) => Some(Content::Request(id, error)),
+        (_, Some(id)) => Some(Content::Response(id, error)),
         _ => None,
     }
 }

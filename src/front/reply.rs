@@ -10,6 +10,7 @@ use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::Body;
+use super::foreign::Trouble;
 use crate::auth::Rejection;
 use crate::auth::oauth::challenge::named_scope;
 use crate::passthrough::Failure;
@@ -80,6 +81,8 @@ pub(super) enum Refused {
     EndedSession(String),
     /// HTTP+SSE is off, for so long.
     SwitchedOff { text: String, wait: Duration },
+    /// The session is another replica's, which cannot be asked.
+    Fleet(Trouble),
     /// A request could not be passed through.
     Through(Failure),
 }
@@ -102,7 +105,7 @@ impl Refused {
             Refused::Loop => StatusCode::LOOP_DETECTED,
             Refused::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Refused::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Refused::Busy | Refused::Memory | Refused::Crowded | Refused::SwitchedOff { .. } => {
+            Refused::Busy | Refused::Memory | Refused::Crowded | Refused::Fleet(_) | Refused::SwitchedOff { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Refused::Gone(_) => StatusCode::GONE,
@@ -173,6 +176,7 @@ impl Refused {
             Refused::Memory => {
                 "the proxy holds as many bytes as it may (--memory); send this one again later".to_owned()
             }
+            Refused::Fleet(trouble) => trouble.text().to_owned(),
             Refused::Credential(rejection) if rejection.is_of_scope() => too_narrow(rejection),
             Refused::Credential(_) => "the server behind this proxy did not accept the credential".to_owned(),
             Refused::Through(failure) => failure.to_string(),
@@ -189,6 +193,7 @@ impl Refused {
             Refused::Busy
             | Refused::Memory
             | Refused::Crowded
+            | Refused::Fleet(_)
             | Refused::Through(Failure::Ending | Failure::Crowded) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
@@ -232,9 +237,8 @@ impl Refused {
     }
 }
 
-/// 202 after which the connection ends: the rest of the body was not read.
-pub(super) fn accepted_at_last() -> Response<Body> {
-    let mut answer = accepted();
+/// The same answer, after which the connection ends: the rest of the body was not read.
+pub(super) fn last(mut answer: Response<Body>) -> Response<Body> {
     answer.headers_mut().insert(header::CONNECTION, CLOSE);
     answer
 }

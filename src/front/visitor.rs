@@ -23,11 +23,27 @@ pub(super) struct Who {
     hop: Hop,
 }
 
+/// Who a client is by the word of somebody who is trusted: what [`Vouched`] is, to be kept and handed on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Voucher {
+    /// SHA-256 of the public key of the certificate that the client showed.
+    pub(super) certificate: Option<[u8; 32]>,
+    /// The name that a trusted proxy gave it.
+    pub(super) name: Option<HeaderValue>,
+}
+
+impl Voucher {
+    pub(super) fn vouched(&self) -> Vouched<'_> {
+        Vouched { certificate: self.certificate.as_ref(), name: self.name.as_ref().map(HeaderValue::as_bytes) }
+    }
+}
+
 /// One request's sender. Addresses stand here in full; the log writes them as it was told to.
 #[derive(Debug)]
 pub(super) struct Visitor {
     who: Who,
     sender: Sender,
+    voucher: Voucher,
     peer: IpAddr,
     /// Without the peer's address.
     connection: Connection,
@@ -82,9 +98,8 @@ impl Visitor {
         let certificate = peer.certificate.as_ref().filter(|_| !trusted);
         // The header is the operator's word only where a proxy of his has set it: anybody else could write it too.
         let name = config.identity_header.as_ref().filter(|_| trusted).and_then(|name| auth::named_in(headers, name));
-        let vouched =
-            Vouched { certificate: certificate.map(|shown| &shown.key), name: name.map(HeaderValue::as_bytes) };
-        let sender = Sender::of(headers, &config.credential_headers, vouched, who.client.address);
+        let voucher = Voucher { certificate: certificate.map(|shown| shown.key), name: name.cloned() };
+        let sender = Sender::of(headers, &config.credential_headers, voucher.vouched(), who.client.address);
         let connection = Connection {
             user_agent: who.client.user_agent.clone(),
             peer_address: String::new(),
@@ -97,7 +112,7 @@ impl Visitor {
         };
         let prefix = headers.get("x-forwarded-prefix").filter(|_| trusted).and_then(|value| value.to_str().ok());
         let prefix = prefix.and_then(safe_prefix).unwrap_or_else(|| config.public_path.clone());
-        Visitor { who, sender, peer: peer.address.ip().to_canonical(), connection, prefix }
+        Visitor { who, sender, voucher, peer: peer.address.ip().to_canonical(), connection, prefix }
     }
 
     pub(super) fn who(&self) -> &Who {
@@ -111,6 +126,11 @@ impl Visitor {
     /// Who sent it, as far as sessions have to know.
     pub(super) fn sender(&self) -> Sender {
         self.sender
+    }
+
+    /// Whose word that rests on.
+    pub(super) fn voucher(&self) -> &Voucher {
+        &self.voucher
     }
 
     /// The connection fields, with the peer's address as the log writes it.

@@ -59,6 +59,10 @@ pub struct Lists {
     pub refusals: &'static [&'static str],
     /// What goes wrong with the upstream.
     pub upstream_errors: &'static [&'static str],
+    /// What calls to other replicas come to.
+    pub fleet_calls: &'static [&'static str],
+    /// Why ids and envelopes of replicas are refused.
+    pub fleet_faults: &'static [&'static str],
 }
 
 /// Counters since the start of the process, and what is now.
@@ -127,6 +131,14 @@ pub struct Metrics {
     pub verdict: StateSet,
     /// One of [`PHASES`].
     pub phase: StateSet,
+    /// Posts handed to the replica that holds their session, by what came of it.
+    pub fleet_calls: Closed<Counter>,
+    /// The same, handed to this one.
+    pub fleet_answers: Counter,
+    /// Ids and envelopes that were refused.
+    pub fleet_refused: Closed<Counter>,
+    /// Commands sent to Redis.
+    pub fleet_commands: Counter,
     /// Canary sessions that went the whole way.
     pub canaries: Counter,
     /// The number of the next session.
@@ -205,6 +217,10 @@ impl Metrics {
             upstream_streams_resumed: of.counter("upstream_streams_resumed"),
             modern_requests: of.counter("modern_requests"),
             upgrades: of.add("upgrades", Closed::new(FAMILY, families)),
+            fleet_calls: of.add("fleet_calls", Closed::new("outcome", lists.fleet_calls)),
+            fleet_answers: of.counter("fleet_answers"),
+            fleet_refused: of.add("fleet_refused", Closed::new("reason", lists.fleet_faults)),
+            fleet_commands: of.counter("fleet_commands"),
             numbers: AtomicU64::new(0),
             registry: Mutex::new(of.0),
             process: Process::registry(),

@@ -95,9 +95,28 @@ impl Sessions {
         sender: Sender,
         hold: Hold,
     ) -> Verdict {
+        self.deliver_within(self.patience(), id, payloads, headers, sender, hold).await
+    }
+
+    /// How long a POST may wait for the upstream's word on a credential that is not known.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.context.config.verdict
+    }
+
+    /// The same with a `patience` of the caller's.
+    pub async fn deliver_within(
+        &self,
+        patience: Duration,
+        id: &str,
+        payloads: Vec<Payload>,
+        headers: HeaderMap,
+        sender: Sender,
+        hold: Hold,
+    ) -> Verdict {
         let Some(mut handle) = self.find(id) else { return Verdict::Gone };
         let arrived = Instant::now();
-        let deadline = arrived + self.context.config.verdict;
+        let deadline = arrived + patience;
         let (headers, hold, was_good) = (Arc::new(headers), Arc::new(hold), Arc::new(AtomicBool::new(false)));
         let (tell, verdict) = oneshot::channel();
         let mut tell = Some(tell);
@@ -127,7 +146,8 @@ impl Sessions {
             }
         }
         let mut verdict = pin!(verdict);
-        let mut told = timeout_at(arrived + self.context.config.moment, &mut verdict).await;
+        let moment = arrived + self.context.config.moment;
+        let mut told = timeout_at(moment.min(deadline), &mut verdict).await;
         if told.is_err() && !was_good.load(Ordering::Relaxed) {
             told = timeout_at(deadline, verdict).await;
         }

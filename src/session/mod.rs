@@ -15,6 +15,7 @@ mod ending;
 mod evidence;
 mod exchange;
 mod face;
+mod guest;
 mod inbound;
 mod keepsake;
 mod linger;
@@ -36,27 +37,29 @@ mod timers;
 mod twice;
 mod vetting;
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
-use http::HeaderValue;
 use tokio::sync::mpsc;
 
 pub use binding::{Binding, OpaqueRotation};
 pub use budget::{Budget, Hold};
 pub use delivery::{Payload, Verdict};
 pub use evidence::{Books, Evidence};
+pub use guest::{Closer, Guest, Refusal};
 pub use places::site;
 pub use stream::EventStream;
 
-use crate::auth::{KeepAlive, Sender, SignedProbe};
+use crate::auth::Sender;
 use crate::drain::{Tasks, Watch};
-use crate::mcp::RpcError;
+use crate::fleet::{self, Fleet};
 use crate::metrics::Lists;
 use crate::sunset::Sunset;
-use crate::traffic::{self, Client, Connection};
+use crate::traffic::{self, Connection};
 use crate::upstream::{self, Upstream};
 use binding::Alarm;
 use delivery::Handle;
@@ -64,7 +67,7 @@ use face::Face;
 use login::Logins;
 use places::{Places, Seat};
 use position::ResumeKey;
-use reunion::{Kin, Newcomer, Reunions};
+use reunion::Reunions;
 use revival::Gate;
 use stream::Arrival;
 use task::{Outset, Task, Ways};
@@ -142,10 +145,12 @@ pub const LISTS: Lists = Lists {
     end_reasons: ending::REASONS,
     refusals: evidence::REFUSALS,
     upstream_errors: upstream::REASONS,
+    fleet_calls: fleet::CALLS,
+    fleet_faults: fleet::FAULTS,
 };
 
-/// Names a session in the endpoint URL. Whoever has it can post into the session: it is random (256 bits) and never
-/// logged.
+/// Names a session in the endpoint URL, and to the fleet its owner. Whoever has it can post into the session: nobody can
+/// guess it, and it is never logged.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct SessionId(Arc<str>);
 
@@ -153,8 +158,8 @@ impl SessionId {
     /// Longer ones cannot be ours.
     pub const MAX_LEN: usize = 128;
 
-    fn random() -> Self {
-        SessionId(crate::traffic::random_hex(32).into())
+    fn new(fleet: &Fleet) -> Self {
+        SessionId(fleet.new_id().into())
     }
 
     /// As it stands in the endpoint URL.
@@ -180,6 +185,8 @@ struct Context {
     upstream: Upstream,
     books: Books,
     sunset: Sunset,
+    /// Gives out session ids.
+    fleet: Fleet,
     tasks: Tasks,
     drain: Watch,
     /// All sessions that can be posted to.
@@ -219,101 +226,6 @@ pub struct Sessions {
     context: Arc<Context>,
 }
 
-/// A client at the door.
-#[derive(Debug)]
-pub struct Guest {
-    /// Who it is, as far as its `GET` tells.
-    pub client: Client,
-    /// What its `GET` authenticated with, and whom it is taken for.
-    pub sender: Sender,
-    /// The connection, for the log.
-    pub connection: Connection,
-    /// Ends the client's TCP connection, even one that takes no more bytes.
-    pub closer: Closer,
-    /// Whether its stream may carry keep-alive comments.
-    pub bears_comments: bool,
-    /// Whether the stream may only be there to see whether there is one.
-    pub is_probe: bool,
-    /// It is the operator's own, by proof. Such a stream must neither name an event nor a version: it comes for the first time.
-    pub signed: Option<SignedProbe>,
-    /// The last event that it got, if it says so.
-    pub last_event_id: Option<HeaderValue>,
-    /// The protocol version that it names: a client that does so on `GET` had a handshake before.
-    pub version: Option<String>,
-}
-
-impl Guest {
-    /// The version of the session it had before, if it surely had one: TypeScript names it on `GET` from its second stream
-    /// on. The oldest one tells nothing, because Java always names that.
-    fn came_back(&self) -> Option<&str> {
-        self.version.as_deref().filter(|version| *version > "2024-11-05")
-    }
-
-    /// After how much silence on its stream a comment goes out, if ever.
-    fn keep_alive(&self, configured: Duration) -> Option<Duration> {
-        match self.signed.and_then(|probe| probe.keep_alive) {
-            Some(KeepAlive::Off) => None,
-            Some(KeepAlive::Every(interval)) => Some(interval),
-            None => self.bears_comments.then_some(configured),
-        }
-    }
-
-    /// What its stream is to sessions that wait for their clients. One that names an event names its session: that it is not
-    /// there any more makes no other its own.
-    fn newcomer(&self, stream: &EventStream, arrival: Arrival) -> Option<Newcomer> {
-        let version = self.came_back().filter(|_| self.last_event_id.is_none())?.to_owned();
-        Some(Newcomer { line: stream.line(), arrival: Some(Arrival { is_resume: false, ..arrival }), version })
-    }
-
-    fn kin(&self) -> Option<Kin> {
-        Kin::of(&self.sender, self.client.user_agent.as_deref(), self.client.address)
-    }
-}
-
-/// Ends a connection from outside. hyper does not poll a body while its write buffer is full, so a client that has
-/// stopped reading can only be ended by ending its connection.
-#[derive(Clone)]
-pub struct Closer {
-    close: Arc<dyn Fn() + Send + Sync>,
-    absence: Arc<dyn Fn() -> Duration + Send + Sync>,
-}
-
-impl Closer {
-    /// A closer that calls `close`.
-    pub fn new(close: impl Fn() + Send + Sync + 'static) -> Self {
-        Closer { close: Arc::new(close), absence: Arc::new(|| Duration::ZERO) }
-    }
-
-    /// The same; `absence` says of an ended connection how long its client had been gone by then.
-    #[must_use]
-    pub fn with_absence(self, absence: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
-        Closer { absence: Arc::new(absence), ..self }
-    }
-
-    fn close(&self) {
-        (self.close)();
-    }
-
-    fn absence(&self) -> Duration {
-        (self.absence)()
-    }
-}
-
-impl fmt::Debug for Closer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Closer")
-    }
-}
-
-/// Why a session is served by refusing whatever it asks.
-#[derive(Debug, Clone)]
-pub struct Refusal {
-    /// The word for the log.
-    pub reason: &'static str,
-    /// What the client is told.
-    pub error: RpcError,
-}
-
 impl Sessions {
     /// Binds a session that is kept elsewhere to `opener`, who is told of it as `label`.
     #[must_use]
@@ -327,9 +239,17 @@ impl Sessions {
         self.context.lets_in(binding, sender)
     }
 
-    /// An empty registry.
+    /// An empty registry. The ids of its sessions are `fleet`'s.
     #[must_use]
-    pub fn new(config: Config, upstream: Upstream, books: Books, sunset: Sunset, tasks: Tasks, drain: Watch) -> Self {
+    pub fn new(
+        config: Config,
+        upstream: Upstream,
+        books: Books,
+        sunset: Sunset,
+        fleet: Fleet,
+        tasks: Tasks,
+        drain: Watch,
+    ) -> Self {
         let registry = DashMap::new();
         let places = Arc::default();
         let (outgoing, incoming) = (Budget::new(config.memory), Budget::new(config.memory));
@@ -345,6 +265,7 @@ impl Sessions {
                 upstream,
                 books,
                 sunset,
+                fleet,
                 tasks,
                 drain,
                 registry,
@@ -406,7 +327,7 @@ impl Sessions {
                 return None;
             }
         };
-        let (id, key, credential) = (SessionId::random(), ResumeKey::random(), guest.sender.credential);
+        let (id, key, credential) = (SessionId::new(&context.fleet), ResumeKey::random(), guest.sender.credential);
         let binding = Arc::new(Binding::new(context.config.opaque_rotation, label.clone(), &guest.sender));
         let (budget, spare) = (context.outgoing.clone(), context.spare.clone());
         let outbox = outbox::outbox(context.config.outbox_bytes, budget, spare, key.clone(), credential);
@@ -449,15 +370,16 @@ impl Sessions {
         Some((id, face, attachment))
     }
 
-    /// Whether there is a session named `id` as far as `sender` is told: those of others are as good as none.
+    /// Whether the session named `id` takes messages of `sender`, who is told no more of others' than of none; `None` where
+    /// this process has no such session.
     #[must_use]
-    pub fn has_for(&self, id: &str, sender: &Sender) -> bool {
-        self.find(id).is_some_and(|handle| self.context.lets_in(&handle.binding, sender))
+    pub fn admits(&self, id: &str, sender: &Sender) -> Option<bool> {
+        self.find(id).map(|handle| self.context.lets_in(&handle.binding, sender))
     }
 
-    /// A client asked how to log in: if one of its requests was answered 401 before, it is going to come again.
-    pub fn note_login(&self, client: &Client) {
-        self.context.logins.note(client.address, client.user_agent.as_deref());
+    /// A client at `address` asked how to log in: if one of its requests was answered 401 before, it is going to come again.
+    pub fn note_login(&self, address: IpAddr, user_agent: Option<&str>) {
+        self.context.logins.note(address, user_agent);
     }
 
     /// The way into the session named `id`.
@@ -465,6 +387,18 @@ impl Sessions {
         // Hashed under a random key first: how long the look-up takes tells nothing about ids.
         let handle = self.context.registry.get(&SessionId(id.into()))?;
         Some(handle.value().clone())
+    }
+
+    /// How many sessions have ids under which key of the fleet: one that has any must not be thrown away.
+    #[must_use]
+    pub fn by_key(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for session in &self.context.registry {
+            if let Some(key) = self.context.fleet.key_of(session.key().as_str()) {
+                *counts.entry(key).or_default() += 1;
+            }
+        }
+        counts
     }
 
     /// How many sessions can be posted to.

@@ -8,6 +8,8 @@
 //! Promise: what is said by hand holds when the answer says so, and survives a restart where there is a state directory. A
 //! phase that is not entered is said, with who stands in its way.
 //!
+//! With other replicas, what was said is theirs too (`share`): each decides from what all agree on, as far as it knows that.
+//!
 //! The trap: the guard judges the evidence, which takes long where many came. It is only asked beside the threads that
 //! serve clients ([`Sunset::step`] blocks), and nothing is locked meanwhile.
 
@@ -21,77 +23,90 @@ use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
+use super::agreed::Utterance;
 use super::decision::{Chosen, Ground, HeldBack, Stop};
+use super::gathering::Gathering;
 use super::order::{Denied, Order};
 use super::rules::{Rules, Strict};
+use super::share::Known;
 use super::state::{Rehearsal, State, Store};
+use super::told::{Judged, Told, tell};
 use super::{Config, Phase, Seen, Share};
+use crate::fleet::Fleet;
 use crate::metrics::Metrics;
 use crate::report::live::Live;
 use crate::report::outcome::Report;
-use crate::traffic::{Log, PhaseBy, PhaseRecord, Record};
+use crate::traffic::{Log, PhaseRecord, Record};
 
 /// Longest time without a look at the clock, which somebody may set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// How long the end of the process waits for the last of it to be written.
 const LAST_SAVE: Duration = Duration::from_secs(5);
 /// How often it is looked whether a phase that is held back may be entered, and whether what is unsaved can be saved.
-const ASK_AGAIN: Duration = Duration::from_secs(15);
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(15);
 
 /// The switch-off. Clones are the same.
 #[derive(Debug, Clone)]
 pub struct Sunset {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    config: Arc<Config>,
+pub(super) struct Shared {
+    pub(super) config: Arc<Config>,
     rules: watch::Sender<Arc<Rules>>,
     state: Mutex<State>,
+    /// Something of it is not in the state directory.
+    pub(super) is_to_save: AtomicBool,
+    /// The other replicas.
+    pub(super) fleet: Fleet,
+    /// Names this one.
+    pub(super) instance: String,
+    /// Taken while it is shared: one version after another.
+    pub(super) sharing: tokio::sync::Mutex<()>,
+    /// Why the other replicas do not know what holds here, if so.
+    pub(super) unshared: Mutex<Option<String>>,
+    /// The replicas with other options that operators were told of.
+    pub(super) others: Mutex<Vec<String>>,
     /// Taken while it is decided, and for no longer: one decision after another.
     deciding: Mutex<Decided>,
     seen: Mutex<Gathering>,
-    store: Option<Store>,
+    pub(super) store: Option<Store>,
     /// What the state directory holds. Taken while it is written, which may hang: nothing else may wait for this.
     saved: Mutex<State>,
     /// Why it could not be written, if so.
     unsaved: Mutex<Option<String>>,
-    live: Arc<Live>,
+    pub(super) live: Arc<Live>,
     /// The traffic log's file, if it is one.
-    log_file: Option<PathBuf>,
+    pub(super) log_file: Option<PathBuf>,
     metrics: Arc<Metrics>,
     /// For them.
     paused: Arc<AtomicBool>,
-    /// Somebody said something, or the list of those who were seen is made.
-    again: Notify,
-}
-
-/// Who was seen before the freeze.
-#[derive(Debug, Default)]
-struct Gathering {
-    made: Option<Arc<Seen>>,
-    /// The list before this time is being made.
-    under_way: Option<Timestamp>,
+    /// Somebody said something, here or elsewhere, or the list of those who were seen is made.
+    pub(super) again: Notify,
 }
 
 /// What was decided last.
 #[derive(Debug, Default)]
-struct Decided {
+pub(super) struct Decided {
     number: u64,
+    /// What all agree on, as far as that is known here.
+    pub(super) known: Known,
+    /// What another replica was told, which is not in the log here.
+    pub(super) heard: Option<Utterance>,
     /// None before the first time.
-    told: Option<Told>,
-    chosen: Chosen,
-    held_back: HeldBack,
+    pub(super) told: Option<Told>,
+    pub(super) chosen: Chosen,
+    pub(super) held_back: HeldBack,
 }
 
-/// What of it the log knows.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Told {
-    phase: Phase,
-    is_paused: bool,
-    held_back: Option<Phase>,
-    rehearsed: Option<Phase>,
+/// Who may be asked before it is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// The guard, which takes its time.
+    Guard,
+    /// Nobody: what needs more is left for the next time.
+    Nobody,
 }
 
 /// What it stands like, for operators.
@@ -103,6 +118,7 @@ pub(super) struct Standing {
     pub(super) held_back: HeldBack,
     pub(super) is_gathering: bool,
     pub(super) unsaved: Option<String>,
+    pub(super) unshared: Option<String>,
 }
 
 /// What the parts of the program are that it needs.
@@ -114,6 +130,8 @@ pub struct Parts {
     pub log_file: Option<PathBuf>,
     /// The program's numbers.
     pub metrics: Arc<Metrics>,
+    /// The other replicas.
+    pub fleet: Fleet,
 }
 
 impl Sunset {
@@ -134,23 +152,25 @@ impl Sunset {
             );
         }
         // What the options rehearse ends with them; what was said by hand goes on.
-        let known = state.rehearsal.take();
-        let is_by_hand = |rehearsal: &Rehearsal| rehearsal.is_by_hand;
-        state.rehearsal = match config.dry_run {
-            Some(phase) => {
-                let known = known.filter(|rehearsal| rehearsal.phase == phase);
-                let since = known.map_or_else(Timestamp::now, |rehearsal| rehearsal.since);
-                Some(Rehearsal { phase, since, basis_points: None, is_by_hand: false })
-            }
-            None => known.filter(is_by_hand),
-        };
+        let known = state.optional.take();
+        state.optional = config.dry_run.map(|phase| {
+            let known = known.or(state.agreed.rehearsal.take()).filter(|rehearsal| rehearsal.phase == phase);
+            let since = known.map_or_else(Timestamp::now, |rehearsal| rehearsal.since);
+            Rehearsal { phase, since, basis_points: None, is_by_hand: false }
+        });
         let config = Arc::new(config);
         let (rules, _) = watch::channel(Arc::new(Rules::new(0, None, Strict::default(), None, Arc::clone(&config))));
-        let Parts { live, log_file, metrics } = parts;
+        let Parts { live, log_file, metrics, fleet } = parts;
         let shared = Shared {
             config,
             rules,
             state: Mutex::new(state),
+            is_to_save: AtomicBool::new(false),
+            fleet,
+            instance: instance.to_owned(),
+            sharing: tokio::sync::Mutex::default(),
+            unshared: Mutex::default(),
+            others: Mutex::default(),
             deciding: Mutex::default(),
             seen: Mutex::default(),
             store,
@@ -172,7 +192,7 @@ impl Sunset {
     #[must_use]
     pub fn never(metrics: Arc<Metrics>) -> Self {
         let live = Live::open(None, "", String::new()).expect("without a state directory nothing is opened");
-        let parts = Parts { live: Arc::new(live), log_file: None, metrics };
+        let parts = Parts { live: Arc::new(live), log_file: None, metrics, fleet: Fleet::solo() };
         Sunset::open(Config::default(), parts, None, "").expect("without a state directory nothing is read")
     }
 
@@ -188,38 +208,13 @@ impl Sunset {
         self.shared.rules.subscribe()
     }
 
-    /// Decides for the first time, so that the first client finds the phase that holds.
-    pub async fn begin(&self, log: &Log) {
-        self.follow(log).await;
-    }
-
-    /// Follows the plan for ever.
-    pub async fn run(&self, log: &Log) {
-        loop {
-            let sleep = self.follow(log).await;
-            tokio::select! {
-                () = tokio::time::sleep(sleep) => {}
-                () = self.shared.again.notified() => {}
-            }
-        }
-    }
-
-    /// Decides by the plan; says how long nothing can change by itself. A state directory that hangs does not hold it up.
-    async fn follow(&self, log: &Log) -> Duration {
-        let (next, is_changed) = self.decide(None, log).await.unwrap_or((ASK_AGAIN, false));
-        if is_changed || self.unsaved().is_some() {
-            let sunset = self.clone();
-            tokio::task::spawn_blocking(move || sunset.shared.save());
-        }
-        if self.unsaved().is_some() { next.min(ASK_AGAIN) } else { next }
-    }
-
     /// Does as somebody says.
     ///
     /// # Errors
     /// When it must not be done; nothing has changed then.
     pub async fn obey(&self, order: Order, log: &Log) -> Result<(), Denied> {
-        self.decide(Some(order), log).await?;
+        self.decide(Some(order), Asked::Guard, log).await?;
+        self.share(log).await;
         // When it changes next may be another time now.
         self.shared.again.notify_one();
         let sunset = self.clone();
@@ -245,7 +240,7 @@ impl Sunset {
     pub(super) fn standing(&self) -> Standing {
         let shared = &self.shared;
         let decided = shared.decided();
-        let is_gathering = shared.gathering().under_way.is_some();
+        let is_gathering = shared.gathering().is_under_way();
         Standing {
             chosen: decided.chosen.clone(),
             rules: self.rules(),
@@ -253,6 +248,7 @@ impl Sunset {
             held_back: decided.held_back.clone(),
             is_gathering,
             unsaved: self.unsaved(),
+            unshared: self.unshared(),
         }
     }
 
@@ -264,17 +260,16 @@ impl Sunset {
         &self.shared.live
     }
 
-    /// Decides, with what somebody says, if anybody does, and logs what has changed; says how long nothing can change by itself,
-    /// and whether there is something to be kept. It is done to its end, even if whoever
-    /// waits for it leaves.
-    async fn decide(&self, order: Option<Order>, log: &Log) -> Result<(Duration, bool), Denied> {
+    /// Decides, with what somebody says, if anybody does, and logs what has changed; says how long nothing can change by itself.
+    /// It is done to its end, even if whoever waits for it leaves.
+    pub(super) async fn decide(&self, order: Option<Order>, asked: Asked, log: &Log) -> Result<Duration, Denied> {
         let (sunset, log, runtime) = (self.clone(), log.clone(), Handle::current());
         let step = tokio::task::spawn_blocking(move || {
-            let (next, is_changed, change) = sunset.step(order.as_ref())?;
+            let (next, change) = sunset.step(order.as_ref(), asked)?;
             if let Some(change) = change {
                 runtime.block_on(log.write(Record::Phase(change)));
             }
-            Ok((next, is_changed))
+            Ok(next)
         });
         step.await.unwrap_or_else(|_| {
             tracing::error!("the phase could not be decided, which is a bug of sse-sunset; the last one holds");
@@ -283,17 +278,17 @@ impl Sunset {
     }
 
     /// Decides once. Blocks.
-    fn step(&self, order: Option<&Order>) -> Result<(Duration, bool, Option<PhaseRecord>), Denied> {
+    fn step(&self, order: Option<&Order>, asked: Asked) -> Result<(Duration, Option<PhaseRecord>), Denied> {
         let mut report = None;
         loop {
             let mut decided = self.shared.decided();
-            let before = self.shared.state().clone();
             match self.try_step(&mut decided, order, report.as_ref()) {
                 Ok(change) => {
                     let state = self.shared.state().clone();
-                    return Ok((self.shared.next_look(&decided, &state), before != state, change));
+                    return Ok((self.shared.next_look(&decided, &state), change));
                 }
                 Err(Stop::Denied(denied)) => return Err(denied),
+                Err(Stop::Report) if asked == Asked::Nobody => return Ok((Duration::ZERO, None)),
                 Err(Stop::Report) => {
                     // Meanwhile others may decide: a pause does not wait for this.
                     drop(decided);
@@ -310,106 +305,32 @@ impl Sunset {
         report: Option<&Report>,
     ) -> Result<Option<PhaseRecord>, Stop> {
         let shared = &self.shared;
+        shared.adopt(decided);
         let before = shared.state().clone();
         let mut state = before.clone();
-        let remembers = shared.store.is_some();
+        let remembers = shared.store.is_some() || shared.fleet.is_shared();
         let ground = Ground { config: &shared.config, remembers, now: Timestamp::now(), report };
         if let Some(order) = order {
             state.take(order, &ground)?;
         }
         let (chosen, held_back) = state.choose(&ground)?;
-        state.freeze(&chosen, &ground);
+        // The phase that is over lifts what it began, and so do an order and another plan.
+        let may_lift = order.is_some() || decided.told.is_none() || decided.chosen.phase >= Phase::Freeze;
+        state.freeze(&chosen, &ground, may_lift);
         state.phase = chosen.phase;
-        let rehearsal = state.rehearsal.clone();
-        let rehearses_freeze = rehearsal.as_ref().filter(|rehearsal| rehearsal.phase == Phase::Freeze);
-        let seen = self.seen(state.frozen.or(rehearses_freeze.map(|rehearsal| rehearsal.since)));
-        let is_paused = state.pause.is_some();
+        state.is_unshared = decided.known.is_behind(&state, order.is_some());
+        let seen = self.seen_before(&state, &chosen);
+        let is_paused = state.agreed.pause.is_some();
         shared.paused.store(is_paused, Ordering::Relaxed);
-        *shared.state() = state.clone();
+        shared.set_state(state.clone());
         shared.publish(decided, &chosen, &state, seen);
-        let told = Told {
-            phase: chosen.phase,
-            is_paused,
-            held_back: held_back.as_ref().map(|(phase, _)| *phase),
-            rehearsed: rehearsal.map(|rehearsal| rehearsal.phase),
-        };
-        let why = order.map(|order| order.why().to_owned());
-        let last = decided.told.replace(told.clone());
-        let is_first = last.is_none();
-        let unchanged = last.clone().unwrap_or(Told { phase: before.phase, ..Told::default() });
-        (decided.chosen, decided.held_back) = (chosen.clone(), held_back.clone());
-        if why.is_none() && told == unchanged {
-            return Ok(None);
-        }
-        let by = match (&why, told.held_back != unchanged.held_back && told.held_back.is_some()) {
-            (Some(_), _) => PhaseBy::Operator,
-            (None, true) => PhaseBy::Guard,
-            (None, false) if is_first && told.phase == unchanged.phase => PhaseBy::Start,
-            (None, false) => PhaseBy::Plan,
-        };
-        let objection = held_back.map(|(phase, outlook)| (phase, outlook.objection(phase)));
-        if let Some((_, objection)) = objection.as_ref().filter(|_| by == PhaseBy::Guard) {
-            tracing::warn!("{objection}");
-        }
-        if told.phase != unchanged.phase || is_first {
-            tracing::info!(phase = told.phase.name(), before = unchanged.phase.name(), "the phase of the switch-off");
-        }
-        let why = why.or(objection.map(|(_, objection)| objection)).or(chosen.why).unwrap_or_default();
-        Ok(Some(PhaseRecord {
-            until: chosen.until.map(crate::clock::rfc3339),
-            paused: is_paused,
-            held_back: told.held_back.map(Phase::name),
-            dry_run: told.rehearsed.map(Phase::name),
-            ..PhaseRecord::new(told.phase.name(), unchanged.phase.name(), by, &why)
-        }))
-    }
-
-    /// The list of those who were seen before `before`: as it is, as it was kept, or nothing until it is made.
-    fn seen(&self, before: Option<Timestamp>) -> Option<Arc<Seen>> {
-        let shared = &self.shared;
-        let mut gathering = shared.gathering();
-        let Some(before) = before else {
-            gathering.made = None;
-            return None;
-        };
-        if let Some(made) = gathering.made.as_ref().filter(|made| made.before == before) {
-            return Some(Arc::clone(made));
-        }
-        if let Some(kept) = shared.store.as_ref().and_then(|store| store.seen(before)) {
-            let kept = Arc::new(kept);
-            gathering.made = Some(Arc::clone(&kept));
-            return Some(kept);
-        }
-        gathering.made = None;
-        if gathering.under_way != Some(before) {
-            gathering.under_way = Some(before);
-            let sunset = self.clone();
-            // Years of logs take a while. Nothing waits for it but the first refusal.
-            tokio::task::spawn_blocking(move || sunset.gather(before));
-        }
-        None
-    }
-
-    fn gather(&self, before: Timestamp) {
-        let shared = &self.shared;
-        let (seen, is_whole) = Seen::gather(before, &shared.live, shared.log_file.as_deref());
-        // What lacks a part is made again after the next start, when that may be readable.
-        let store = shared.store.as_ref().filter(|_| is_whole);
-        if let Some(Err(error)) = store.map(|store| store.keep_seen(&seen)) {
-            tracing::warn!(%error, "who was seen before the freeze cannot be kept; it will be gathered again after a restart");
-        }
-        let mut gathering = shared.gathering();
-        if gathering.under_way == Some(before) {
-            (gathering.under_way, gathering.made) = (None, Some(Arc::new(seen)));
-        }
-        drop(gathering);
-        shared.again.notify_one();
+        Ok(tell(decided, order, Judged { before, state, chosen, held_back }))
     }
 }
 
 impl Shared {
     /// Has the state directory hold what holds. Blocks, for as long as the disk does.
-    fn save(&self) {
+    pub(super) fn save(&self) {
         let Some(store) = &self.store else { return };
         let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         let state = self.state().clone();
@@ -427,10 +348,10 @@ impl Shared {
 
     /// Lets everybody have the rules, if they are others than before.
     fn publish(&self, decided: &mut Decided, chosen: &Chosen, state: &State, seen: Option<Arc<Seen>>) {
-        let frozen = seen.clone().filter(|_| state.frozen.is_some() && chosen.phase >= Phase::Freeze);
+        let frozen = seen.clone().filter(|_| state.agreed.frozen.is_some() && chosen.phase >= Phase::Freeze);
         let carried_out =
             Strict { phase: chosen.phase, seen: frozen, share: chosen.share, ends_running: chosen.ends_running };
-        let rehearsed = state.rehearsal.as_ref().map(|rehearsal| {
+        let rehearsed = state.rehearsal().map(|rehearsal| {
             let share = rehearsal.basis_points.map_or(self.config.share, |basis_points| Share { basis_points });
             Strict { phase: rehearsal.phase, seen, share, ends_running: false }
         });
@@ -446,7 +367,7 @@ impl Shared {
     /// How long nothing can change by itself.
     fn next_look(&self, decided: &Decided, state: &State) -> Duration {
         let now = Timestamp::now();
-        let hand = state.hand.as_ref().and_then(|hand| hand.until);
+        let hand = state.agreed.hand.as_ref().and_then(|hand| hand.until);
         let next = [self.config.plan.next_change(now), hand].into_iter().flatten().min();
         let next = next.map_or(LONGEST_SLEEP, |at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
         // Not before the moment, by the rounding of a timer.
@@ -455,15 +376,23 @@ impl Shared {
     }
 
     /// Held for moments only.
-    fn decided(&self) -> MutexGuard<'_, Decided> {
+    pub(super) fn decided(&self) -> MutexGuard<'_, Decided> {
         self.deciding.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn gathering(&self) -> MutexGuard<'_, Gathering> {
+    pub(super) fn set_state(&self, state: State) {
+        let mut held = self.state();
+        if *held != state {
+            *held = state;
+            self.is_to_save.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn gathering(&self) -> MutexGuard<'_, Gathering> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

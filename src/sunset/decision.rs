@@ -5,6 +5,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::agreed::Utterance;
 use super::guard::Outlook;
 use super::order::{Denied, Order, Set};
 use super::state::{Hand, Pause, Rehearsal, State};
@@ -15,7 +16,7 @@ use crate::report::outcome::Report;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ground<'a> {
     pub(super) config: &'a Config,
-    /// Whether there is a state directory.
+    /// Whether who was seen is known again after a restart.
     pub(super) remembers: bool,
     pub(super) now: Timestamp,
     /// The evidence as it was judged a moment ago, if it was.
@@ -67,24 +68,30 @@ impl Ground<'_> {
 impl State {
     /// Takes down what somebody says.
     pub(super) fn take(&mut self, order: &Order, ground: &Ground<'_>) -> Result<(), Stop> {
-        match order {
+        let pause = match order {
             Order::Set(set) => return self.set(set, ground),
-            Order::Pause { why } => self.pause = Some(Pause { since: ground.now, why: why.clone() }),
-            Order::Resume { .. } => self.pause = None,
-        }
+            Order::Pause { why } => Some(Pause { since: ground.now, why: why.clone() }),
+            Order::Resume { .. } => None,
+        };
+        let said = &mut self.agreed.said.pause;
+        *said = Some(Utterance::after(said.as_ref(), ground.now, order.why()));
+        self.agreed.pause = pause;
         Ok(())
     }
 
     fn set(&mut self, set: &Set, ground: &Ground<'_>) -> Result<(), Stop> {
         let Some(phase) = set.phase else {
-            self.hand = None;
+            self.set_hand(None, &set.why, ground);
             return Ok(());
         };
         ground.check(phase, set.is_dry_run)?;
         let basis_points = set.share.map(|share| share.basis_points);
         if set.is_dry_run {
             let rehearsal = Rehearsal { phase, since: ground.now, basis_points, is_by_hand: true };
-            self.rehearsal = (phase >= Phase::Freeze).then_some(rehearsal);
+            self.agreed.rehearsal = (phase >= Phase::Freeze).then_some(rehearsal);
+            self.optional = None;
+            let said = &mut self.agreed.said.rehearsal;
+            *said = Some(Utterance::after(said.as_ref(), ground.now, &set.why));
             return Ok(());
         }
         let is_forced = set.force == Some(phase) || ground.config.forced.contains(&phase);
@@ -95,32 +102,33 @@ impl State {
             }
         }
         let until = set.lasts.and_then(|lasts| ground.now.checked_add(SignedDuration::try_from(lasts).ok()?).ok());
-        self.hand = Some(Hand {
-            phase,
-            since: ground.now,
-            until,
-            basis_points,
-            ends_running: set.end_running,
-            why: set.why.clone(),
-        });
+        let why = set.why.clone();
+        let hand = Hand { phase, since: ground.now, until, basis_points, ends_running: set.end_running, why };
+        self.set_hand(Some(hand), &set.why, ground);
         Ok(())
+    }
+
+    fn set_hand(&mut self, hand: Option<Hand>, why: &str, ground: &Ground<'_>) {
+        let said = &mut self.agreed.said.hand;
+        *said = Some(Utterance::after(said.as_ref(), ground.now, why));
+        self.agreed.hand = hand;
     }
 
     /// Which phase holds, and which one the guard does not let in.
     pub(super) fn choose(&mut self, ground: &Ground<'_>) -> Result<(Chosen, HeldBack), Stop> {
-        if self.hand.as_ref().is_some_and(|hand| hand.until.is_some_and(|until| until <= ground.now)) {
-            self.hand = None;
+        if self.agreed.hand.as_ref().is_some_and(|hand| hand.until.is_some_and(|until| until <= ground.now)) {
+            self.agreed.hand = None;
         }
         let config = ground.config;
         let usual = Chosen { share: config.share, ends_running: config.end_running, ..Chosen::default() };
-        if let Some(pause) = &self.pause {
+        if let Some(pause) = &self.agreed.pause {
             // What was announced stays announced: the dates are still the dates. The guard is not asked: nobody is refused.
             let planned = config.plan.at(ground.now).phase;
-            let phase = self.hand.as_ref().map_or(planned, |hand| hand.phase).min(Phase::Announce);
+            let phase = self.agreed.hand.as_ref().map_or(planned, |hand| hand.phase).min(Phase::Announce);
             let chosen = Chosen { phase, since: Some(pause.since), why: Some(pause.why.clone()), ..usual };
             return Ok((chosen, None));
         }
-        let Some(hand) = &self.hand else { return self.planned(ground, &usual) };
+        let Some(hand) = &self.agreed.hand else { return self.planned(ground, &usual) };
         let chosen = Chosen {
             phase: hand.phase,
             since: Some(hand.since),
@@ -137,13 +145,9 @@ impl State {
         let config = ground.config;
         let candidates = config.plan.candidates(ground.now);
         let points = config.share.basis_points;
-        let is_candidate =
-            |phase: Phase, at: Timestamp| candidates.iter().any(|step| step.phase == phase && step.at == at);
-        self.let_in.retain(|(phase, at, of)| is_candidate(*phase, *at) && *of >= points);
         let mut held_back = None;
         for step in &candidates {
-            let is_let_in = self.let_in.iter().any(|(phase, at, _)| *phase == step.phase && *at == step.at);
-            if step.phase.hits_users() && !is_let_in {
+            if step.phase.hits_users() && !self.agreed.is_let_in(step.phase, step.at, points) {
                 if !config.forced.contains(&step.phase) {
                     let outlook = ground.outlook(step.phase, config.share)?;
                     if !outlook.is_clear() {
@@ -151,7 +155,7 @@ impl State {
                         continue;
                     }
                 }
-                self.let_in.push((step.phase, step.at, points));
+                self.agreed.let_in(step.phase, step.at, points);
             }
             let until = step.until.filter(|_| held_back.is_none());
             return Ok((Chosen { phase: step.phase, since: Some(step.at), until, ..usual.clone() }, held_back));
@@ -162,17 +166,25 @@ impl State {
 
     /// Notes since when newcomers are refused: with the freeze, and on through what follows it. Who came while it was lifted is
     /// no newcomer.
-    pub(super) fn freeze(&mut self, chosen: &Chosen, ground: &Ground<'_>) {
-        if self.pause.is_some() {
+    ///
+    /// `may_lift` says whether it is for this replica to lift it: another one, whose clock goes ahead, may have begun what the
+    /// plan has here for the next moment.
+    pub(super) fn freeze(&mut self, chosen: &Chosen, ground: &Ground<'_>, may_lift: bool) {
+        let agreed = &mut self.agreed;
+        if agreed.pause.is_some() {
             return;
         }
         let now = ground.now;
         let planned = ground.config.plan.freeze.filter(|date| *date <= now);
-        let planned = planned.map(|date| self.lifted.map_or(date, |lifted| date.max(lifted)));
-        (self.frozen, self.lifted) = match chosen.phase {
-            Phase::Observe | Phase::Announce => (None, planned.map(|_| now)),
-            Phase::Freeze => (self.frozen.or(planned).or(Some(now)), None),
-            _ => (self.frozen.or(planned), None),
+        // Not the moment of every look, on which replicas would never agree: one when it begins, one when it ends.
+        let begun = planned.map(|date| if agreed.lifted.is_some() { now } else { date });
+        (agreed.frozen, agreed.lifted) = match chosen.phase {
+            Phase::Observe | Phase::Announce if may_lift || agreed.hand.is_some() => {
+                (None, planned.map(|_| agreed.lifted.unwrap_or(now)))
+            }
+            Phase::Observe | Phase::Announce => return,
+            Phase::Freeze => (agreed.frozen.or(begun).or(Some(now)), None),
+            _ => (agreed.frozen.or(begun), None),
         };
     }
 }
@@ -205,7 +217,7 @@ mod tests {
         state.take(&Order::Pause { why: "x".to_owned() }, &ground(&config, now)).expect("taken");
         let (chosen, held_back) = state.choose(&ground(&config, now)).expect("at once");
         assert_eq!((chosen.phase, held_back), (Phase::Announce, None));
-        assert_eq!(state.let_in, [], "nothing is let in that nobody was asked about");
+        assert_eq!(state.agreed.let_in, [], "nothing is let in that nobody was asked about");
     }
 
     #[test]
@@ -213,12 +225,29 @@ mod tests {
         let (config, now, later) = (planned(), at("2026-02-01T00:00:00Z"), at("2026-03-01T00:00:00Z"));
         let mut state = State::default();
         let frozen = Chosen { phase: Phase::Freeze, ..Chosen::default() };
-        state.freeze(&frozen, &ground(&config, now));
-        assert_eq!(state.frozen, config.plan.freeze);
-        state.freeze(&Chosen { phase: Phase::Announce, ..Chosen::default() }, &ground(&config, now));
-        assert_eq!((state.frozen, state.lifted), (None, Some(now)));
-        state.freeze(&frozen, &ground(&config, later));
-        assert_eq!(state.frozen, Some(now), "whoever came until then was let in");
+        state.freeze(&frozen, &ground(&config, now), true);
+        assert_eq!(state.agreed.frozen, config.plan.freeze);
+        let announced = Chosen { phase: Phase::Announce, ..Chosen::default() };
+        state.freeze(&announced, &ground(&config, now), true);
+        let lifted = state.agreed.clone();
+        assert_eq!((lifted.frozen, lifted.lifted), (None, Some(now)));
+        let meanwhile = at("2026-02-15T00:00:00Z");
+        state.freeze(&announced, &ground(&config, meanwhile), true);
+        assert_eq!(state.agreed, lifted, "looking again changes nothing");
+        state.freeze(&frozen, &ground(&config, later), true);
+        assert_eq!(state.agreed.frozen, Some(later), "whoever came until then was let in");
+    }
+
+    #[test]
+    fn freeze_that_another_replica_has_begun_by_its_clock_is_not_lifted() {
+        let (config, before) = (planned(), at("2026-01-04T23:59:59Z"));
+        let mut state = State::default();
+        state.agreed.frozen = config.plan.freeze;
+        let announced = Chosen { phase: Phase::Announce, ..Chosen::default() };
+        state.freeze(&announced, &ground(&config, before), false);
+        assert_eq!(state.agreed.frozen, config.plan.freeze);
+        state.freeze(&announced, &ground(&config, before), true);
+        assert_eq!(state.agreed.frozen, None);
     }
 
     #[test]

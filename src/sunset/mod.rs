@@ -7,10 +7,13 @@
 //! Sessions and the front ask [`Rules`], which hold at one moment and change as a whole.
 
 mod account;
+mod agreed;
 pub mod calendar;
 mod control;
 mod decision;
 pub mod farewell;
+mod follow;
+mod gathering;
 mod guard;
 mod ladder;
 pub mod notice;
@@ -19,8 +22,12 @@ mod phase;
 pub mod plan;
 mod rules;
 mod seen;
+mod share;
 mod state;
 mod status;
+#[cfg(test)]
+mod tests;
+mod told;
 
 pub use account::Account;
 pub use calendar::Calendar;

@@ -63,7 +63,7 @@ pub enum Denied {
     )]
     NoUrl(Phase),
     /// Nobody could say who was seen.
-    #[error("freeze has to remember who was seen before; start serve with --state-dir DIR")]
+    #[error("freeze has to remember who was seen before; start serve with --state-dir DIR, or --fleet URL")]
     NoState,
     /// It would hit clients that use the server.
     #[error("{}", .1.objection(*.0))]

@@ -68,6 +68,17 @@ impl Seen {
         Seen { before, ..Seen::default() }
     }
 
+    /// Takes in those of another list.
+    pub(super) fn join(&mut self, other: &Seen) {
+        self.identities.extend(other.identities.iter().cloned());
+        self.addresses.extend(other.addresses.iter().cloned());
+    }
+
+    /// Whether all of another list are there.
+    pub(super) fn holds(&self, other: &Seen) -> bool {
+        other.identities.is_subset(&self.identities) && other.addresses.is_subset(&self.addresses)
+    }
+
     /// How many identities there are.
     #[must_use]
     pub fn count(&self) -> usize {

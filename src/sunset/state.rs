@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::agreed::Agreed;
 use super::{Phase, Seen};
 use crate::report::live::{file_name, replace};
 
@@ -21,21 +22,17 @@ const FORM: u32 = 1;
 #[serde(default)]
 pub(super) struct State {
     form: u32,
-    /// The phase that was set by hand, instead of what the plan says.
-    pub(super) hand: Option<Hand>,
-    /// Nobody is refused, whatever the phase.
-    pub(super) pause: Option<Pause>,
-    /// The phase whose refusals are only written.
-    pub(super) rehearsal: Option<Rehearsal>,
-    /// Since when newcomers are refused.
-    pub(super) frozen: Option<Timestamp>,
-    /// Until when that was lifted by hand after its date had come.
-    pub(super) lifted: Option<Timestamp>,
-    /// Phases of the plan that were entered although they hit users, by their beginning and the share of clients, in hundredths
-    /// of a percent: they are not asked about again.
-    pub(super) let_in: Vec<(Phase, Timestamp, u16)>,
+    /// What all replicas agree on.
+    #[serde(flatten)]
+    pub(super) agreed: Agreed,
+    /// The phase whose refusals are only written because an option of this process says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) optional: Option<Rehearsal>,
     /// The phase that held last.
     pub(super) phase: Phase,
+    /// Whether the other replicas do not know all of it yet.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_unshared: bool,
 }
 
 /// A phase that was set by hand.
@@ -73,6 +70,13 @@ pub(super) struct Store {
     seen: PathBuf,
 }
 
+impl State {
+    /// What is rehearsed: of this process's option and what was said by hand, what came last.
+    pub(super) fn rehearsal(&self) -> Option<&Rehearsal> {
+        self.optional.as_ref().or(self.agreed.rehearsal.as_ref())
+    }
+}
+
 impl Store {
     pub(super) fn new(dir: &Path, instance: &str) -> Self {
         let name = file_name(instance);
@@ -87,7 +91,12 @@ impl Store {
         let state: Option<State> = read(&self.state)?;
         match state {
             None => Ok(State { form: FORM, ..State::default() }),
-            Some(state) if state.form == FORM => Ok(state),
+            Some(mut state) if state.form == FORM => {
+                // Both stood in one place before replicas agreed on what is said by hand.
+                state.optional = state.optional.or(state.agreed.rehearsal.take_if(|rehearsal| !rehearsal.is_by_hand));
+                state.agreed.date_what_was_done();
+                Ok(state)
+            }
             Some(state) => Err(problem(&self.state, &format!("its form {} is not known here", state.form))),
         }
     }
@@ -100,7 +109,10 @@ impl Store {
             *path != self.state && name.starts_with("sunset-") && name.strip_suffix(".json").is_some()
         };
         let said = |path: &Path| {
-            read::<State>(path).ok().flatten().is_some_and(|state| state.pause.is_some() || state.hand.is_some())
+            read::<State>(path)
+                .ok()
+                .flatten()
+                .is_some_and(|state| state.agreed.pause.is_some() || state.agreed.hand.is_some())
         };
         let mut others: Vec<String> = files
             .map(|file| file.path())
@@ -155,14 +167,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn dry_run_of_an_option_is_known_again_from_where_it_stood_before() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::new(dir.path(), "replica/1");
+        let file = r#"{"form":1,"hand":null,"rehearsal":{"phase":"freeze","since":"2026-01-05T00:00:00Z","basis_points":null,"is_by_hand":false},"phase":"announce"}"#;
+        std::fs::write(dir.path().join("sunset-replica_1.json"), file).expect("written");
+        let state = store.state().expect("kept");
+        assert_eq!((state.agreed.rehearsal.as_ref(), state.phase), (None, Phase::Announce));
+        assert_eq!(state.rehearsal().map(|rehearsal| rehearsal.phase), Some(Phase::Freeze));
+    }
+
+    #[test]
     fn what_was_kept_comes_back_and_nonsense_is_no_silence() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Store::new(dir.path(), "replica/1");
         let at = Timestamp::from_second(1_800_000_000).expect("a time");
         let pause = Some(Pause { since: at, why: "incident".to_owned() });
-        let kept = State { pause, let_in: vec![(Phase::Brownout, at, 10_000)], ..store.state().expect("nothing") };
+        let agreed = Agreed { pause, let_in: vec![(Phase::Brownout, at, 10_000)], ..Agreed::default() };
+        let kept = State { agreed, ..store.state().expect("nothing") };
         store.keep(&kept).expect("kept");
-        assert_eq!(store.state().expect("kept"), kept);
+        let mut found = store.state().expect("kept");
+        let said = found.agreed.said.pause.take().expect("a pause from before words were kept was said when it began");
+        assert_eq!((said.at, said.why.as_str()), (at, "incident"));
+        assert_eq!(found, kept);
         std::fs::write(dir.path().join("sunset-replica_1.json"), "{").expect("written");
         assert!(store.state().expect_err("nonsense").to_string().contains("remove it"));
         let seen = Seen::none_before(at);

@@ -19,20 +19,20 @@ impl Sunset {
         let outlook = Outlook::of(&self.live().report_now(), config, Phase::Tombstone, chosen.share, now);
         // The end of a brownout that was held back is no change.
         let next = config.plan.steps().into_iter().find(|step| step.at > now && step.phase != chosen.phase);
-        json!({
+        let mut status = json!({
             "phase": chosen.phase.name(),
             "since": chosen.since.map(rfc3339),
             "until": chosen.until.map(rfc3339),
-            "by": if standing.state.pause.is_some() || standing.state.hand.is_some() { "operator" } else { "plan" },
+            "by": if standing.state.agreed.pause.is_some() || standing.state.agreed.hand.is_some() { "operator" } else { "plan" },
             "why": chosen.why,
-            "paused": standing.state.pause.as_ref().map(|pause| json!({"since": rfc3339(pause.since), "why": pause.why})),
-            "set": standing.state.hand.as_ref().map(|hand| json!({
+            "paused": standing.state.agreed.pause.as_ref().map(|pause| json!({"since": rfc3339(pause.since), "why": pause.why})),
+            "set": standing.state.agreed.hand.as_ref().map(|hand| json!({
                 "phase": hand.phase.name(), "since": rfc3339(hand.since), "until": hand.until.map(rfc3339), "why": hand.why,
             })),
             "held_back": standing.held_back.as_ref().map(|(phase, outlook)| json!({
                 "phase": phase.name(), "why": outlook.objection(*phase),
             })),
-            "dry_run": standing.state.rehearsal.as_ref().map(|rehearsal| json!({
+            "dry_run": standing.state.rehearsal().map(|rehearsal| json!({
                 "phase": rehearsal.phase.name(), "since": rfc3339(rehearsal.since),
             })),
             "frozen": frozen(&standing),
@@ -52,13 +52,33 @@ impl Sunset {
             "sunset": config.notice.sunset.map(rfc3339),
             "rules": standing.rules.number,
             "unsaved": standing.unsaved,
-        })
+        });
+        if let (Some(replicas), Some(members)) = (self.replicas(), status.as_object_mut()) {
+            let fleet =
+                json!({"shared": standing.unshared.is_none(), "unshared": standing.unshared, "replicas": replicas});
+            members.insert("fleet".to_owned(), fleet);
+        }
+        status
+    }
+
+    /// The replicas that are there, this one first; none where there cannot be others.
+    fn replicas(&self) -> Option<Vec<Value>> {
+        if !self.shared.fleet.is_shared() {
+            return None;
+        }
+        let others = self.with_other_options();
+        let mut peers: Vec<String> = self.shared.fleet.peers().into_iter().map(|peer| peer.instance).collect();
+        peers.sort_unstable();
+        let all = std::iter::once(self.shared.instance.clone()).chain(peers);
+        let replicas =
+            all.map(|instance| json!({"same_options": !others.contains(&instance), "instance": instance})).collect();
+        Some(replicas)
     }
 }
 
 /// Since when newcomers are refused, and how many were there before.
 fn frozen(standing: &Standing) -> Value {
-    let Some(since) = standing.state.frozen.filter(|_| standing.chosen.phase >= Phase::Freeze) else {
+    let Some(since) = standing.state.agreed.frozen.filter(|_| standing.chosen.phase >= Phase::Freeze) else {
         return Value::Null;
     };
     json!({

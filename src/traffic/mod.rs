@@ -25,8 +25,8 @@ pub use identity::{Client, ClientInfo, Identity, IdentitySource, Principal};
 pub use phase::{Phase as PhaseRecord, PhaseBy};
 pub use pseudonym::{AddressForm, Pseudonyms};
 pub use record::{
-    Canary, Client as ClientRecord, Connect, Connection, End, Engagement, Heartbeat, Identify, Modern, Record, Refused,
-    Start, Stop, Survival, Upgrade, Use,
+    Canary, Client as ClientRecord, Connect, Connection, End, Engagement, FleetRefused, Heartbeat, Identify, Modern,
+    Record, Refused, Start, Stop, Survival, Upgrade, Use,
 };
 pub use writer::{Health, Target};
 

@@ -19,6 +19,8 @@ pub enum PhaseBy {
     Start,
     /// Somebody would be hit who still uses the server, so the next phase is not entered; or nobody is any more.
     Guard,
+    /// Another replica had it changed, by an order that it was given: this one follows.
+    Fleet,
 }
 
 /// The phase changed, was paused or resumed, or is held back; or a dry run of one began or ended.

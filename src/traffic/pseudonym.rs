@@ -2,12 +2,17 @@
 //!
 //! The key lives in the state directory and is made at first start; without a state directory it lives as long as
 //! the process, and pseudonyms of two starts cannot be compared.
+//!
+//! The trap: replicas have to write the same pseudonyms, or one client is another identity on each of them. So a running
+//! process may be given another key, and all clones of its [`Pseudonyms`] use that from then on.
 
+use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use ring::hmac;
 
@@ -17,6 +22,10 @@ use super::hex;
 const KEY_LEN: usize = 32;
 /// Name of the key file within the state directory.
 const KEY_FILE: &str = "pseudonym.key";
+/// Where keys are kept that the fleet's has replaced; a number follows if there are several.
+const REPLACED_FILE: &str = "pseudonym.key.before-fleet";
+/// Keys that are kept so, at most.
+const MOST_REPLACED: u32 = 100;
 /// Bytes of the HMAC that are kept: enough to tell clients apart, short enough to read.
 const KEPT: usize = 8;
 
@@ -29,20 +38,49 @@ pub enum AddressForm {
     Full,
 }
 
-/// Makes pseudonyms under one key.
+/// Makes pseudonyms under one key. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Pseudonyms {
-    key: hmac::Key,
+    key: Arc<RwLock<Key>>,
     addresses: AddressForm,
+    /// The directory in which the key is kept, if it is.
+    dir: Option<PathBuf>,
+}
+
+/// The key; never shown.
+struct Key {
+    bytes: [u8; KEY_LEN],
+    hmac: hmac::Key,
+}
+
+impl Key {
+    fn new(bytes: [u8; KEY_LEN]) -> Self {
+        Key { bytes, hmac: hmac::Key::new(hmac::HMAC_SHA256, &bytes) }
+    }
+
+    fn random() -> Result<Self, getrandom::Error> {
+        let mut bytes = [0; KEY_LEN];
+        getrandom::fill(&mut bytes)?;
+        Ok(Key::new(bytes))
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key")
+    }
 }
 
 impl Pseudonyms {
     /// Under a key that dies with the process.
     #[must_use]
     pub fn ephemeral(addresses: AddressForm) -> Self {
-        let mut key = [0; KEY_LEN];
-        getrandom::fill(&mut key).expect("the operating system has random numbers");
-        Pseudonyms { key: hmac::Key::new(hmac::HMAC_SHA256, &key), addresses }
+        let key = Key::random().expect("the operating system has random numbers");
+        Pseudonyms::under(key, addresses, None)
+    }
+
+    fn under(key: Key, addresses: AddressForm, dir: Option<PathBuf>) -> Self {
+        Pseudonyms { key: Arc::new(RwLock::new(key)), addresses, dir }
     }
 
     /// Under the key kept in `state_dir`, which is made (mode 0600) if there is none.
@@ -59,7 +97,7 @@ impl Pseudonyms {
             }
             read => read?,
         };
-        Pseudonyms::of_text(&path, &text, addresses)
+        Ok(Pseudonyms::under(of_text(&path, &text)?, addresses, Some(state_dir.to_owned())))
     }
 
     /// Under the key that is kept in `state_dir`; none is made.
@@ -70,21 +108,43 @@ impl Pseudonyms {
         let path = state_dir.join(KEY_FILE);
         let text = fs::read_to_string(&path)
             .map_err(|error| io::Error::new(error.kind(), format!("cannot read {}: {error}", path.display())))?;
-        Pseudonyms::of_text(&path, &text, addresses)
+        Ok(Pseudonyms::under(of_text(&path, &text)?, addresses, None))
     }
 
-    fn of_text(path: &Path, text: &str, addresses: AddressForm) -> io::Result<Self> {
-        let key = unhex(text.trim()).filter(|key| key.len() == KEY_LEN).ok_or_else(|| {
-            let text = format!("{} does not hold {KEY_LEN} bytes in hexadecimal", path.display());
+    /// The key, for other replicas. Nobody else may see it: with it, pseudonyms can be guessed back.
+    #[must_use]
+    pub fn secret(&self) -> Vec<u8> {
+        self.key().bytes.to_vec()
+    }
+
+    /// Takes over the key of other replicas, and keeps it where the own one was kept; that one is kept beside it. Says whether
+    /// it is another one. Blocks.
+    ///
+    /// # Errors
+    /// When it is no key, and is not taken over; when it cannot be kept, and is taken over all the same.
+    pub fn take_over(&self, secret: &[u8]) -> io::Result<bool> {
+        let bytes: [u8; KEY_LEN] = secret.try_into().map_err(|_| {
+            let text = format!("expected a key of {KEY_LEN} bytes, got {}", secret.len());
             io::Error::new(io::ErrorKind::InvalidData, text)
         })?;
-        Ok(Pseudonyms { key: hmac::Key::new(hmac::HMAC_SHA256, &key), addresses })
+        if self.key().bytes == bytes {
+            return Ok(false);
+        }
+        *self.key.write().unwrap_or_else(PoisonError::into_inner) = Key::new(bytes);
+        if let Some(dir) = &self.dir {
+            replace_key(dir, &bytes)?;
+        }
+        Ok(true)
+    }
+
+    fn key(&self) -> RwLockReadGuard<'_, Key> {
+        self.key.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The pseudonym of `value`, apart from equal values of another `kind`.
     #[must_use]
     pub fn of(&self, kind: &str, value: &str) -> String {
-        let mut context = hmac::Context::with_key(&self.key);
+        let mut context = hmac::Context::with_key(&self.key().hmac);
         context.update(kind.as_bytes());
         context.update(b"\0");
         context.update(value.as_bytes());
@@ -102,20 +162,54 @@ impl Pseudonyms {
     }
 }
 
+fn of_text(path: &Path, text: &str) -> io::Result<Key> {
+    let key = unhex(text.trim()).and_then(|key| <[u8; KEY_LEN]>::try_from(key).ok()).ok_or_else(|| {
+        let text = format!("{} does not hold {KEY_LEN} bytes in hexadecimal", path.display());
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    })?;
+    Ok(Key::new(key))
+}
+
 /// Writes a new key under a name of its own and links it to `path`, so that replicas that start together agree on one.
 fn make_key(path: &Path) -> io::Result<()> {
-    let mut key = [0; KEY_LEN];
-    getrandom::fill(&mut key).map_err(io::Error::other)?;
-    let draft = path.with_extension(format!("{}.new", super::random_hex(4)));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    file.write_all(hex(&key).as_bytes())?;
-    file.sync_all()?;
+    let key = Key::random().map_err(io::Error::other)?;
+    let draft = write_draft(path, &key.bytes)?;
     let linked = fs::hard_link(&draft, path);
     fs::remove_file(&draft)?;
     match linked {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Writes `key` in the place of the one in `dir`. That one gets another name before, so that it is never lost.
+fn replace_key(dir: &Path, key: &[u8; KEY_LEN]) -> io::Result<()> {
+    let path = dir.join(KEY_FILE);
+    // Replicas that share the directory: one of them was first.
+    if fs::read_to_string(&path).ok().and_then(|text| unhex(text.trim())).is_some_and(|kept| kept == key) {
+        return Ok(());
+    }
+    let names = (1..=MOST_REPLACED).map(|number| match number {
+        1 => REPLACED_FILE.to_owned(),
+        number => format!("{REPLACED_FILE}.{number}"),
+    });
+    for name in names {
+        match fs::hard_link(&path, dir.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => break,
+        }
+    }
+    let draft = write_draft(&path, key)?;
+    fs::rename(draft, path)
+}
+
+fn write_draft(path: &Path, key: &[u8; KEY_LEN]) -> io::Result<PathBuf> {
+    let draft = path.with_extension(format!("{}.new", super::random_hex(4)));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    file.write_all(hex(key).as_bytes())?;
+    file.sync_all()?;
+    Ok(draft)
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
@@ -140,6 +234,41 @@ mod tests {
         let mode = fs::metadata(state.join(KEY_FILE)).expect("the file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(fs::read_dir(&state).expect("the directory").count(), 1);
+    }
+
+    #[test]
+    fn key_of_the_fleet_is_used_by_all_clones_at_once_and_kept_beside_the_one_before() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let fleet = Pseudonyms::ephemeral(AddressForm::Hmac);
+        let ours = Pseudonyms::kept_in(dir.path(), AddressForm::Hmac).expect("a key");
+        let (clone, before) = (ours.clone(), ours.of("sub", "alice"));
+        assert!(ours.take_over(&fleet.secret()).expect("kept"));
+        assert_eq!(clone.of("sub", "alice"), fleet.of("sub", "alice"));
+        assert!(!ours.take_over(&fleet.secret()).expect("nothing to do"));
+        let again = Pseudonyms::kept_in(dir.path(), AddressForm::Hmac).expect("the key");
+        assert_eq!(again.of("sub", "alice"), fleet.of("sub", "alice"));
+        assert!(ours.take_over(&Pseudonyms::ephemeral(AddressForm::Hmac).secret()).expect("kept"));
+        let read = |name: &str| fs::read_to_string(dir.path().join(name)).expect("a key");
+        let first = of_text(dir.path(), &read(REPLACED_FILE)).expect("a key");
+        assert_eq!(Pseudonyms::under(first, AddressForm::Hmac, None).of("sub", "alice"), before);
+        assert_eq!(read("pseudonym.key.before-fleet.2"), hex(&fleet.secret()));
+        assert_eq!(fs::read_dir(dir.path()).expect("the directory").count(), 3, "no draft stays");
+    }
+
+    #[test]
+    fn what_is_no_key_is_not_taken_over_and_a_key_is_though_it_cannot_be_kept() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let state = dir.path().join("state");
+        let ours = Pseudonyms::kept_in(&state, AddressForm::Hmac).expect("a key");
+        let before = ours.of("sub", "alice");
+        let error = ours.take_over(b"short").expect_err("no key");
+        assert!(error.to_string().contains("got 5"), "{error}");
+        assert_eq!(ours.of("sub", "alice"), before);
+        fs::remove_dir_all(&state).expect("removed");
+        let fleet = Pseudonyms::ephemeral(AddressForm::Hmac);
+        ours.take_over(&fleet.secret()).expect_err("nowhere to keep it");
+        assert_eq!(ours.of("sub", "alice"), fleet.of("sub", "alice"));
+        assert!(!format!("{ours:?}").contains("bytes"));
     }
 
     #[test]

@@ -64,6 +64,8 @@ pub enum Record {
     Canary(Canary),
     /// `sunset.phase`
     Phase(Phase),
+    /// `fleet.refused`
+    FleetRefused(FleetRefused),
 }
 
 impl Record {
@@ -83,6 +85,7 @@ impl Record {
             Record::Modern(_) => "modern.seen",
             Record::Canary(_) => "canary.seen",
             Record::Phase(_) => "sunset.phase",
+            Record::FleetRefused(_) => "fleet.refused",
         }
     }
 }
@@ -192,6 +195,9 @@ pub struct Heartbeat {
     /// As in [`Start`], which a piece of a log may lack: none seen must be told from not looked for.
     #[serde(rename = "passthrough")]
     pub passthrough: &'static str,
+    /// Other replicas that are there, as `service.instance.id/boot.id`: a log that nobody gives to the report is missed.
+    #[serde(rename = "fleet.boots", skip_serializing_if = "Vec::is_empty")]
+    pub fleet_boots: Vec<String>,
     /// What happened since start.
     #[serde(flatten)]
     pub survival: Survival,
@@ -416,4 +422,15 @@ pub struct Canary {
     /// The host that it asked for: the name that was probed.
     #[serde(rename = "server.address", skip_serializing_if = "Option::is_none")]
     pub server_address: Option<String>,
+}
+
+/// Ids or envelopes were refused that no replica of the fleet had sealed for it: somebody tries, or keys differ.
+#[derive(Debug, Clone, Serialize)]
+pub struct FleetRefused {
+    /// Why.
+    #[serde(rename = "reason")]
+    pub reason: &'static str,
+    /// How many since the last such record.
+    #[serde(rename = "count")]
+    pub count: u64,
 }

@@ -126,6 +126,16 @@ impl Upstream {
         })
     }
 
+    /// Whether the server gives out session ids, once that is known.
+    #[must_use]
+    pub fn keeps_sessions(&self) -> Option<bool> {
+        match self.belief() {
+            Belief::Nothing => None,
+            Belief::Sessions => Some(true),
+            Belief::Stateless | Belief::Modern => Some(false),
+        }
+    }
+
     /// What the operator said.
     #[must_use]
     pub fn options(&self) -> EraOptions {

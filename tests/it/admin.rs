@@ -1,6 +1,7 @@
 //! What operators are told, and what they may change.
 
 mod metrics;
+mod replicas;
 mod state;
 
 use std::collections::BTreeMap;

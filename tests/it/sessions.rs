@@ -7,6 +7,7 @@ use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt as _;
 use sse_sunset::auth::{CredentialHeaders, Sender, Vouched};
 use sse_sunset::drain::{Drain, Tasks};
+use sse_sunset::fleet::Fleet;
 use sse_sunset::mcp;
 use sse_sunset::metrics::Metrics;
 use sse_sunset::session::{Books, Closer, Config, EventStream, Guest, LISTS, Payload, Sessions, Verdict};
@@ -108,7 +109,8 @@ fn stage() -> Stage {
     let (tasks, (drain, watch)) = (Tasks::default(), Drain::new());
     let upstream = Upstream::new(Arc::new(Buggy), EraOptions::default(), "buggy", tasks.clone());
     let sunset = Sunset::never(Arc::clone(&books.metrics));
-    let sessions = Sessions::new(Config::default(), upstream, books.clone(), sunset, tasks.clone(), watch);
+    let sessions =
+        Sessions::new(Config::default(), upstream, books.clone(), sunset, Fleet::solo(), tasks.clone(), watch);
     Stage { sessions, tasks, books, path, _folder: folder, _drain: drain }
 }
 

@@ -19,7 +19,7 @@ const WIDTH: usize = 120;
 /// The heading of what it reads.
 const HEADING: &str = "Switching off";
 /// What it reads besides.
-const OTHERS: [&str; 5] = ["config", "upstream", "public-url", "passthrough", "state-dir"];
+const OTHERS: [&str; 6] = ["config", "upstream", "public-url", "passthrough", "state-dir", "fleet"];
 
 /// The words of `sunset plan`.
 pub(super) fn command() -> Command {

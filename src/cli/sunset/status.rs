@@ -102,10 +102,26 @@ fn text(status: &Value) -> String {
             lines.push((title, value));
         }
     }
+    add_replicas(&mut lines, status.get("fleet"));
     lines.push(("verdict", format!("{}: {}", word(status, "verdict"), word(status, "reason"))));
     let mut text = lines.iter().fold(String::new(), |text, (title, line)| format!("{text}{title:<11} {line}\n"));
     add_clients(&mut text, status);
     text
+}
+
+/// Whether the other replicas follow, where there are any.
+fn add_replicas(lines: &mut Vec<(&str, String)>, fleet: Option<&Value>) {
+    let Some(replicas) = fleet.and_then(|fleet| fleet.get("replicas")).and_then(Value::as_array) else { return };
+    let unshared = fleet.and_then(|fleet| fleet.get("unshared")).and_then(Value::as_str);
+    lines.push(match (unshared, replicas.len()) {
+        (Some(problem), _) => ("NOT SHARED", format!("this replica alone knows what was said to it: {problem}")),
+        (None, 1) => ("replicas", "this one is alone".to_owned()),
+        (None, count) => ("replicas", format!("{count} replicas follow this")),
+    });
+    for replica in replicas.iter().filter(|replica| replica.get("same_options") == Some(&Value::Bool(false))) {
+        let name = replica.get("instance").and_then(Value::as_str).unwrap_or_default();
+        lines.push(("NOT ALIKE", format!("replica {name} was given other options for the switch-off")));
+    }
 }
 
 fn add_clients(text: &mut String, status: &Value) {
@@ -149,6 +165,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn other_replicas_are_told_of_where_there_may_be_any() {
+        let of = |fleet: Value| text(&json!({"phase": "announce", "fleet": fleet}));
+        let replica = |name: &str, same: bool| json!({"instance": name, "same_options": same});
+        let two = json!([replica("a", true), replica("b", false)]);
+        let told = of(json!({"shared": true, "unshared": null, "replicas": two}));
+        assert!(told.contains("replicas    2 replicas follow this\n"), "{told}");
+        assert!(told.contains("NOT ALIKE   replica b was given other options for the switch-off\n"), "{told}");
+        let told =
+            of(json!({"shared": false, "unshared": "Redis cannot be reached", "replicas": [replica("a", true)]}));
+        assert!(told.contains("NOT SHARED  this replica alone knows what was said to it: Redis cannot be reached\n"));
+        assert!(!text(&json!({"phase": "announce"})).to_lowercase().contains("replica"));
+    }
 
     #[test]
     fn status_is_told_line_by_line() {

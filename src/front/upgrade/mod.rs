@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! POST without an id: initialize -> Link -> 2xx with an id    -> as it is; the server's id from now on
-//!                                        -> 2xx without one   -> our id (sessions)
+//!                                        -> 2xx without one   -> our id (sessions); with other replicas: 405
 //!                     else       -> raw
 //! with an id of ours: settled in the session era -> raw, without the id;  else -> Link
 //! with another id:    raw

@@ -2,6 +2,9 @@
 //!
 //! It goes through a link, which finds out what the server speaks and says it so: a server of 2026-07-28 is greeted for the
 //! client as it is for legacy ones.
+//!
+//! Where there are other replicas, a session cannot be kept here: its requests would come to any of them. Such a client is
+//! answered as one that may not upgrade, and falls back to HTTP+SSE, which works on every replica.
 
 use std::sync::Arc;
 
@@ -14,7 +17,7 @@ use serde::Deserialize;
 
 use super::{MadeHere, Place, relayed, through};
 use crate::auth::Sender;
-use crate::front::reply::Refused;
+use crate::front::reply::{Refused, STREAM_ONLY};
 use crate::front::visitor::Visitor;
 use crate::front::{Answered, Body, Shared, post};
 use crate::mcp::{self, MessageKind, RequestId, error_response};
@@ -22,6 +25,9 @@ use crate::net::Ender;
 use crate::passthrough::{Content, Ticket};
 use crate::traffic::{Client, ClientInfo, random_hex};
 use crate::upstream::{Answer, Fault, Item, Link, Replies, forwarded_headers, passed_on};
+
+/// As without the upgrade: no JSON-RPC, which C# would take for the server's word.
+const STAYS_LEGACY: Refused = Refused::Method { allow: "GET", text: STREAM_ONLY };
 
 /// An `initialize`.
 struct Hello {
@@ -76,6 +82,10 @@ pub(super) async fn serve(
         let place = Place::Upgraded(Some(Box::new(visitor.connection(&shared.books))));
         return through::pass(shared, visitor.who(), head, Content::Whole(text), ender, place).await;
     };
+    let is_shared = shared.fleet.is_shared();
+    if is_shared && shared.upgrades.are_servers() == Some(false) {
+        return Err(STAYS_LEGACY);
+    }
     shared.census.count();
     let ticket = shared.passthrough.begin(ender).map_err(Refused::Through)?;
     let link = shared.upgrades.link();
@@ -90,6 +100,9 @@ pub(super) async fn serve(
         shared.census.remember(&session, hello.info);
         shared.census.write(&client, Some(visitor.connection(&shared.books)));
         relayed(answer, ticket, shared.upgrades.silence())
+    } else if is_shared {
+        // It was not known before, and nothing is left of it at the server.
+        return Err(STAYS_LEGACY);
     } else {
         let response = greet(shared, link, answer, hello, visitor.sender(), &ticket).await?;
         if response.headers().contains_key(mcp::SESSION_ID) {

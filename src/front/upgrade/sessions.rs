@@ -123,6 +123,11 @@ impl Upgrades {
         self.shared.upstream.link()
     }
 
+    /// Whether the server keeps sessions itself, once that is known.
+    pub(super) fn are_servers(&self) -> Option<bool> {
+        self.shared.upstream.keeps_sessions()
+    }
+
     /// Keeps a session of `opener`, and names it; `None` when there are too many that are in use.
     pub(super) fn keep(&self, link: Link, binding: Binding, opener: Sender) -> Option<HeaderValue> {
         let id = format!("{PREFIX}{}", random_hex(RANDOM));

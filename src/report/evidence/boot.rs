@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::super::line::Millis;
 use super::end_of_hour;
@@ -31,8 +31,9 @@ pub struct Boot {
     lost: BTreeMap<u64, Millis>,
     /// Steps of its clock, in the order of their records.
     pub steps: Vec<Step>,
-    /// Other boots it named, as `instance/boot`.
-    pub peers: BTreeSet<String>,
+    /// Other boots it named, as `instance/boot`, and when last.
+    #[serde(deserialize_with = "peers")]
+    peers: BTreeMap<String, Millis>,
     /// The last heartbeat, and the sessions it told of.
     pub heartbeat: Option<(Millis, i64)>,
     /// Whether it passes modern clients through and so counts them, as far as was told.
@@ -151,6 +152,20 @@ impl Boot {
         self.passes_modern |= passthrough.unwrap_or_default();
     }
 
+    /// It named the boot `peer` at `at`.
+    pub fn named(&mut self, peer: &str, at: Millis) {
+        match self.peers.get_mut(peer) {
+            Some(last) => *last = at.max(*last),
+            None => drop(self.peers.insert(peer.to_owned(), at)),
+        }
+    }
+
+    /// The boots that it named after `since`: one that was named only before may be as old as what nobody keeps any more.
+    pub fn named_after(&self, since: Millis) -> impl Iterator<Item = &str> {
+        let after = self.peers.iter().filter(move |(_, at)| self.latest_reading(**at) > since);
+        after.map(|(name, _)| name.as_str())
+    }
+
     /// It ended in order at `at`.
     pub fn stop(&mut self, at: Millis) {
         self.stopped = Some(at);
@@ -235,6 +250,20 @@ impl Boot {
     pub fn name(&self) -> String {
         format!("{}/{}", self.instance, self.id)
     }
+}
+
+/// Evidence that was saved before there were times has names only.
+fn peers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Millis>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Peers {
+        Timed(BTreeMap<String, Millis>),
+        Named(BTreeSet<String>),
+    }
+    Ok(match Peers::deserialize(deserializer)? {
+        Peers::Timed(peers) => peers,
+        Peers::Named(names) => names.into_iter().map(|name| (name, Millis::MAX)).collect(),
+    })
 }
 
 fn hole(before: &Run, after: &Run) -> Stretch {

@@ -8,6 +8,7 @@
 //! record, by the running proxy, which keeps it in its state directory.
 
 mod boot;
+mod merge;
 mod movers;
 mod people;
 mod phases;
@@ -124,8 +125,8 @@ impl Evidence {
                 if let Some(active) = active.filter(|_| boot.heartbeat.is_none_or(|(last, _)| at >= last)) {
                     boot.heartbeat = Some((at, active));
                 }
-                for peer in peers.iter().filter(|peer| !boot.peers.contains(&***peer)).collect::<Vec<_>>() {
-                    boot.peers.insert(peer.to_string());
+                for peer in peers {
+                    boot.named(peer, at);
                 }
                 for (person, moved) in boot.step(Step { seq: place.1, at, by: *clock_step_ms }) {
                     if let Some(person) = self.people.get_mut(person) {

@@ -65,6 +65,16 @@ impl Movers {
         mover.seen(who, way, at);
     }
 
+    /// Takes in whom `other` saw.
+    pub(super) fn merge(&mut self, other: &Movers) {
+        for (identity, mover) in &other.movers {
+            match self.movers.get_mut(identity) {
+                Some(known) => known.merge(mover),
+                None => drop(self.movers.insert(identity.clone(), mover.clone())),
+            }
+        }
+    }
+
     /// What is known of `identity`.
     #[must_use]
     pub fn get(&self, identity: &str) -> Option<&Mover> {
@@ -122,6 +132,32 @@ impl Mover {
                 && !self.addresses.contains(&*who.address)
             {
                 self.addresses.insert(who.address.to_string());
+            }
+        }
+    }
+
+    /// What was seen of the same identity elsewhere.
+    fn merge(&mut self, other: &Mover) {
+        if other.last >= self.last && !other.family.is_empty() {
+            self.family.clone_from(&other.family);
+        }
+        if self.seen_as.is_none() {
+            self.seen_as.clone_from(&other.seen_as);
+        }
+        self.first = self.first.min(other.first);
+        self.last = self.last.max(other.last);
+        self.upgraded = match (self.upgraded, other.upgraded) {
+            (Some(one), Some(two)) => Some((one.0.min(two.0), one.1.max(two.1))),
+            (one, two) => one.or(two),
+        };
+        self.upgrades = self.upgrades.saturating_add(other.upgrades);
+        let mut days: Vec<i32> = self.days.iter().chain(&other.days).copied().collect();
+        days.sort_unstable();
+        days.dedup();
+        self.days = days;
+        for address in &other.addresses {
+            if self.addresses.len() < ADDRESSES {
+                self.addresses.insert(address.clone());
             }
         }
     }

@@ -203,6 +203,46 @@ impl People {
         moved
     }
 
+    /// Takes in what `other` knows; `place` says where a record stands here that stands somewhere there. Tells which account
+    /// here is each of its.
+    pub(super) fn merge(
+        &mut self,
+        other: &People,
+        place: impl Fn((u32, u64)) -> Option<(u32, u64)>,
+    ) -> Vec<Option<PersonId>> {
+        let mut moved = vec![None; other.persons.len()];
+        for (identity, group) in &other.groups {
+            let ours = self.groups.entry(identity.clone()).or_insert_with(|| Group::of(group));
+            ours.merge(group);
+            for (address, id) in &group.members {
+                let Some(person) = other.get(*id) else { continue };
+                let key = match address.as_str() {
+                    _ if is_principal(&ours.source) => "",
+                    "" => person.address.as_str(),
+                    address => address,
+                };
+                let person = Person { evidence: person.evidence.and_then(&place), doors: Vec::new(), ..person.clone() };
+                let known = ours.members.get(key).and_then(|id| usize::try_from(*id).ok());
+                let at = known.unwrap_or(self.persons.len());
+                match self.persons.get_mut(at) {
+                    Some(known) => known.merge(person),
+                    None => self.persons.push(person),
+                }
+                let here = PersonId::try_from(at).unwrap_or(PersonId::MAX);
+                ours.members.insert(key.to_owned(), here);
+                if let Some(moved) = usize::try_from(*id).ok().and_then(|id| moved.get_mut(id)) {
+                    *moved = Some(here);
+                }
+            }
+        }
+        let here = |id: PersonId| usize::try_from(id).ok().and_then(|id| moved.get(id).copied().flatten());
+        for (person, at) in other.persons.iter().zip(&moved) {
+            let Some(known) = at.and_then(|at| self.get_mut(at)) else { continue };
+            person.doors.iter().filter_map(|door| here(*door)).for_each(|door| known.comes_by(door));
+        }
+        moved
+    }
+
     /// How many accounts there are.
     pub(super) fn count(&self) -> usize {
         self.persons.len()
@@ -217,7 +257,53 @@ impl People {
     }
 }
 
+impl Group {
+    /// The same identity, of which no account is known yet.
+    fn of(group: &Group) -> Self {
+        Group {
+            members: HashMap::new(),
+            source: group.source.clone(),
+            family: group.family.clone(),
+            seen_as: Vec::new(),
+        }
+    }
+
+    /// What it looks like elsewhere.
+    fn merge(&mut self, other: &Group) {
+        if !other.family.is_empty() {
+            self.family.clone_from(&other.family);
+        }
+        for seen_as in &other.seen_as {
+            if self.seen_as.len() < SEEN_AS && !self.seen_as.contains(seen_as) {
+                self.seen_as.push(seen_as.clone());
+            }
+        }
+    }
+}
+
 impl Person {
+    /// What the same account did elsewhere; its doors are left out.
+    fn merge(&mut self, other: Person) {
+        if other.last_seen > self.last_seen && !other.address.is_empty() {
+            self.address = other.address;
+        }
+        self.first_seen = self.first_seen.min(other.first_seen);
+        self.last_seen = self.last_seen.max(other.last_seen);
+        if other.last_use.is_some() && other.last_use >= self.last_use {
+            (self.last_use, self.evidence) = (other.last_use, other.evidence);
+        }
+        self.days = merge_days([self.days.as_slice(), other.days.as_slice()].into_iter());
+        self.sessions = self.sessions.saturating_add(other.sessions);
+        self.uses = self.uses.saturating_add(other.uses);
+        self.engagement = self.engagement.max(other.engagement);
+        self.refused = self.refused.saturating_add(other.refused);
+        self.last_refused = self.last_refused.max(other.last_refused);
+        self.last_barred = self.last_barred.max(other.last_barred);
+        self.refused_in.merge(&other.refused_in);
+        self.rehearsed.merge(&other.rehearsed);
+        self.of_access_log |= other.of_access_log;
+    }
+
     /// It used the server `uses` times, the last time at `at`; `evidence` is where that stands.
     pub fn used(&mut self, at: Millis, uses: u64, evidence: Option<(u32, u64)>) {
         self.engagement = Engagement::Use;

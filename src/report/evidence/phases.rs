@@ -18,6 +18,8 @@ const NAME: usize = 64;
 const WHY: usize = 640;
 /// What `sunset.by` says where nothing changed but the process.
 const START: &str = "start";
+/// What it says where a replica follows what another one was told.
+const FLEET: &str = "fleet";
 
 /// Changes of the phase.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -59,7 +61,19 @@ pub struct Change {
 impl Phases {
     /// Takes in a record, made at `at`.
     pub(super) fn take(&mut self, line: &Line<'_>, phase: &Phase<'_>, at: Millis) {
-        let change = Change::of(line, phase, at);
+        self.keep(Change::of(line, phase, at));
+    }
+
+    /// Takes in what `other` holds.
+    pub(super) fn merge(&mut self, other: &Phases) {
+        for change in &other.changes {
+            self.keep(change.clone());
+        }
+        self.latest = self.latest.take().max(other.latest.clone());
+        self.left_out = self.left_out.saturating_add(other.left_out);
+    }
+
+    fn keep(&mut self, change: Change) {
         self.latest = self.latest.take().max(Some(change.clone()));
         self.changes.insert(change);
         if self.changes.len() > MOST {
@@ -81,6 +95,8 @@ impl Phases {
         for change in all.into_iter().filter(|change| change.at <= until) {
             match told.last_mut() {
                 Some(last) if change.repeats(last) => last.until = change.until,
+                // By the clocks of two machines a replica may follow before it was said.
+                Some(last) if last.echoes(change) => *last = change.clone(),
                 _ => told.push(change.clone()),
             }
         }
@@ -119,8 +135,18 @@ impl Change {
 
     /// Whether it tells nothing but what `last` did.
     fn repeats(&self, last: &Change) -> bool {
-        let holds = |of: &Change| (of.phase.clone(), of.paused, of.held_back.clone(), of.dry_run.clone());
-        holds(self) == holds(last) && (self.by == START || (&self.by, &self.why) == (&last.by, &last.why))
+        self.holds() == last.holds()
+            && (self.by == START || self.why == last.why && [FLEET, &last.by].contains(&&*self.by))
+    }
+
+    /// Whether it only tells that another replica was followed, which was told what `next` tells.
+    fn echoes(&self, next: &Change) -> bool {
+        self.by == FLEET && self.holds() == next.holds() && self.why == next.why
+    }
+
+    /// What holds by it.
+    fn holds(&self) -> (&str, bool, Option<&str>, Option<&str>) {
+        (&self.phase, self.paused, self.held_back.as_deref(), self.dry_run.as_deref())
     }
 }
 
@@ -240,6 +266,22 @@ mod tests {
             assert_eq!(names(&phases, 25).len(), 2, "what came later is not known yet");
             assert_eq!(phases.told(50)[0].until, Some(16), "the last one says until when");
         }
+    }
+
+    #[test]
+    fn who_follows_another_replica_tells_nothing_new_also_before_it_by_its_clock() {
+        let operator = Told(20, "announce", "brownout", "operator");
+        for follows in [19, 20, 21] {
+            let mut phases = Phases::default();
+            take(&mut phases, 0, &operator);
+            take(&mut phases, 1, &Told(follows, "announce", "brownout", FLEET));
+            let told: Vec<(Millis, String)> =
+                phases.told(50).into_iter().map(|change| (change.at, change.by)).collect();
+            assert_eq!(told, [(20, "operator".to_owned())], "{follows}");
+        }
+        let mut phases = Phases::default();
+        take(&mut phases, 0, &Told(20, "announce", "brownout", FLEET));
+        assert_eq!(phases.told(50).len(), 1, "the other's log is not there");
     }
 
     #[test]

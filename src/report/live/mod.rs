@@ -6,13 +6,15 @@
 //!
 //! Promise: what the state directory holds is never half written and, as long as it can be written, seconds behind the log;
 //! what it lacks after a kill is taken from the end of the log. Without a state directory the process knows only its own
-//! time, and says so.
+//! time, and says so, unless other replicas remember for it. The report is on what all replicas know.
 //!
 //! The trap: judging and writing take long where many came, and sessions must not wait for either. They only put their
 //! lines down.
 
 mod catch_up;
 mod noise;
+mod replicas;
+mod shared;
 mod store;
 
 use std::io;
@@ -30,6 +32,9 @@ use super::outcome::{Input, Report};
 use super::policy::{Policy, timestamp};
 use super::verdict::judge;
 use noise::Forgotten;
+use replicas::Together;
+pub use shared::Document;
+use shared::Shared;
 use store::Store;
 pub use store::StoreHealth;
 pub(crate) use store::{file_name, replace};
@@ -59,6 +64,8 @@ pub struct Live {
     /// Taken while the state is written: two at once would write into the same draft.
     saving: Mutex<()>,
     store: Option<Store>,
+    /// The other replicas, if there may be any. Their lock comes before that of what is held.
+    shared: Option<Shared>,
     instance: String,
     /// The traffic log's name, for the next command.
     words: String,
@@ -71,7 +78,11 @@ struct Held {
     forgotten: Forgotten,
     /// Files of other replicas in the state directory.
     others: Vec<String>,
+    /// The state directory does not have all of it.
     is_dirty: bool,
+    /// The number of the last change, and of the last that got to the other replicas.
+    change: u64,
+    told: u64,
     /// When it was last tidied, and the records taken in since.
     tidied: Option<Instant>,
     taken: u64,
@@ -85,7 +96,7 @@ struct Saved<'a> {
     evidence: &'a Evidence,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct Restored {
     form: u32,
     records: u64,
@@ -110,6 +121,8 @@ impl Live {
             forgotten: restored.forgotten,
             others: Vec::new(),
             is_dirty: false,
+            change: 1,
+            told: 0,
             tidied: None,
             taken: 0,
         };
@@ -119,6 +132,7 @@ impl Live {
             made: Mutex::default(),
             saving: Mutex::default(),
             store,
+            shared: None,
             instance: instance.to_owned(),
             words,
         };
@@ -138,7 +152,9 @@ impl Live {
         let held = &mut *self.held();
         let taken = catch_up::catch_up(&mut held.evidence, &self.instance, path, &bounds())?;
         held.input.records += taken;
-        held.is_dirty |= taken > 0;
+        if taken > 0 {
+            held.note_change();
+        }
         Ok(())
     }
 
@@ -177,52 +193,67 @@ impl Live {
 
     /// The report as of the last record or the last whole minute before `now`, whichever is later.
     fn report_at(&self, now: Millis) -> Report {
-        let held = &mut *self.settled();
-        let latest = held.evidence.boots.iter().map(|boot| boot.runs.latest()).max().unwrap_or(Millis::MIN);
-        let minute = now.div_euclid(MINUTE_MS).saturating_mul(MINUTE_MS);
-        let policy = Policy {
-            words: self.words.clone(),
-            words_later: self.words.clone(),
-            is_live: true,
-            is_forgetful: self.store.is_none(),
-            ..Policy::at(minute.max(latest).min(now))
+        let replicas = self.shared.as_ref().map(Shared::replicas);
+        let mut held = self.settled();
+        let is_heard = |file: &&String| !replicas.as_ref().is_some_and(|replicas| replicas.has_told(file));
+        let files: Vec<String> = held.others.iter().filter(is_heard).cloned().collect();
+        let unheard = replicas.as_ref().map(|replicas| replicas.doubts(&self.instance)).unwrap_or_default();
+        let judge = |evidence: &mut Evidence, input: Input, forgotten: Forgotten| {
+            let policy = self.policy(evidence, now);
+            let doubts = [unheard.clone(), doubts(&files, forgotten, policy.window_start())].concat();
+            report(evidence, input, forgotten, doubts, &policy)
         };
-        // Nothing else is ever put there, and whether these matter changes with time.
-        held.evidence.unread = held.doubts(policy.window_start());
-        let mut report = judge(&held.evidence, held.input.clone(), &policy);
-        held.evidence.unread.clear();
-        if held.forgotten.accounts > 0 {
-            report.notes.push(format!(
-                "{} accounts that never used the server were forgotten to save memory; sse-sunset report on the log counts \
-                 them too.",
-                held.forgotten.accounts
-            ));
-        }
-        if held.forgotten.movers > 0 {
-            report.notes.push(format!(
-                "{} clients that came by Streamable HTTP only were forgotten to save memory; sse-sunset report on the log \
-                 counts them too.",
-                held.forgotten.movers
-            ));
-        }
+        let mut report = match replicas.as_ref().and_then(|replicas| replicas.together(&self.instance, &held)) {
+            None => {
+                let held = &mut *held;
+                judge(&mut held.evidence, held.input.clone(), held.forgotten)
+            }
+            Some(Together { mut evidence, records, forgotten }) => {
+                let input = Input { records, ..held.input.clone() };
+                // Sessions need not wait for the judging.
+                drop((held, replicas));
+                judge(&mut evidence, input, forgotten)
+            }
+        };
+        // The reason names one doubt, and this one may be mended at once.
+        let untold: Vec<String> = unheard.into_iter().filter(|doubt| !report.reason.contains(doubt)).collect();
+        report.notes.extend(untold.into_iter().map(|doubt| doubt + "."));
         report
     }
 
-    /// Has `see` look at the evidence as it is now. Blocks while somebody judges, and whoever judges meanwhile.
-    pub fn look<T>(&self, see: impl FnOnce(&Evidence) -> T) -> T {
-        see(&self.settled().evidence)
+    fn policy(&self, evidence: &Evidence, now: Millis) -> Policy {
+        let latest = evidence.boots.iter().map(|boot| boot.runs.latest()).max().unwrap_or(Millis::MIN);
+        let minute = now.div_euclid(MINUTE_MS).saturating_mul(MINUTE_MS);
+        Policy {
+            words: self.words.clone(),
+            words_later: self.words.clone(),
+            is_live: true,
+            is_forgetful: self.store.is_none() && self.shared.is_none(),
+            ..Policy::at(minute.max(latest).min(now))
+        }
+    }
+
+    /// Has `see` look at the evidence as it is now, and at that of each other replica. Blocks while somebody judges, and
+    /// whoever judges meanwhile.
+    pub fn look(&self, mut see: impl FnMut(&Evidence)) {
+        if let Some(shared) = &self.shared {
+            shared.replicas().evidence().for_each(&mut see);
+        }
+        see(&self.settled().evidence);
     }
 
     /// When clients of each family last used the server, in seconds since 1970.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "53 bits of milliseconds are 285,000 years")]
     pub fn last_uses(&self) -> Vec<(String, f64)> {
-        let held = self.settled();
-        let last = held.evidence.people.groups().filter_map(|(_, group, members)| {
-            let last = members.filter_map(|(_, person)| person.last_use).max()?;
-            Some((group.family.clone(), last as f64 / 1000.0))
+        let mut all = Vec::new();
+        self.look(|evidence| {
+            all.extend(evidence.people.groups().filter_map(|(_, group, members)| {
+                let last = members.filter_map(|(_, person)| person.last_use).max()?;
+                Some((group.family.clone(), last as f64 / 1000.0))
+            }));
         });
-        last.collect()
+        all
     }
 
     /// Reads what sessions put down, forgets what need not be known, and writes what is new to the state directory. Blocks.
@@ -238,10 +269,9 @@ impl Live {
             if !std::mem::take(&mut held.is_dirty) {
                 return Ok(());
             }
-            let (records, forgotten) = (held.input.records, held.forgotten);
-            serde_json::to_vec(&Saved { form: FORM, records, forgotten, evidence: &held.evidence })
+            held.saved()
         };
-        let written = saved.map_err(io::Error::from).and_then(|bytes| store.write(&bytes));
+        let written = saved.and_then(|bytes| store.write(&bytes));
         if written.is_err() {
             self.held().is_dirty = true;
         }
@@ -305,29 +335,57 @@ impl Held {
             if self.evidence.take(&line, &bounds) != Taken::Duplicate {
                 self.input.records += 1;
                 self.taken += 1;
-                self.is_dirty = true;
+                self.note_change();
             }
         }
     }
 
-    /// Why what is held may not be everything since `start`; each a sentence without its full stop.
-    fn doubts(&self, start: Millis) -> Vec<String> {
-        let mut doubts: Vec<String> = self
-            .others
-            .iter()
-            .map(|file| {
-                format!("{file} in the state directory is of another replica, and this page knows only its own clients")
-            })
-            .collect();
-        if let Some(at) = self.forgotten.barred_until.filter(|at| *at > start) {
-            doubts.push(format!(
-                "So many strangers came that some were forgotten, the last of them turned away at {}, and they may have \
-                 been users",
-                timestamp(at)
-            ));
-        }
-        doubts
+    fn note_change(&mut self) {
+        self.is_dirty = true;
+        self.change += 1;
     }
+}
+
+/// Why what is held may not be everything since `start`, if `files` of others lie beside it; each a sentence without its full
+/// stop.
+fn doubts(files: &[String], forgotten: Forgotten, start: Millis) -> Vec<String> {
+    let mut doubts: Vec<String> = files
+        .iter()
+        .map(|file| {
+            format!("{file} in the state directory is of another replica, and this page knows only its own clients")
+        })
+        .collect();
+    if let Some(at) = forgotten.barred_until.filter(|at| *at > start) {
+        doubts.push(format!(
+            "So many strangers came that some were forgotten, the last of them turned away at {}, and they may have \
+             been users",
+            timestamp(at)
+        ));
+    }
+    doubts
+}
+
+/// The report on `evidence`, of which `doubts` hold now, and some was `forgotten`.
+fn report(evidence: &mut Evidence, input: Input, forgotten: Forgotten, doubts: Vec<String>, policy: &Policy) -> Report {
+    // Nothing else is ever put there, and whether these matter changes with time.
+    evidence.unread = doubts;
+    let mut report = judge(evidence, input, policy);
+    evidence.unread.clear();
+    if forgotten.accounts > 0 {
+        report.notes.push(format!(
+            "{} accounts that never used the server were forgotten to save memory; sse-sunset report on the log counts \
+             them too.",
+            forgotten.accounts
+        ));
+    }
+    if forgotten.movers > 0 {
+        report.notes.push(format!(
+            "{} clients that came by Streamable HTTP only were forgotten to save memory; sse-sunset report on the log \
+             counts them too.",
+            forgotten.movers
+        ));
+    }
+    report
 }
 
 fn bounds() -> Bounds {

@@ -1,3 +1,5 @@
+mod replicas;
+
 use std::fs;
 use std::sync::mpsc;
 
@@ -132,7 +134,7 @@ fn replica_that_shares_the_directory_makes_the_verdict_unknown() {
     let live = open(dir.path(), "a");
     live.observe(line(0, "proxy.start", "").as_bytes());
     let year = Timestamp::now().as_millisecond() + 366 * DAY_MS;
-    let doubts = live.held().doubts(year);
+    let doubts = super::doubts(&live.held().others, Forgotten::default(), year);
     assert!(doubts.len() == 1 && doubts[0].starts_with("evidence-b.json in the state directory"), "{doubts:?}");
     let report = live.report();
     assert_eq!((report.verdict, report.earliest_safe), (Verdict::Unknown, None));
@@ -331,9 +333,10 @@ fn strangers_are_bounded_and_those_turned_away_leave_a_doubt() {
     let held = live.held();
     assert!(noise::count(&held.evidence) <= noise::MOST, "{}", noise::count(&held.evidence));
     assert!(held.forgotten.barred_until.is_some());
-    let doubts = held.doubts(Timestamp::now().as_millisecond() - DAY_MS);
+    let at = Timestamp::now().as_millisecond();
+    let doubts = super::doubts(&[], held.forgotten, at - DAY_MS);
     assert!(doubts.len() == 1 && doubts[0].starts_with("So many strangers"), "{doubts:?}");
-    assert_eq!(held.doubts(Timestamp::now().as_millisecond() + DAY_MS), [""; 0], "it ages");
+    assert_eq!(super::doubts(&[], held.forgotten, at + DAY_MS), [""; 0], "it ages");
 }
 
 #[test]
@@ -373,9 +376,12 @@ fn state_of_before_there_were_phases_is_taken_up() {
     let mut state: serde_json::Value = serde_json::from_slice(&fs::read(&path).expect("a state")).expect("JSON");
     let evidence = state["evidence"].as_object_mut().expect("evidence");
     assert!(evidence.remove("phases").is_some());
+    // Nor were there times of those that heartbeats named.
+    evidence["boots"][0]["peers"] = serde_json::json!(["q/c"]);
     let text = state.to_string();
     assert!(!text.contains("refused_in") && !text.contains("rehearsed"), "what never happened takes no room: {text}");
     fs::write(&path, text).expect("written");
     let report = open(dir.path(), "a").report();
     assert_eq!((report.verdict, report.phases.now.as_deref(), report.clients.len()), (Verdict::NotYet, None, 1));
+    assert_eq!(report.coverage.missing_boots, ["q/c"]);
 }

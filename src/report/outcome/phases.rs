@@ -81,7 +81,8 @@ pub struct PhaseChange {
     pub phase: String,
     /// The one that held before.
     pub before: Option<String>,
-    /// Who had it changed: `plan`, `operator`, `start`, `guard`.
+    /// Who had it changed: `plan`, `operator`, `start`, `guard`, or `fleet` where only a replica tells that
+    /// followed another.
     pub by: String,
     /// Why.
     pub why: Option<String>,

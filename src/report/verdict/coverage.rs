@@ -104,7 +104,7 @@ pub(super) fn prove(evidence: &Evidence, policy: &Policy) -> Proof {
     let missing_time: Millis =
         within.iter().map(|gap| gap.1 - gap.0).sum::<Millis>() + (from - start).clamp(0, policy.window);
     let holes = holes(evidence, &alive, (start, until));
-    let missing_boots = missing_boots(evidence);
+    let missing_boots = missing_boots(evidence, start);
     let mut doubts = Vec::new();
     match first {
         None => doubts.push(Doubt::NoRecords),
@@ -210,10 +210,11 @@ fn vanished(boots: &[Boot], alive: &BTreeSet<usize>, start: Millis) -> Vec<(Stri
     gone.map(|(instance, (at, _))| (instance.to_owned(), at)).collect()
 }
 
-fn missing_boots(evidence: &Evidence) -> Vec<String> {
+/// Boots that others named after `start`, and of which nothing is known.
+fn missing_boots(evidence: &Evidence, start: Millis) -> Vec<String> {
     let known: BTreeSet<String> = evidence.boots.iter().map(Boot::name).collect();
-    let named: BTreeSet<&String> = evidence.boots.iter().flat_map(|boot| &boot.peers).collect();
-    named.into_iter().filter(|name| !known.contains(*name)).cloned().collect()
+    let named: BTreeSet<&str> = evidence.boots.iter().flat_map(|boot| boot.named_after(start)).collect();
+    named.into_iter().filter(|name| !known.contains(*name)).map(str::to_owned).collect()
 }
 
 /// When the sum of `gaps` within a window that moves on is at most `allowed`.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sse_sunset::drain::{Drain, Phase, Tasks};
+use sse_sunset::fleet::Fleet;
 use sse_sunset::metrics::Metrics;
 use sse_sunset::session::{Books, Config, LISTS, Sessions, Verdict};
 use sse_sunset::sunset::Sunset;
@@ -172,7 +173,7 @@ pub(super) async fn run(seed: u64, scene: &Scene, traces: bool) -> Outcome {
     let transport = Arc::new(Upstream(Arc::clone(&server)));
     let upstream = sse_sunset::upstream::Upstream::new(transport, eras, "simulated", tasks.clone());
     let sunset = Sunset::never(Arc::clone(&metrics));
-    let sessions = Sessions::new(config, upstream, books, sunset, tasks.clone(), watch);
+    let sessions = Sessions::new(config, upstream, books, sunset, Fleet::solo(), tasks.clone(), watch);
     let (stage_server, closing) = (Arc::clone(&server), AtomicBool::new(false));
     let stage = Stage { ledger: Arc::clone(&ledger), sessions, closing, server: stage_server, has_eras };
     let stage = Arc::new(stage);

@@ -4,6 +4,7 @@ mod control;
 mod freeze;
 mod phases;
 mod rehearsal;
+mod replicas;
 
 use std::path::{Path, PathBuf};
 

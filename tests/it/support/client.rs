@@ -67,6 +67,11 @@ impl LegacyClient {
         String::from_utf8(self.decoder.last_id().expect("an event with an id").to_vec()).expect("utf-8")
     }
 
+    /// From now on its POSTs come to `proxy`, as a balancer may have it.
+    pub(crate) fn post_to(&mut self, proxy: &Proxy) {
+        self.base = proxy.url("");
+    }
+
     /// Loses its stream, as when the network breaks; what it may post to stays.
     pub(crate) fn lose_stream(self) -> Lost {
         Lost {

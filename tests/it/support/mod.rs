@@ -4,7 +4,10 @@ mod client;
 mod http;
 pub(crate) mod modern;
 pub(crate) mod oauth;
+#[path = "../../faults/port.rs"]
+pub(crate) mod port;
 mod proxy;
+pub(crate) mod redis;
 pub(crate) mod schema;
 pub(crate) mod script;
 pub(crate) mod tls;

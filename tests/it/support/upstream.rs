@@ -48,6 +48,8 @@ pub(crate) struct Seen {
     pub(crate) version: Version,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
+    /// The same as it came.
+    pub(crate) text: Bytes,
 }
 
 /// How a server says that it does not know a session (UPSTREAMS A.1 and A.3).
@@ -340,9 +342,10 @@ fn stream(events: mpsc::Receiver<Bytes>) -> Response<Body> {
 async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
     let (head, body) = request.into_parts();
     let Ok(body) = body.collect().await else { return whole(400, "text/plain", "half a body") };
-    let body: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
-    let seen =
-        Seen { method: head.method.clone(), version: head.version, headers: head.headers.clone(), body: body.clone() };
+    let text = body.to_bytes();
+    let body: Value = serde_json::from_slice(&text).unwrap_or_default();
+    let (method, headers) = (head.method.clone(), head.headers.clone());
+    let seen = Seen { method, version: head.version, headers, body: body.clone(), text };
     let session = head.headers.get("mcp-session-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
     if seen.method == Method::POST {
         // Before it is answered: some never are.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use super::port::Port;
+use crate::support::port::Port;
 use crate::support::{http_client, within};
 
 /// Between two looks whether a server listens.

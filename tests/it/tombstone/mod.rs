@@ -1,8 +1,6 @@
 //! What `tombstone` prints, in the real servers: the same 410, nothing else touched, Streamable HTTP passed on.
 
 mod gateway;
-#[path = "../../faults/port.rs"]
-mod port;
 
 use std::process::Stdio;
 

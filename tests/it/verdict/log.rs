@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use sse_sunset::report::evidence::Bounds;
-use sse_sunset::report::outcome::Report;
+use sse_sunset::report::evidence::{Bounds, Evidence};
+use sse_sunset::report::outcome::{Input, Report};
 use sse_sunset::report::policy::{Policy, timestamp};
 use sse_sunset::report::{ReadError, Reading, access, input, judge, read};
 
@@ -223,6 +223,13 @@ pub(super) fn reading(now: i64) -> Reading {
 /// The report on `files`, in the order in which they are given, through the real reading path.
 pub(super) fn report(files: &[File], policy: &Policy) -> Report {
     attempt(files, policy).expect("a report")
+}
+
+/// What `files` tell, and what was read.
+pub(super) fn evidence(files: &[File]) -> (Evidence, Input) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let names = write(dir.path(), files);
+    read(input::open(&names).expect("files"), reading(NOW), &mut |_| {}).expect("records")
 }
 
 pub(super) fn attempt(files: &[File], policy: &Policy) -> Result<Report, ReadError> {

@@ -11,6 +11,8 @@ mod rules;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use sse_sunset::report::evidence::Evidence;
+use sse_sunset::report::judge;
 use sse_sunset::report::outcome::{Movement, Moves, Moving, Report, State, Verdict};
 use sse_sunset::report::policy::Policy;
 
@@ -111,6 +113,27 @@ fn same(one: &Report, other: &Report) -> Result<(), String> {
         None if one.len() == other.len() => Ok(()),
         differing => Err(format!("the order or a duplicate changed something: {differing:?}")),
     }
+}
+
+#[test]
+fn evidence_of_replicas_that_is_merged_in_any_order_judges_as_that_of_one_who_read_all() {
+    for_every_seed(|seed| {
+        let kind = Kind { has_odd_clocks: seed.is_multiple_of(2), has_gaps: seed.is_multiple_of(3) };
+        let history = history::history(seed, kind);
+        let mut files = files_of(&history);
+        let (all, input) = log::evidence(&files);
+        let whole = judge(&all, input.clone(), &policy(&history));
+        let chance = &mut Chance::new(seed, 11);
+        let turn = chance.index(files.len());
+        files.rotate_left(turn);
+        // As many replicas as there are starts, or fewer: then one holds several of them.
+        let pieces = files.chunks(1 + chance.index(3)).map(|files| log::evidence(files).0);
+        let merged = pieces.fold(Evidence::default(), |mut merged, piece| {
+            merged.merge(&piece);
+            merged
+        });
+        same(&whole, &judge(&merged, input, &policy(&history)))
+    });
 }
 
 #[test]

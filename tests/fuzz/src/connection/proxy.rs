@@ -8,6 +8,7 @@ use http::HeaderName;
 use sse_sunset::auth::oauth::Oauth;
 use sse_sunset::config::{self, Given, Origin, Raw};
 use sse_sunset::drain::{Drain, Tasks, Watch};
+use sse_sunset::fleet::Fleet;
 use sse_sunset::front::{self, AllowedHost, Front, Guard, TrustedProxies, Ways};
 use sse_sunset::metrics::Metrics;
 use sse_sunset::net::{self, Limits};
@@ -62,13 +63,14 @@ impl Proxy {
             upstream.clone(),
             books.clone(),
             sunset.clone(),
+            Fleet::solo(),
             tasks.clone(),
             watch.clone(),
         );
         let transport = HttpTransport::new(&CONFIG.upstream).expect("no TLS");
         let passthrough = Passthrough::new(&CONFIG.upstream, transport, PATIENCE, tasks.clone()).expect("no TLS");
         let oauth = Oauth::new(CONFIG.oauth.clone(), CONFIG.listen, &CONFIG.upstream, upstream.clone());
-        let ways = Ways { sessions: sessions.clone(), passthrough, upstream, oauth, sunset };
+        let ways = Ways { sessions: sessions.clone(), passthrough, upstream, oauth, sunset, fleet: Fleet::solo() };
         let front = Front::new(front_config(), ways, books, tasks.clone(), watch.clone());
         Proxy { listener, front, sessions, tasks, connections, watch, _drain: drain }
     }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::super::log::HOUR;
 use super::Question;
-use super::given::{Boot, Given};
+use super::given::{Boot, Given, Record};
 
 const PULSE: i64 = 150_000;
 
@@ -113,7 +113,8 @@ pub(super) fn doubts(
         }
         add("less than 99 %".to_owned(), Some(good + window));
     }
-    let named = given.boots.values().flat_map(|boot| boot.records.values()).flat_map(|record| {
+    let within = |record: &&Record| record.at > start;
+    let named = given.boots.values().flat_map(|boot| boot.records.values()).filter(within).flat_map(|record| {
         record.fields["fleet.boots"].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>()
     });
     for name in named {

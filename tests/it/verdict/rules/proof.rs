@@ -98,6 +98,15 @@ fn boot_that_heartbeats_name_and_no_file_shows_is_a_missing_log() {
 }
 
 #[test]
+fn boot_that_was_named_only_before_the_window_is_not_missed() {
+    for (at, verdict) in [(WINDOW + HOUR, Verdict::Safe), (WINDOW - HOUR, Verdict::Unknown)] {
+        let mut boot = solo(7);
+        boot.beat(NOW - at, r#","fleet.boots":["q/c"]"#);
+        assert_eq!(judged(&[boot]).verdict, verdict);
+    }
+}
+
+#[test]
 fn known_blockers_come_before_unknown_coverage() {
     let mut boot = Boot::new("r", "b");
     boot.session("s", &app(), &[NOW - DAY]);
