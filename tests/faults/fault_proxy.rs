@@ -51,7 +51,7 @@ pub(crate) struct FaultProxy {
 
 struct Shared {
     port: Port,
-    target: SocketAddr,
+    target: Mutex<SocketAddr>,
     is_listening: AtomicBool,
     connections: Mutex<HashMap<u64, Arc<Connection>>>,
 }
@@ -72,7 +72,7 @@ impl FaultProxy {
         let runtime = runtime.expect("a runtime");
         let shared = Arc::new(Shared {
             port: Port::reserve(),
-            target,
+            target: Mutex::new(target),
             is_listening: AtomicBool::new(true),
             connections: Mutex::default(),
         });
@@ -93,6 +93,15 @@ impl FaultProxy {
 
     pub(crate) fn mcp_url(&self) -> String {
         format!("{}/mcp", self.base())
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.shared.port.address
+    }
+
+    /// New connections lead to `target`; those that are open stay where they are.
+    pub(crate) fn lead_to(&self, target: SocketAddr) {
+        *self.shared.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
     }
 
     /// From now on. New connections are refused, or taken again, when this returns.
@@ -138,6 +147,10 @@ impl Shared {
     fn connections(&self) -> MutexGuard<'_, HashMap<u64, Arc<Connection>>> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn target(&self) -> SocketAddr {
+        *self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 fn listen(port: &Port) -> TcpListener {
@@ -176,7 +189,7 @@ async fn carry(shared: Arc<Shared>, number: u64, mut client: TcpStream, mut mann
     let mut server = None;
     let passing = async {
         let _ = manner.wait_for(|manner| *manner != Manner::Blackhole).await;
-        let server = server.insert(TcpStream::connect(shared.target).await?);
+        let server = server.insert(TcpStream::connect(shared.target()).await?);
         server.set_nodelay(true)?;
         client.set_nodelay(true)?;
         let (from_client, to_client) = client.split();

@@ -28,6 +28,16 @@
 //! | restart behind a balancer | `clients_behind_nginx_go_on_after_the_proxy_was_restarted`, `clients_behind_nginx_go_on_after_the_proxy_was_killed`, `clients_behind_haproxy_go_on_after_the_proxy_was_restarted`, `clients_behind_haproxy_go_on_after_the_proxy_was_killed` |
 //! | replacement behind a balancer | `clients_behind_nginx_move_from_a_draining_proxy_to_the_next` |
 //! | balancer cuts what is idle | `idle_stream_behind_nginx_is_kept_by_comments`, `idle_stream_behind_haproxy_is_kept_by_comments` |
+//! | replicas, any of which gets a POST | `every_call_works_though_each_post_lands_on_any_replica`, `every_call_works_though_posts_go_to_the_replicas_in_turn` |
+//! | replica kill -9 | `replica_that_is_killed_takes_with_it_the_streams_it_held_and_nothing_else` |
+//! | replica hangs | `replica_that_hangs_costs_the_posts_of_its_own_clients_only` |
+//! | rolling restart of all replicas | `replicas_that_are_restarted_one_after_the_other_under_load_answer_everything` |
+//! | Redis stopped and started again, hanging | `redis_that_is_down_costs_posts_at_other_replicas_only_and_is_found_when_it_comes_up`, `redis_that_hangs_costs_posts_at_other_replicas_only` |
+//! | Redis flushed, its connections killed | `redis_that_is_flushed_costs_nothing`, `connections_to_redis_that_are_killed_cost_nothing` |
+//! | partition between a replica and Redis | `replica_that_cannot_reach_redis_serves_its_own_clients_and_the_others_each_other` |
+//! | Redis fails over | `redis_that_fails_over_is_followed`, `redis_that_became_a_replica_is_left` |
+//! | fleet key rotated | `key_that_is_rotated_in_any_order_costs_no_session_and_no_post` |
+//! | log of a replica lost | `report_without_the_log_of_a_replica_names_it` |
 //! | all of it at once, for long | `two_hundred_clients_outlive_ten_deaths_of_the_upstream_and_ten_cuts` |
 
 #![allow(
@@ -45,6 +55,7 @@ mod child;
 mod client;
 mod driver;
 mod fault_proxy;
+mod fleet;
 mod ledger;
 mod namespace;
 #[path = "../interop/packages.rs"]
@@ -55,6 +66,9 @@ mod process;
 #[allow(dead_code, reason = "shared with tests/interop, which stops in order what is killed here")]
 mod processes;
 mod proxy;
+#[path = "../it/support/redis.rs"]
+#[allow(dead_code, reason = "shared with tests/it, which also has it speak TLS and know users")]
+mod redis;
 mod resuming;
 mod server;
 mod storm;
@@ -69,6 +83,11 @@ fn table_names_every_test() {
     let sources = [
         include_str!("balancing.rs"),
         include_str!("client.rs"),
+        include_str!("fleet/calls.rs"),
+        include_str!("fleet/deaths.rs"),
+        include_str!("fleet/keys.rs"),
+        include_str!("fleet/outages.rs"),
+        include_str!("fleet/report.rs"),
         include_str!("process.rs"),
         include_str!("resuming.rs"),
         include_str!("storm.rs"),

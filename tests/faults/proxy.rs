@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub(crate) struct Launch<'a> {
 pub(crate) struct Proxy {
     pub(crate) child: Child,
     base: String,
+    /// Where operators ask, if anywhere: `http://HOST:PORT`.
+    admin: Option<String>,
 }
 
 impl Proxy {
@@ -52,14 +55,20 @@ impl Proxy {
             }
         };
         command.args(["serve", "--upstream", launch.upstream, "--listen", &launch.listen.to_string()]);
-        command.args(["--admin", "off", "--log-format", "json", "--traffic-log", "traffic.log"]).args(launch.options);
-        let child = Child::start("proxy", &mut command);
-        let address = wait::find("the proxy accepts connections", START, || {
+        command.args(["--admin", "off", "--traffic-log", "traffic.log"]).args(launch.options);
+        Self::run(command)
+    }
+
+    /// By any command that serves, but for the form of its log.
+    pub(crate) fn run(mut command: Command) -> Self {
+        let child = Child::start("proxy", command.args(["--log-format", "json"]));
+        let started = wait::find("the proxy accepts connections", START, || {
             let said = child.said();
             let mut lines = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            lines.find_map(|line| line["listen"].as_str().map(str::to_owned))
+            lines.find(|line| line["listen"].is_string())
         });
-        Proxy { child, base: format!("http://{address}") }
+        let base = format!("http://{}", started["listen"].as_str().expect("an address"));
+        Proxy { child, base, admin: started["admin"].as_str().map(str::to_owned) }
     }
 
     pub(crate) fn sse_url(&self) -> String {
@@ -70,6 +79,11 @@ impl Proxy {
         self.base.trim_start_matches("http://").parse().expect("an address")
     }
 
+    /// Where operators ask: `http://HOST:PORT`.
+    pub(crate) fn admin(&self) -> &str {
+        self.admin.as_deref().expect("one that has it")
+    }
+
     /// SIGTERM, and awaits the end.
     pub(crate) fn terminate(&mut self, limit: Duration) -> ExitStatus {
         self.child.signal("TERM");
@@ -78,10 +92,7 @@ impl Proxy {
 
     /// The records of the traffic log named `event`, as far as they are written.
     pub(crate) fn records(&self, event: &str) -> Vec<Value> {
-        let log = fs::read_to_string(self.child.folder().join("traffic.log")).unwrap_or_default();
-        let whole = log.rfind('\n').map_or("", |end| &log[..end]);
-        let records = whole.lines().map(|line| serde_json::from_str(line).expect("a record"));
-        records.filter(|record: &Value| record["event.name"] == event).collect()
+        records(&self.child.folder().join("traffic.log"), event)
     }
 
     /// The `session.end.reason` of every session that ended.
@@ -89,4 +100,12 @@ impl Proxy {
         let ends = self.records("legacy.end");
         ends.iter().map(|end| end["session.end.reason"].as_str().expect("a reason").to_owned()).collect()
     }
+}
+
+/// The records named `event` of a traffic log, as far as they are written.
+pub(crate) fn records(log: &Path, event: &str) -> Vec<Value> {
+    let log = fs::read_to_string(log).unwrap_or_default();
+    let whole = log.rfind('\n').map_or("", |end| &log[..end]);
+    let records = whole.lines().map(|line| serde_json::from_str(line).expect("a record"));
+    records.filter(|record: &Value| record["event.name"] == event).collect()
 }
