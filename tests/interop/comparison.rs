@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 use crate::clients::{ASKING, CLIENTS, Client, Direct, Extent, MODERN, Program, Transport, converse};
+use crate::fleet::Fleet;
 use crate::processes::Proxy;
 use crate::servers::{Native, Running, SERVERS, Server};
 
@@ -51,8 +52,62 @@ pub(crate) struct Conversation {
     pub(crate) steps: Vec<(String, Verdict)>,
     /// The version of the protocol that was agreed on.
     pub(crate) version: String,
-    /// What the proxy wrote about it.
-    pub(crate) log: Vec<Value>,
+    /// What the client printed: a line a step.
+    pub(crate) lines: Vec<String>,
+    /// What every proxy that took part wrote about it.
+    pub(crate) logs: Vec<Vec<Value>>,
+    /// How many POSTs came to another replica than the one with the session.
+    pub(crate) handed: u64,
+}
+
+/// What clients find at the legacy URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Front {
+    /// One proxy.
+    One,
+    /// Replicas, any of which gets a request.
+    Replicas,
+}
+
+/// What is left of a conversation once everything that it went through has ended.
+struct Held {
+    lines: Vec<String>,
+    logs: Vec<Vec<Value>>,
+    handed: u64,
+}
+
+impl Front {
+    /// Has `program` hold its conversation with `server`, which runs, through proxies of its own with these options.
+    fn hold(self, program: Program, over: Transport, (server, upgraded): (&Server, &Running), more: &[&str]) -> Held {
+        let options = [server.options, more].concat();
+        let speak = |url: &str| converse(program, over, url, server.profile, Extent::Whole);
+        match self {
+            Front::One => {
+                let proxy = Proxy::start(&upgraded.mcp_url(), &options);
+                let lines = speak(&proxy.sse_url());
+                Held { lines, logs: vec![proxy.stop()], handed: 0 }
+            }
+            Front::Replicas => {
+                let fleet = Fleet::start(&upgraded.mcp_url(), &options);
+                let lines = speak(&fleet.sse_url());
+                let handed = fleet.handed();
+                Held { lines, logs: fleet.stop(), handed }
+            }
+        }
+    }
+}
+
+impl Conversation {
+    fn judge(client: &'static Client, controls: &[Controls], held: Held) -> Self {
+        let Held { lines, logs, handed } = held;
+        Conversation { client, steps: compare(controls, &lines), version: version(&lines), lines, logs, handed }
+    }
+
+    /// Held once more through replicas with these options, against this one: what passed here is the same bytes there.
+    pub(crate) fn through_replicas(&self, with: (&Server, &Running), options: &[&str]) -> Self {
+        let held = Front::Replicas.hold(self.client.program, Transport::Sse, with, options);
+        Conversation::judge(self.client, &[controls(&self.lines, |_| true)], held)
+    }
 }
 
 /// All that was found about a server.
@@ -156,9 +211,8 @@ pub(crate) fn findings_by_version(server: &'static Server) -> &'static Findings 
         let upgraded = server.start();
         let mut straight = Straight { server, upgraded: &upgraded, held: BTreeMap::new() };
         let hold = |client: &'static Client| {
-            let (through, log) = through_proxy(client.program, server, &upgraded);
-            let steps = compare(&[straight.of_2026(client)], &through);
-            Conversation { client, steps, version: version(&through), log }
+            let through = through_proxy(client.program, server, &upgraded);
+            Conversation::judge(client, &[straight.of_2026(client)], through)
         };
         Findings { conversations: ASKING.iter().map(hold).collect(), stale: Vec::new() }
     })
@@ -172,7 +226,7 @@ fn find_out(server: &'static Server) -> Findings {
     let mut conversations = Vec::new();
     for client in &CLIENTS {
         let through_proxy = || through_proxy(client.program, server, &upgraded);
-        let (control, (through, log)) = if let Some(native) = &native {
+        let (control, through) = if let Some(native) = &native {
             let program = match client.direct {
                 Direct::WithoutProbe(program) if server.native == Native::HttpSseOfBothEras => program,
                 _ => client.program,
@@ -190,36 +244,32 @@ fn find_out(server: &'static Server) -> Findings {
             };
             (control, through_proxy())
         };
-        conversations.push(Conversation {
-            client,
-            steps: compare(&control, &through),
-            version: version(&through),
-            log,
-        });
+        conversations.push(Conversation::judge(client, &control, through));
     }
     Findings { conversations, stale }
 }
 
 /// A conversation of a client that speaks Streamable HTTP, or tries it first, on the legacy URL.
-pub(crate) fn upgraded(server: &'static Server, client: &'static Client, transport: Transport) -> Conversation {
+pub(crate) fn upgraded(
+    front: Front,
+    server: &'static Server,
+    client: &'static Client,
+    transport: Transport,
+) -> Conversation {
     let upgraded = server.start();
     let mut straight = Straight { server, upgraded: &upgraded, held: BTreeMap::new() };
     let control = match server.native {
         Native::Modern => straight.of_2026(client),
         _ => straight.of_its_era(client),
     };
-    let proxy = Proxy::start(&upgraded.mcp_url(), server.options);
-    let lines = converse(client.program, transport, &proxy.sse_url(), server.profile, Extent::Whole);
-    Conversation { client, steps: compare(&[control], &lines), version: version(&lines), log: proxy.stop() }
+    let held = front.hold(client.program, transport, (server, &upgraded), &[]);
+    Conversation::judge(client, &[control], held)
 }
 
-/// A client's conversation with a server through a proxy of its own, and the proxy's log.
-fn through_proxy(program: Program, server: &Server, upgraded: &Running) -> (Vec<String>, Vec<Value>) {
+/// A client's conversation with a server through a proxy of its own.
+fn through_proxy(program: Program, server: &Server, upgraded: &Running) -> Held {
     // mcp-remote would be upgraded; `upgrade.rs` looks at that.
-    let options = [server.options, &["--no-upgrade"]].concat();
-    let proxy = Proxy::start(&upgraded.mcp_url(), &options);
-    let lines = converse(program, Transport::Sse, &proxy.sse_url(), server.profile, Extent::Whole);
-    (lines, proxy.stop())
+    Front::One.hold(program, Transport::Sse, (server, upgraded), &["--no-upgrade"])
 }
 
 fn side_by_side<A: Send, B>(one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B) -> (A, B) {

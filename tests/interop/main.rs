@@ -4,7 +4,8 @@
 //! the control passes the proxy must not fail (`comparison.rs` says which control, and how alike they must be). Servers
 //! of the era of 2026 are spoken to directly by clients of that era, and in every older version of the protocol through
 //! the proxy. What clients show their users while HTTP+SSE is switched off is in `sunset/`. One more test of each holds
-//! the README's tables against what was found; `UPDATE_README=1` writes them. What the clients and servers need is
+//! the README's tables against what was found; `UPDATE_README=1` writes them. `fleet.rs` holds the same conversations with
+//! replicas in the proxy's place. What the clients and servers need is
 //! installed here, from the pinned lists.
 
 #![allow(
@@ -15,11 +16,26 @@
 )]
 
 mod check;
+#[path = "../faults/child.rs"]
+#[allow(dead_code, reason = "shared with tests/faults, which also stops, kills and measures processes")]
+mod child;
 mod clients;
 mod comparison;
+#[path = "../it/deploy/files.rs"]
+#[allow(dead_code, reason = "shared with tests/it, which looks at all of it")]
+mod files;
+mod fleet;
+#[path = "../faults/fleet/nginx.rs"]
+#[allow(dead_code, reason = "shared with tests/faults, which also has it take replicas in turn")]
+mod nginx;
 mod oauth;
 mod packages;
+#[path = "../faults/port.rs"]
+mod port;
 mod processes;
+#[path = "../it/support/redis.rs"]
+#[allow(dead_code, reason = "shared with tests/it, which also has it stop, speak TLS and know users")]
+mod redis;
 mod rmcp_client;
 mod rmcp_server;
 mod servers;
@@ -27,6 +43,8 @@ mod sha256;
 mod sunset;
 mod table;
 mod upgrade;
+#[path = "../faults/wait.rs"]
+mod wait;
 
 use std::collections::BTreeSet;
 
@@ -69,19 +87,29 @@ fn assert_conversations(server: &Server, found: &Findings, least_steps: usize) {
     }
     assert!(wrong.is_empty(), "with {}:\n{}", server.profile, wrong.join("\n"));
     for conversation in &found.conversations {
-        assert_log_tells(&conversation.log, conversation.client);
+        for log in &conversation.logs {
+            assert_log_is_whole(log);
+        }
+        assert_logs_tell(&conversation.logs.concat(), conversation.client);
     }
 }
 
-fn assert_log_tells(log: &[Value], client: &Client) {
-    let events = |name: &str| -> Vec<&Value> { log.iter().filter(|record| record["event.name"] == name).collect() };
+fn events<'a>(log: &'a [Value], name: &str) -> Vec<&'a Value> {
+    log.iter().filter(|record| record["event.name"] == name).collect()
+}
+
+fn assert_log_is_whole(log: &[Value]) {
     assert_eq!(log.first().expect("a log")["event.name"], "proxy.start");
     assert_eq!(log.last().expect("a log")["event.name"], "proxy.stop");
     let mut sequence: Vec<u64> = log.iter().filter_map(|record| record["log.seq"].as_u64()).collect();
     // Sessions that end at the same moment are written in either order.
     sequence.sort_unstable();
     assert_eq!(sequence, (0..log.len() as u64).collect::<Vec<_>>(), "log.seq has no hole");
+}
 
+/// One log, or those of replicas one after the other.
+fn assert_logs_tell(log: &[Value], client: &Client) {
+    let events = |name| events(log, name);
     // One session speaks; mcp-remote opens others that never say a word.
     let identified = events("legacy.identify");
     assert_eq!(identified.len(), 1, "{}: {log:#?}", client.title);

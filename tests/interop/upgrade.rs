@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::clients::{Transport, client};
-use crate::comparison::{Conversation, Verdict, upgraded};
+use crate::comparison::{Conversation, Front, Verdict, upgraded};
 use crate::packages::{fixtures, node};
 use crate::processes::Proxy;
 use crate::servers::{EVERYTHING, PYTHON_1_STATELESS, Server, TYPESCRIPT_2_REJECT};
@@ -14,37 +14,41 @@ use crate::servers::{EVERYTHING, PYTHON_1_STATELESS, Server, TYPESCRIPT_2_REJECT
 /// Servers with sessions, without, and of the era of 2026 only.
 static KINDS: [&Server; 3] = [&EVERYTHING, &PYTHON_1_STATELESS, &TYPESCRIPT_2_REJECT];
 
-fn assert_upgraded(conversation: &Conversation, server: &Server) {
+pub(crate) fn assert_upgraded(conversation: &Conversation, server: &Server) {
     let title = format!("{} with {}", conversation.client.title, server.title);
     let different: Vec<_> =
         conversation.steps.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Different { .. })).collect();
     assert!(different.is_empty(), "{title}: {different:#?}");
     let same = conversation.steps.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Same)).count();
     assert!(same >= 20, "{title}: only {same} steps could be compared: {:#?}", conversation.steps);
-    let named = |name: &str| conversation.log.iter().filter(|record| record["event.name"] == name).count();
-    assert_eq!(named("legacy.identify"), 0, "{title}: no legacy session: {:#?}", conversation.log);
+    let log = conversation.logs.concat();
+    let named = |name: &str| log.iter().filter(|record| record["event.name"] == name).count();
+    assert_eq!(named("legacy.identify"), 0, "{title}: no legacy session: {log:#?}");
     // mcp-remote tries the URL under a name of its own first.
-    let mut upgrades = conversation.log.iter().filter(|record| record["event.name"] == "legacy.upgrade");
+    let mut upgrades = log.iter().filter(|record| record["event.name"] == "legacy.upgrade");
     let is_upgraded = upgrades.any(|record| record["client.family"] == conversation.client.family);
-    assert!(is_upgraded, "{title}: {:#?}", conversation.log);
+    assert!(is_upgraded, "{title}: {log:#?}");
 }
 
 #[test]
 fn mcp_remote_with_the_legacy_url_ends_up_on_streamable_http() {
     for server in KINDS {
-        assert_upgraded(&upgraded(server, client("mcp-remote 0.15.1"), Transport::Sse), server);
+        assert_upgraded(&upgraded(Front::One, server, client("mcp-remote 0.15.1"), Transport::Sse), server);
     }
 }
 
 #[test]
 fn typescript_sdk_with_the_legacy_url_has_its_whole_conversation_over_streamable_http() {
     for server in KINDS {
-        assert_upgraded(&upgraded(server, client("TypeScript SDK 1.32.2"), Transport::StreamableHttp), server);
+        assert_upgraded(
+            &upgraded(Front::One, server, client("TypeScript SDK 1.32.2"), Transport::StreamableHttp),
+            server,
+        );
     }
 }
 
 /// What `clients/dual.mjs` came to.
-fn dual(kind: &str, url: &str) -> Value {
+pub(crate) fn dual(kind: &str, url: &str) -> Value {
     let mut command = Command::new("node");
     command.arg(fixtures().join("clients/dual.mjs")).args([kind, url]);
     let output = command.env("INTEROP_PACKAGES", node()).stdin(Stdio::null()).output().expect("a client");

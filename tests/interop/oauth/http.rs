@@ -24,7 +24,7 @@ use tokio::task::{JoinHandle, JoinSet};
 pub(crate) type Body = Either<Full<Bytes>, Incoming>;
 
 /// Where all that listens here runs.
-pub(super) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
+pub(crate) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
 
 /// Something that answers on a port of its own until it is dropped.
 pub(crate) struct Listening {
@@ -81,7 +81,7 @@ pub(crate) async fn send(address: SocketAddr, request: Request<Body>) -> Result<
 }
 
 /// What a GET of `url` brings: its status, where it leads, and the text.
-pub(super) async fn get(url: &str) -> Result<(StatusCode, Option<String>, String), String> {
+pub(crate) async fn get(url: &str) -> Result<(StatusCode, Option<String>, String), String> {
     let uri: Uri = url.parse().map_err(|_| format!("no URL: {url}"))?;
     let authority = uri.authority().ok_or("no authority")?.as_str().to_owned();
     let address = authority.parse().map_err(|_| format!("no address of loopback: {authority}"))?;
