@@ -20,6 +20,9 @@ pub(crate) const LOST: Duration = Duration::from_secs(60);
 /// Largest event a client takes.
 const LARGEST: usize = 64 << 20;
 
+/// A connection to post by.
+pub(crate) type Poster = SendRequest<Full<Bytes>>;
+
 /// How a target is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
@@ -39,7 +42,7 @@ pub(crate) struct Target {
 /// One session.
 pub(crate) struct Client {
     target: Target,
-    poster: SendRequest<Full<Bytes>>,
+    poster: Poster,
     /// Where messages are posted: with the session id of a legacy session.
     path: String,
     session: Option<http::HeaderValue>,
@@ -104,7 +107,7 @@ impl<'a> Call<'a> {
 }
 
 /// A connection; one that `resets` ends by RST instead of FIN.
-pub(crate) async fn connect(address: &str, resets: bool) -> Result<SendRequest<Full<Bytes>>> {
+pub(crate) async fn connect(address: &str, resets: bool) -> Result<Poster> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     if resets {
@@ -197,6 +200,11 @@ impl Client {
     }
 
     async fn post(&mut self, message: String) -> Result<Response<Incoming>> {
+        let request = self.post_request(message)?;
+        send(&mut self.poster, request).await
+    }
+
+    fn post_request(&self, message: String) -> Result<Request<Full<Bytes>>> {
         let mut request = self
             .request(Method::POST, &self.path)
             .header("content-type", "application/json")
@@ -204,9 +212,7 @@ impl Client {
         if let Some(session) = &self.session {
             request = request.header("mcp-session-id", session);
         }
-        self.poster.ready().await?;
-        let sent = self.poster.send_request(request.body(Full::from(message))?);
-        Ok(timeout(LOST, sent).await.context("a POST is lost")??)
+        Ok(request.body(Full::from(message))?)
     }
 
     /// Only its stream, as clients that have nothing to say keep nothing else.
@@ -258,6 +264,32 @@ impl Client {
         Ok(start.elapsed())
     }
 
+    /// Makes a call by a connection that may lead to another replica; how long until it was taken, and until its answer was there.
+    pub(crate) async fn call_by(&mut self, poster: &mut Poster, call: Call<'_>) -> Result<(Duration, Duration)> {
+        let start = Instant::now();
+        let (id, message) = self.message(call);
+        let request = self.post_request(message)?;
+        let stream = self.stream.as_mut().context("a stream")?;
+        let posting = async {
+            let answer = send(poster, request).await?;
+            let taken = start.elapsed();
+            ensure!(answer.status() == 202, "a call was answered {}", answer.status());
+            answer.into_body().collect().await?;
+            Ok(taken)
+        };
+        let (taken, ()) = tokio::try_join!(posting, read(stream, id, call))?;
+        Ok((taken, start.elapsed()))
+    }
+
+    /// Whether a call by this connection is taken. What becomes of it is left unread.
+    pub(crate) async fn is_taken_by(&mut self, poster: &mut Poster) -> Result<bool> {
+        let (_, message) = self.message(Call::echo("\"way\""));
+        let answer = send(poster, self.post_request(message)?).await?;
+        let is_taken = answer.status() == 202;
+        answer.into_body().collect().await?;
+        Ok(is_taken)
+    }
+
     /// Makes calls without waiting for answers in between, `depth` at a time; answers may come in any order.
     pub(crate) async fn pipelined(&mut self, depth: usize) -> Result<()> {
         let mut open = std::collections::BTreeMap::new();
@@ -283,6 +315,11 @@ impl Client {
         let params = format!(r#"{{"name":"{tool}","arguments":{arguments},"_meta":{{"progressToken":"p"}}}}"#);
         (id, format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{params}}}"#))
     }
+}
+
+async fn send(poster: &mut Poster, request: Request<Full<Bytes>>) -> Result<Response<Incoming>> {
+    poster.ready().await?;
+    Ok(timeout(LOST, poster.send_request(request)).await.context("a POST is lost")??)
 }
 
 /// Which call a message answers.

@@ -9,9 +9,21 @@
 
 mod accounts;
 mod client;
+mod fleet;
 mod logs;
 mod measure;
 mod plan;
+#[path = "../../faults/port.rs"]
+#[allow(dead_code, reason = "shared with tests/faults")]
+mod port;
+#[path = "../../it/support/redis.rs"]
+#[allow(
+    dead_code,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "shared with tests/it, where what is missing shall panic"
+)]
+mod redis;
 mod relay;
 mod roles;
 mod soak;

@@ -9,7 +9,7 @@ use crate::client::{Client, Target, Transport, counts};
 use crate::measure::{Cost, median};
 use crate::roles::Role;
 use crate::table::{Budget, Row};
-use crate::workload;
+use crate::{fleet, workload};
 
 /// The core of what is measured; the load and the stub share the other.
 const MEASURED_CORE: usize = 1;
@@ -36,6 +36,8 @@ pub(crate) struct Size {
     /// Cycles after which sessions linger.
     pub(crate) lingering: Option<usize>,
     pub(crate) flood_megabytes: usize,
+    /// Sessions of three replicas together.
+    pub(crate) fleet_sessions: usize,
 }
 
 impl Size {
@@ -50,6 +52,7 @@ impl Size {
             churn: (2_000, 18_000),
             lingering: Some(1_000),
             flood_megabytes: 200,
+            fleet_sessions: 3_000,
         }
     }
 
@@ -66,13 +69,14 @@ impl Size {
             // The soak has sessions that linger.
             lingering: None,
             flood_megabytes: 50,
+            fleet_sessions: 192,
         }
     }
 }
 
 /// All loads, in order.
-pub(crate) const LOADS: [&str; 10] =
-    ["echo", "through", "sequential", "pipelined", "progress", "large", "slow", "churn", "linger", "idle"];
+pub(crate) const LOADS: [&str; 11] =
+    ["echo", "through", "sequential", "pipelined", "progress", "large", "slow", "churn", "linger", "idle", "fleet"];
 
 /// Everything that runs.
 pub(crate) struct Stage {
@@ -126,6 +130,7 @@ impl Stage {
                 "churn" => self.churn(size, &mut rows).await?,
                 "linger" => self.linger(size, &mut rows).await?,
                 "idle" => self.idle(size, &mut rows).await?,
+                "fleet" => fleet::measure(&self.folder, size, &mut rows).await?,
                 other => bail!("no such load: {other}"),
             }
         }
@@ -439,6 +444,6 @@ fn ratio(values: &BTreeMap<&'static str, f64>, limit: f64, at_least: bool) -> Op
 }
 
 #[allow(clippy::cast_precision_loss, reason = "counts and sizes here are far below what a double holds exactly")]
-fn per(amount: usize, unit: usize) -> f64 {
+pub(crate) fn per(amount: usize, unit: usize) -> f64 {
     amount as f64 / unit as f64
 }
