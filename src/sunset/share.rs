@@ -141,12 +141,12 @@ impl Sunset {
     pub(super) async fn share(&self, log: &Log) {
         let shared = &self.shared;
         let _one = shared.sharing.lock().await;
-        let mut was_second = false;
-        for _ in 0..TRIES {
+        let mut conflicts = 0;
+        while conflicts < TRIES {
             let (version, agreed) = match shared.to_share() {
                 Ok(Some(to_share)) => to_share,
                 Ok(None) => {
-                    if was_second {
+                    if conflicts > 0 {
                         // What it came to together may be a phase that needs the guard's word.
                         shared.again.notify_one();
                     }
@@ -157,7 +157,7 @@ impl Sunset {
             match shared.fleet.replace(ENTRY, version, Bytes::from(agreed.written())).await {
                 Ok(version) => shared.was_shared(version, agreed),
                 Err(Unshared::Conflict) => {
-                    was_second = true;
+                    conflicts += 1;
                     let _ = self.decide(None, Asked::Nobody, log).await;
                 }
                 Err(problem @ Unshared::Unreachable) => return shared.set_unshared(Some(problem.to_string())),
