@@ -3,9 +3,8 @@
 use http::StatusCode;
 
 use super::body::Unsent;
-use super::connect::TooSlow;
 use super::exchange::Cut;
-use crate::upstream::{Fault, root_cause};
+use crate::upstream::{Fault, TooSlow, root_cause};
 
 /// There is no answer to pass on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

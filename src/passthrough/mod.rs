@@ -14,7 +14,6 @@
 //! trap is a client that stands still; see `exchange`.
 
 mod body;
-mod connect;
 mod exchange;
 mod fault;
 mod target;
@@ -35,9 +34,8 @@ pub use target::Target;
 
 use crate::drain::{Phase, Tasks, Watch};
 use crate::net::Ender;
-use crate::upstream::{self, Fault, Hop, HttpTransport, passed_on, passed_up};
+use crate::upstream::{self, Fault, Hop, HttpTransport, UpstreamClient, passed_on, passed_up};
 use body::Upload;
-use connect::Through;
 use exchange::Exchanges;
 use target::Origin;
 
@@ -66,7 +64,7 @@ pub struct Passthrough {
 }
 
 struct Shared {
-    client: Through,
+    client: UpstreamClient<Upload>,
     origin: Origin,
     /// Knows the path that the server has redirected sessions to.
     transport: HttpTransport,
@@ -91,7 +89,7 @@ impl Passthrough {
     ) -> Result<Self, String> {
         Ok(Passthrough {
             shared: Arc::new(Shared {
-                client: connect::client(upstream)?,
+                client: upstream::client(upstream)?,
                 origin: Origin::of(upstream.url.as_str(), upstream.host.as_ref())?,
                 transport,
                 host: upstream.host.clone(),

@@ -1,4 +1,4 @@
-//! The transport over sockets: reqwest, with everything off that a proxy must not do behind its operator's back.
+//! The transport over sockets: hyper's client, which does nothing behind its operator's back.
 //!
 //! Redirects would carry credentials to other hosts, environment proxies would see them, decompression would let
 //! 200 KB become 200 MB (SECURITY §0, 11); none of it happens here.
@@ -10,12 +10,16 @@ use std::time::Duration;
 
 use ::http::StatusCode;
 use ::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use ::http::{Request, Uri};
 use bytes::Bytes;
 use futures_util::Stream;
 use http_body::Body as _;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::client::legacy;
 use reqwest::Url;
 
-use super::resolver::Resolver;
+use super::connect::{self, UpstreamClient};
 use super::{Answer, Content, Exchange, Fault, Pem, Sending, Transport};
 use crate::mcp;
 
@@ -71,24 +75,44 @@ pub fn is_reserved(name: &HeaderName) -> bool {
 /// Node and uvicorn close idle connections after 5 s; a POST that races the close "may have run".
 pub const POOL_IDLE: Duration = Duration::from_secs(4);
 /// Unacknowledged data ends a connection after this: keep-alive probes alone do not cover it.
-pub const USER_TIMEOUT: Duration = Duration::from_secs(45);
+pub(super) const USER_TIMEOUT: Duration = Duration::from_secs(45);
 /// Probes on idle connections.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(60);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// HTTP/2: bytes that the server may send ahead on one stream.
-pub const STREAM_WINDOW: u32 = 256 << 10;
+pub(super) const STREAM_WINDOW: u32 = 256 << 10;
 /// And on all of them.
-pub const CONNECTION_WINDOW: u32 = 1 << 30;
+pub(super) const CONNECTION_WINDOW: u32 = 1 << 30;
 
-/// Reaches the upstream by reqwest.
+/// Reaches the upstream by hyper.
 #[derive(Debug, Clone)]
 pub struct HttpTransport {
-    client: reqwest::Client,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    client: UpstreamClient<Full<Bytes>>,
     /// What is added to every request.
-    headers: Arc<HeaderMap>,
-    configured: Arc<Url>,
-    /// The configured URL, with the path of a redirect that was followed.
-    url: Arc<RwLock<Url>>,
+    headers: HeaderMap,
+    configured: Arc<Endpoint>,
+    /// The configured one, with the path of a redirect that was followed.
+    endpoint: RwLock<Arc<Endpoint>>,
+}
+
+/// Where requests go.
+#[derive(Debug, PartialEq, Eq)]
+struct Endpoint {
+    url: Url,
+    /// The same as hyper wants it.
+    uri: Uri,
+}
+
+impl Endpoint {
+    fn of(url: Url) -> Result<Self, String> {
+        let uri = url.as_str().parse().map_err(|error| format!("{url} cannot be requested: {error}"))?;
+        Ok(Endpoint { url, uri })
+    }
 }
 
 /// A client for `url` that does what it is told and nothing else: follows no redirect, tries nothing twice, takes no
@@ -116,40 +140,27 @@ impl HttpTransport {
     /// # Errors
     /// What keeps TLS from being set up: a key that does not fit its certificate, no authorities on this system.
     pub fn new(config: &Config) -> Result<Self, String> {
-        let mut client = client_builder(&config.url, config.authorities.iter().cloned(), config.connect_timeout)
-            .dns_resolver(Resolver::new())
-            .pool_idle_timeout(POOL_IDLE)
-            .tcp_keepalive(KEEP_ALIVE)
-            .tcp_user_timeout(USER_TIMEOUT);
-        client = match config.version {
-            HttpVersion::Http1 => client.http1_only(),
-            // All streams share one connection and its window: what clients that do not read leave unread must not
-            // fill it.
-            HttpVersion::Http2 => client
-                .http2_prior_knowledge()
-                .http2_initial_stream_window_size(STREAM_WINDOW)
-                .http2_initial_connection_window_size(CONNECTION_WINDOW),
-        };
-        if let Some(identity) = &config.identity {
-            client = client.identity(identity.clone());
-        }
+        let client = connect::client(config)?;
         let host = config.host.iter().map(|host| (header::HOST, host.clone()));
-        let headers = config.headers.iter().cloned().chain(host).collect();
-        let (configured, url) = (Arc::new(config.url.clone()), Arc::new(RwLock::new(config.url.clone())));
-        let client = client.build().map_err(|error| root_cause(&error))?;
-        Ok(HttpTransport { client, headers: Arc::new(headers), configured, url })
+        let mut headers = HeaderMap::new();
+        for (name, value) in config.headers.iter().cloned().chain(host) {
+            headers.append(name, value);
+        }
+        let configured = Arc::new(Endpoint::of(config.url.clone())?);
+        let endpoint = RwLock::new(Arc::clone(&configured));
+        Ok(HttpTransport { shared: Arc::new(Shared { client, headers, configured, endpoint }) })
     }
 
     /// Where the MCP endpoint is now: the configured URL, with the path of a redirect that was followed.
     #[must_use]
     pub fn endpoint(&self) -> String {
-        self.url.read().unwrap_or_else(PoisonError::into_inner).to_string()
+        self.shared.endpoint().url.to_string()
     }
 
     /// The same with the path `path`, to which the server has redirected; `None` where that is the one it has.
     #[must_use]
     pub fn endpoint_at(&self, path: &str) -> Option<String> {
-        let mut url = self.url();
+        let mut url = self.shared.endpoint().url.clone();
         let before = url.path().to_owned();
         url.set_path(path);
         (url.path() != before).then(|| url.to_string())
@@ -157,74 +168,82 @@ impl HttpTransport {
 
     /// The endpoint is at `path`, as an answer from there has shown.
     pub fn remember_path(&self, path: &str) {
-        let mut url = self.url();
+        let mut url = self.shared.endpoint().url.clone();
         url.set_path(path);
-        self.remember(&url);
+        if let Ok(endpoint) = Endpoint::of(url) {
+            self.shared.remember(Arc::new(endpoint));
+        }
     }
 
     /// Goes back to the configured URL, where `status` may be that of a way that is good no more: a redirect to a page about
     /// maintenance ends with the maintenance.
     pub fn reconsider(&self, status: StatusCode) {
+        self.shared.reconsider(status);
+    }
+}
+
+impl Shared {
+    fn endpoint(&self) -> Arc<Endpoint> {
+        Arc::clone(&self.endpoint.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn remember(&self, endpoint: Arc<Endpoint>) {
+        if *self.endpoint() != *endpoint {
+            *self.endpoint.write().unwrap_or_else(PoisonError::into_inner) = endpoint;
+        }
+    }
+
+    fn reconsider(&self, status: StatusCode) {
         if status.is_server_error() || status == StatusCode::NOT_FOUND {
-            self.remember(&self.configured);
+            self.remember(Arc::clone(&self.configured));
         }
-    }
-
-    fn remember(&self, url: &Url) {
-        if self.url() != *url {
-            *self.url.write().unwrap_or_else(PoisonError::into_inner) = url.clone();
-        }
-    }
-
-    fn url(&self) -> Url {
-        self.url.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sends, and follows one 307 or 308 on the configured origin: Starlette answers `/mcp/` so, behind TLS with a
     /// `Location` of the wrong scheme. A way that proved good is remembered, until it proves bad.
-    async fn exchange(self, exchange: Exchange) -> Result<Answer, Fault> {
-        let url = self.url();
-        let answer = self.once(url.clone(), &exchange).await?;
+    async fn exchange(self: Arc<Self>, exchange: Exchange) -> Result<Answer, Fault> {
+        let endpoint = self.endpoint();
+        let Exchange { method, mut headers, body } = exchange;
+        for name in self.headers.keys() {
+            headers.remove(name);
+        }
+        for (name, value) in &self.headers {
+            headers.append(name.clone(), value.clone());
+        }
+        let request = |uri: &Uri, headers| {
+            let mut request = Request::new(Full::new(body.clone()));
+            *request.method_mut() = method.clone();
+            *request.uri_mut() = uri.clone();
+            *request.headers_mut() = headers;
+            request
+        };
+        let answer = self.once(request(&endpoint.uri, headers.clone())).await?;
         if !answer.status.is_redirection() {
             self.reconsider(answer.status);
             return Ok(answer);
         }
         let location = answer.headers.get(header::LOCATION);
-        let target = location.and_then(|location| url.join(location.to_str().ok()?).ok());
+        let target = location.and_then(|location| endpoint.url.join(location.to_str().ok()?).ok());
         let kept = matches!(answer.status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
-        match target {
-            Some(target) if kept && !same_path(&target, &url) => {
-                let mut moved = url;
-                moved.set_path(target.path());
-                let answer = self.once(moved.clone(), &exchange).await?;
-                if answer.status.is_redirection() {
-                    return Err(Fault::Redirect(origin(&target)));
-                }
-                if answer.status.is_success() {
-                    self.remember(&moved);
-                }
-                Ok(answer)
-            }
-            Some(target) => Err(Fault::Redirect(origin(&target))),
-            None => Ok(answer),
+        let Some(target) = target else { return Ok(answer) };
+        if !kept || same_path(&target, &endpoint.url) {
+            return Err(Fault::Redirect(origin(&target)));
         }
+        let mut moved = endpoint.url.clone();
+        moved.set_path(target.path());
+        let moved = Arc::new(Endpoint::of(moved).map_err(Fault::Broken)?);
+        let answer = self.once(request(&moved.uri, headers)).await?;
+        if answer.status.is_redirection() {
+            return Err(Fault::Redirect(origin(&target)));
+        }
+        if answer.status.is_success() {
+            self.remember(moved);
+        }
+        Ok(answer)
     }
 
-    async fn once(&self, url: Url, exchange: &Exchange) -> Result<Answer, Fault> {
-        let mut request = reqwest::Request::new(exchange.method.clone(), url);
-        let headers = request.headers_mut();
-        *headers = exchange.headers.clone();
-        for name in self.headers.keys() {
-            headers.remove(name);
-        }
-        for (name, value) in &*self.headers {
-            headers.append(name.clone(), value.clone());
-        }
-        if !exchange.body.is_empty() {
-            *request.body_mut() = Some(exchange.body.clone().into());
-        }
-        let response: ::http::Response<reqwest::Body> = self.client.execute(request).await.map_err(fault)?.into();
-        let (head, body) = response.into_parts();
+    async fn once(&self, request: Request<Full<Bytes>>) -> Result<Answer, Fault> {
+        let (head, body) = self.client.request(request).await.map_err(|error| fault(&error))?.into_parts();
         Ok(Answer { status: head.status, headers: head.headers, body: Content::Bytes(Box::pin(Chunks(body))) })
     }
 }
@@ -241,7 +260,7 @@ fn origin(url: &Url) -> String {
 
 impl Transport for HttpTransport {
     fn send(&self, exchange: Exchange) -> Sending {
-        Box::pin(self.clone().exchange(exchange))
+        Box::pin(Arc::clone(&self.shared).exchange(exchange))
     }
 }
 
@@ -260,7 +279,7 @@ impl Config {
 }
 
 /// A response body as a stream of its chunks.
-struct Chunks(reqwest::Body);
+struct Chunks(Incoming);
 
 impl Stream for Chunks {
     type Item = Result<Bytes, Fault>;
@@ -269,7 +288,7 @@ impl Stream for Chunks {
         loop {
             return Poll::Ready(match ready!(Pin::new(&mut self.0).poll_frame(cx)) {
                 None => None,
-                Some(Err(error)) => Some(Err(fault(error))),
+                Some(Err(error)) => Some(Err(Fault::Broken(root_cause(&error)))),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => Some(Ok(data)),
                     // Trailers say nothing that is needed.
@@ -281,10 +300,9 @@ impl Stream for Chunks {
 }
 
 /// What an error of the client means for the call. Only a failed connect proves that nothing was sent.
-fn fault(error: reqwest::Error) -> Fault {
-    let connect = error.is_connect();
-    let text = root_cause(&error.without_url());
-    if connect { Fault::Unreachable(text) } else { Fault::Broken(text) }
+fn fault(error: &legacy::Error) -> Fault {
+    let text = root_cause(error);
+    if error.is_connect() { Fault::Unreachable(text) } else { Fault::Broken(text) }
 }
 
 /// Chooses who does the cryptography of TLS, for every client of the process.

@@ -1,5 +1,4 @@
-//! TLS toward the upstream, for whoever makes connections without reqwest. What it trusts and shows is what reqwest is told
-//! to for sessions.
+//! TLS toward the upstream. What it trusts and shows is what reqwest is told to for other documents (`fetch`).
 
 use std::fmt;
 use std::sync::Arc;

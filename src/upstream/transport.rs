@@ -1,6 +1,6 @@
 //! The seam to the upstream: one HTTP exchange.
 //!
-//! Two implementations: reqwest over sockets, and a simulated server, so that the session's task can be driven through
+//! Two implementations: hyper over sockets, and a simulated server, so that the session's task can be driven through
 //! any interleaving without a network.
 
 use std::fmt;

@@ -1,4 +1,5 @@
-//! Connections to the upstream for what is passed through: the same names, certificates and times as those of sessions.
+//! Connections to the upstream, of sessions and for what is passed through: hyper's client, with the operator's names,
+//! certificates and times. It does what it is told and nothing else: follows no redirect, takes no proxy from the environment.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -9,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
+use http_body::Body;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -17,25 +19,29 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::body::Upload;
-use crate::upstream::{
-    self, CONNECTION_WINDOW, HttpVersion, KEEP_ALIVE, POOL_IDLE, Resolver, STREAM_WINDOW, USER_TIMEOUT,
-};
+use super::http::{CONNECTION_WINDOW, KEEP_ALIVE, POOL_IDLE, STREAM_WINDOW, USER_TIMEOUT};
+use super::{Config, HttpVersion, Resolver, client_tls};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Boxed<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
-/// The client that passes exchanges on.
-pub(super) type Through = Client<Connector, Upload>;
+/// A client whose requests have bodies `B`.
+pub type UpstreamClient<B> = Client<Connector, B>;
 
-/// Makes the client; no connection is opened.
-pub(super) fn client(upstream: &upstream::Config) -> Result<Through, String> {
+/// Makes the client; no connection is opened. Clones share their connections.
+///
+/// # Errors
+/// What keeps TLS from being set up: a key that does not fit its certificate, no authorities on this system.
+pub fn client<B>(upstream: &Config) -> Result<UpstreamClient<B>, String>
+where
+    B: Body<Data: Send> + Send,
+{
     let mut http = HttpConnector::new_with_resolver(Names(Arc::new(Resolver::new())));
     http.enforce_http(false);
     http.set_nodelay(true);
     http.set_keepalive(Some(KEEP_ALIVE));
     http.set_tcp_user_timeout(Some(USER_TIMEOUT));
-    let tls = upstream::client_tls(upstream)?;
+    let tls = client_tls(upstream)?;
     let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
     let mut client = Client::builder(TokioExecutor::new());
     client.pool_timer(TokioTimer::new()).pool_idle_timeout(POOL_IDLE);
@@ -54,7 +60,7 @@ pub(super) fn client(upstream: &upstream::Config) -> Result<Through, String> {
 
 /// Opens connections, TLS included, in time or not at all.
 #[derive(Debug, Clone)]
-pub(super) struct Connector {
+pub struct Connector {
     /// Apart: the client is cloned for every request, and seldom connects.
     shared: Arc<Settings>,
 }
@@ -68,7 +74,7 @@ struct Settings {
 /// No connection in time.
 #[derive(Debug, thiserror::Error)]
 #[error("no connection within {} s", .0.as_secs_f64())]
-pub(super) struct TooSlow(Duration);
+pub struct TooSlow(Duration);
 
 impl Service<Uri> for Connector {
     type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
