@@ -11,11 +11,14 @@ mod pseudonym;
 mod record;
 mod writer;
 
+use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, Either};
 use serde::Serialize;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 pub use family::{BROWSER, FAMILIES, OTHER, family};
@@ -112,7 +115,9 @@ impl Log {
 
     /// Hands a record to the writer. Waits at most a second for room; after that the record is lost and the hole in
     /// `log.seq` says so.
-    pub async fn write(&self, record: Record) {
+    ///
+    /// No async fn: the record would lie in the task of everyone who writes one, for as long as the task lives.
+    pub fn write(&self, record: Record) -> Written {
         let shared = &self.shared;
         let line = Line {
             timestamp: clock::now(),
@@ -128,11 +133,17 @@ impl Log {
             observe(&bytes);
         }
         bytes.push(b'\n');
+        let (line, shared) = match shared.queue.try_send(Command::Line(bytes)) {
+            Ok(()) => return Either::Left(ready(())),
+            Err(TrySendError::Full(line) | TrySendError::Closed(line)) => (line, Arc::clone(shared)),
+        };
         // Dropped before the record is handed over, it counts as lost too: its number is gone.
-        let loss = Loss(&shared.health);
-        if shared.queue.send_timeout(Command::Line(bytes), PATIENCE).await.is_ok() {
-            std::mem::forget(loss);
-        }
+        let loss = Loss(Some(Arc::clone(&shared.health)));
+        Either::Right(Box::pin(async move {
+            if shared.queue.send_timeout(line, PATIENCE).await.is_ok() {
+                loss.is_none_after_all();
+            }
+        }))
     }
 
     /// Opens the sink again, as after a rotation. Standard output stays what it is.
@@ -172,12 +183,23 @@ impl Log {
     }
 }
 
-/// Counts a lost record when it is dropped.
-struct Loss<'a>(&'a Health);
+/// A record on its way to the writer.
+pub type Written = Either<Ready<()>, BoxFuture<'static, ()>>;
 
-impl Drop for Loss<'_> {
+/// Counts a lost record when it is dropped.
+struct Loss(Option<Arc<Health>>);
+
+impl Loss {
+    fn is_none_after_all(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Loss {
     fn drop(&mut self) {
-        self.0.lose_one();
+        if let Some(health) = &self.0 {
+            health.lose_one();
+        }
     }
 }
 
