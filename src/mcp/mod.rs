@@ -15,7 +15,8 @@ mod recover;
 pub use edit::{Array, Object};
 pub use error::{RpcError, code, error_response};
 pub use headers::{
-    LAST_EVENT_ID, METHOD, MODERN_VERSION, PROTOCOL_VERSION, SESSION_ID, VERSION_HEADER_SINCE, is_protocol_header,
+    LAST_EVENT_ID, METHOD, MODERN_VERSION, PROTOCOL_VERSION, SESSION_ID, VERSION_HEADER_SINCE, copied, copied_value,
+    is_protocol_header,
 };
 pub use id::RequestId;
 pub use made::{cancelled, quoted, request, result_response, warning};

@@ -1,6 +1,6 @@
 //! The requests a session has under way, in both directions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,9 +96,10 @@ pub(super) enum CallState {
 /// All calls of a session.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
-    by_serial: BTreeMap<Serial, Call>,
-    /// The calls whose answer is owed.
-    owed: HashMap<RequestId, Serial>,
+    /// Boxed: a map keeps room for eleven, in every session that ever had a call.
+    by_serial: BTreeMap<Serial, Box<Call>>,
+    /// The calls whose answer is owed: so few that looking through them costs less than a hash.
+    owed: Vec<(RequestId, Serial)>,
     last: Serial,
 }
 
@@ -107,7 +108,8 @@ impl Calls {
     pub(super) fn start(&mut self, start: Start) -> Serial {
         let Start { id, effect, sent, was_replayed, generation, verdict, started, deadline } = start;
         self.last += 1;
-        self.owed.insert(id.clone(), self.last);
+        self.owed.retain(|(owed, _)| *owed != id);
+        self.owed.push((id.clone(), self.last));
         let call = Call {
             id,
             state: CallState::Owed,
@@ -124,7 +126,7 @@ impl Calls {
             reading: None,
             thread: Thread::default(),
         };
-        self.by_serial.insert(self.last, call);
+        self.by_serial.insert(self.last, Box::new(call));
         self.last
     }
 
@@ -140,16 +142,16 @@ impl Calls {
 
     /// Whether an answer is owed under `id`.
     pub(super) fn owes(&self, id: &RequestId) -> bool {
-        self.owed.contains_key(id)
+        self.owed(id).is_some()
     }
 
     /// The call whose answer is owed under `id`.
     pub(super) fn owed(&self, id: &RequestId) -> Option<Serial> {
-        self.owed.get(id).copied()
+        self.owed.iter().find_map(|(owed, serial)| (owed == id).then_some(*serial))
     }
 
     pub(super) fn get_mut(&mut self, serial: Serial) -> Option<&mut Call> {
-        self.by_serial.get_mut(&serial)
+        self.by_serial.get_mut(&serial).map(|call| &mut **call)
     }
 
     /// Nothing is owed for `serial` any more; its exchange may go on for a while.
@@ -159,9 +161,7 @@ impl Calls {
         if state == CallState::Answered {
             call.deadline = now + TRAILING;
         }
-        if self.owed.get(&call.id) == Some(&serial) {
-            self.owed.remove(&call.id);
-        }
+        self.owed.retain(|(_, owed)| *owed != serial);
         if self.by_serial.len() - self.owed.len() > MAX_TRAILING {
             let oldest = self.by_serial.iter().find(|(_, call)| call.state != CallState::Owed);
             if let Some(serial) = oldest.map(|(serial, _)| *serial) {
@@ -171,11 +171,9 @@ impl Calls {
     }
 
     /// Forgets an exchange and gives it up.
-    pub(super) fn remove(&mut self, serial: Serial) -> Option<Call> {
+    pub(super) fn remove(&mut self, serial: Serial) -> Option<Box<Call>> {
         let call = self.by_serial.remove(&serial)?;
-        if self.owed.get(&call.id) == Some(&serial) {
-            self.owed.remove(&call.id);
-        }
+        self.owed.retain(|(_, owed)| *owed != serial);
         if let Some(reading) = &call.reading {
             reading.abort();
         }
@@ -242,7 +240,7 @@ impl Calls {
 
     /// The requests that run upstream, `initialize` left out, which cannot be cancelled.
     pub(super) fn running(&self) -> impl Iterator<Item = &RequestId> {
-        let runs = |call: &&Call| call.state == CallState::Owed && !call.is_initialize;
+        let runs = |call: &&Box<Call>| call.state == CallState::Owed && !call.is_initialize;
         self.by_serial.values().filter(runs).map(|call| &call.id)
     }
 

@@ -36,7 +36,7 @@ pub(super) struct Credentials {
 #[derive(Debug)]
 struct Accepted {
     sender: Sender,
-    /// The headers it came with: what the proxy sends of its own accord goes up under these.
+    /// The headers it came with first: what the proxy sends of its own accord goes up under these.
     headers: Arc<HeaderMap>,
     /// The upstream itself took it. With a server of 2026-07-28 some things are answered here.
     is_proved: bool,
@@ -113,7 +113,14 @@ impl Credentials {
             .accepted
             .as_ref()
             .is_none_or(|accepted| accepted.sender.credential != sender.credential || !accepted.is_proved);
-        self.accepted = Some(Accepted { sender: *sender, headers: Arc::clone(headers), is_proved });
+        match &mut self.accepted {
+            // What says who it is, is the same.
+            Some(accepted) if !is_new => accepted.sender = *sender,
+            // Copied: they are parts of what was read with them, all of which would be kept.
+            accepted => {
+                *accepted = Some(Accepted { sender: *sender, headers: Arc::new(mcp::copied(headers)), is_proved });
+            }
+        }
         is_new || was_rejected
     }
 

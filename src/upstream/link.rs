@@ -335,7 +335,8 @@ impl Opening {
         let answer = upstream.transport().send(exchange).await?;
         let is_open = upstream.options().era.is_none();
         if answer.status.is_success() {
-            let session_id = answer.session_id().cloned();
+            // Copied: it is a part of all that was read with it.
+            let session_id = answer.session_id().map(mcp::copied_value);
             let mut state = self.link.lock();
             state.way = match &session_id {
                 Some(_) => {

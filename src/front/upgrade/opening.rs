@@ -93,7 +93,7 @@ pub(super) async fn serve(
     let answer = ticket.unless_cut(link.post(text, &headers)).await.map_err(Refused::Through)?;
     let answer = answer.map_err(|fault| Refused::Through(fault.into()))?;
     let client = Client { info: Some(hello.info.clone()), ..visitor.client() };
-    let session = answer.session_id().cloned();
+    let session = answer.session_id().map(mcp::copied_value);
     let response = if !answer.status.is_success() {
         relayed(answer, ticket, shared.upgrades.silence())
     } else if let Some(session) = session {
