@@ -5,7 +5,7 @@
 
 use http::header::{self, HeaderValue};
 use http::uri::Authority;
-use http::{HeaderMap, Request, Version};
+use http::{HeaderMap, Request, Uri, Version};
 
 use super::reply::Refused;
 
@@ -48,8 +48,8 @@ impl AllowedHost {
     fn allows(&self, name: &str, port: Option<u16>) -> bool {
         match self {
             AllowedHost::Any => true,
-            AllowedHost::Name(allowed) => allowed == name,
-            AllowedHost::NameAndPort(allowed, on) => allowed == name && port == Some(*on),
+            AllowedHost::Name(allowed) => allowed.eq_ignore_ascii_case(name),
+            AllowedHost::NameAndPort(allowed, on) => allowed.eq_ignore_ascii_case(name) && port == Some(*on),
         }
     }
 }
@@ -82,8 +82,8 @@ impl Guard {
     /// The same for what pages of every origin may read.
     pub(super) fn admit_host<B>(&self, request: &Request<B>) -> Result<(), Refused> {
         let host = asked_host(request).ok_or(Refused::Host)?;
-        let (name, port) = (host.host().to_ascii_lowercase(), host.port_u16());
-        if self.hosts.iter().any(|allowed| allowed.allows(&name, port)) { Ok(()) } else { Err(Refused::Host) }
+        let (name, port) = (host.host(), host.port_u16());
+        if self.hosts.iter().any(|allowed| allowed.allows(name, port)) { Ok(()) } else { Err(Refused::Host) }
     }
 
     /// The request's `Origin`, if its pages may ask.
@@ -97,10 +97,15 @@ impl Guard {
 /// servers on the way could read them differently (RFC 9112 §3.2). In HTTP/2 the target names it (`:authority`), and `Host`
 /// need not be there (RFC 9113 §8.3.1).
 pub(super) fn asked_host<B>(request: &Request<B>) -> Option<Authority> {
-    let target = request.uri().authority();
-    let host = match (one(request.headers(), &header::HOST).ok()?, target) {
+    named_host(one(request.headers(), &header::HOST).ok()?, request.uri(), request.version())
+}
+
+/// The same of a request with this one `Host`, or none.
+pub(super) fn named_host(host: Option<&HeaderValue>, target: &Uri, version: Version) -> Option<Authority> {
+    let target = target.authority();
+    let host = match (host, target) {
         (Some(host), _) => Authority::try_from(host.as_bytes()).ok()?,
-        (None, Some(target)) if request.version() == Version::HTTP_2 => target.clone(),
+        (None, Some(target)) if version == Version::HTTP_2 => target.clone(),
         (None, _) => return None,
     };
     let is_plain = !host.as_str().contains('@') && has_valid_port(&host);
@@ -116,7 +121,8 @@ fn has_valid_port(host: &Authority) -> bool {
     }
 }
 
-fn one<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Result<Option<&'a HeaderValue>, ()> {
+/// The one value of a header, if it has any.
+pub(super) fn one<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Result<Option<&'a HeaderValue>, ()> {
     let mut values = headers.get_all(name).iter();
     let first = values.next();
     if values.next().is_some() { Err(()) } else { Ok(first) }

@@ -213,7 +213,7 @@ impl Front {
         answer
     }
 
-    /// Each way is boxed: this future is moved several times before it begins, and theirs are large.
+    /// Ways that are seldom taken are boxed: this future is as large as its largest, and moved before it begins.
     async fn route(&self, mut request: Request<Incoming>, peer: Peer) -> Answered {
         let shared = &self.shared;
         let who = Who::of(&request, &peer, &shared.config);
@@ -233,7 +233,7 @@ impl Front {
             return Box::pin(self.pass(who, request, peer, is_mcp)).await;
         }
         let visitor = Visitor::of(who, &request, &peer, &shared.config);
-        Box::pin(self.serve(route, &visitor, request, peer)).await
+        self.serve(route, &visitor, request, peer).await
     }
 
     async fn pass(&self, who: Who, request: Request<Incoming>, peer: Peer, is_mcp: bool) -> Answered {
@@ -292,9 +292,9 @@ impl Front {
                 peer.ender.reset();
                 std::future::pending().await
             }
-            Route::Stream => stream::open(shared, visitor, &request, peer.ender, probe).await,
+            Route::Stream => Box::pin(stream::open(shared, visitor, &request, peer.ender, probe)).await,
             Route::Message => post::deliver(shared, visitor, request).await,
-            Route::Upgrade => upgrade::serve(shared, visitor, request, peer.ender).await,
+            Route::Upgrade => Box::pin(upgrade::serve(shared, visitor, request, peer.ender)).await,
             Route::Method { allow, text } => Err(Refused::Method { allow, text }),
             // `pass` has them.
             Route::Through { .. } | Route::Unknown => Err(Refused::Path(shared.config.clone_paths())),

@@ -108,7 +108,9 @@ pub(super) async fn judge(shared: &Shared, posted: Posted<'_>, payloads: Vec<Pay
             oauth::accepted(shared, id);
             Ok(accepted())
         }
-        Verdict::Rejected(rejection) => Err(oauth::refusal(shared, hop, headers, id, rejection, latest).await),
+        Verdict::Rejected(rejection) => {
+            Err(Box::pin(oauth::refusal(shared, hop, headers, id, rejection, latest)).await)
+        }
         Verdict::Busy => Err(Refused::Busy),
         Verdict::Gone => Err(Refused::UnknownSession),
     }
@@ -127,18 +129,13 @@ pub(super) async fn whole(body: Incoming, config: &Config, hold: &mut Hold) -> R
 /// # Errors
 /// When there is none, more than one, or one that cannot be ours, in words for whoever sent it.
 pub fn session_id(query: Option<&str>) -> Result<&str, &'static str> {
-    let named = |pair: &'static str| move |part: &&str| part.split_once('=').is_some_and(|(name, _)| name == pair);
-    let parts: Vec<&str> = query.unwrap_or_default().split('&').collect();
-    let ids: Vec<&str> = ["sessionId", "session_id"]
-        .into_iter()
-        .flat_map(|name| parts.iter().copied().filter(named(name)))
-        .filter_map(|part| part.split_once('=').map(|(_, id)| id))
-        .collect();
-    match ids.as_slice() {
-        [] | [""] => Err("the URL names no sessionId"),
-        [id] if id.len() > SessionId::MAX_LEN => Err("the sessionId is too long"),
-        [id] => Ok(id),
-        _ => Err("the URL names more than one sessionId"),
+    let pairs = query.unwrap_or_default().split('&').filter_map(|part| part.split_once('='));
+    let mut ids = pairs.filter(|(name, _)| matches!(*name, "sessionId" | "session_id")).map(|(_, id)| id);
+    match (ids.next(), ids.next()) {
+        (None | Some(""), None) => Err("the URL names no sessionId"),
+        (Some(id), None) if id.len() > SessionId::MAX_LEN => Err("the sessionId is too long"),
+        (Some(id), None) => Ok(id),
+        (_, Some(_)) => Err("the URL names more than one sessionId"),
     }
 }
 

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Version};
+use http::{Request, Uri, Version};
 
 use super::forwarded::{self, Claim};
 use super::{Config, guard};
@@ -45,10 +45,19 @@ pub(super) struct Visitor {
     sender: Sender,
     voucher: Voucher,
     peer: IpAddr,
-    /// Without the peer's address.
-    connection: Connection,
+    asked: Asked,
     /// What stands before our paths in the URL the client used.
     prefix: String,
+}
+
+/// What was asked for, as it came: most requests leave nothing of it in the log, so it is put into words for those that do.
+#[derive(Debug)]
+struct Asked {
+    target: Uri,
+    /// The one `Host`, and whether there were more.
+    host: Result<Option<HeaderValue>, ()>,
+    origin: Option<HeaderValue>,
+    version: Version,
 }
 
 impl Who {
@@ -88,7 +97,11 @@ fn nearest(peer: &Peer, config: &Config) -> (IpAddr, bool) {
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
-    headers.get(name).map(|value| printable(&String::from_utf8_lossy(value.as_bytes())))
+    headers.get(name).map(shown)
+}
+
+fn shown(value: &HeaderValue) -> String {
+    printable(&String::from_utf8_lossy(value.as_bytes()))
 }
 
 impl Visitor {
@@ -100,19 +113,15 @@ impl Visitor {
         let name = config.identity_header.as_ref().filter(|_| trusted).and_then(|name| auth::named_in(headers, name));
         let voucher = Voucher { certificate: certificate.map(|shown| shown.key), name: name.cloned() };
         let sender = Sender::of(headers, &config.credential_headers, voucher.vouched(), who.client.address);
-        let connection = Connection {
-            user_agent: who.client.user_agent.clone(),
-            peer_address: String::new(),
-            auth_scheme: who.client.principal.scheme.clone(),
-            path: printable(request.uri().path()),
-            server_address: guard::asked_host(request).map(|host| printable(host.host())),
-            origin: text(headers, header::ORIGIN),
-            protocol_version: protocol_version(request.version()),
-            reconnect: false,
+        let asked = Asked {
+            target: request.uri().clone(),
+            host: guard::one(headers, &header::HOST).map(Option::<&_>::cloned),
+            origin: headers.get(header::ORIGIN).cloned(),
+            version: request.version(),
         };
         let prefix = headers.get("x-forwarded-prefix").filter(|_| trusted).and_then(|value| value.to_str().ok());
         let prefix = prefix.and_then(safe_prefix).unwrap_or_else(|| config.public_path.clone());
-        Visitor { who, sender, voucher, peer: peer.address.ip().to_canonical(), connection, prefix }
+        Visitor { who, sender, voucher, peer: peer.address.ip().to_canonical(), asked, prefix }
     }
 
     pub(super) fn who(&self) -> &Who {
@@ -135,7 +144,18 @@ impl Visitor {
 
     /// The connection fields, with the peer's address as the log writes it.
     pub(super) fn connection(&self, books: &Books) -> Connection {
-        Connection { peer_address: books.pseudonyms.address(self.peer), ..self.connection.clone() }
+        let Asked { target, host, origin, version } = &self.asked;
+        let host = host.as_ref().ok().and_then(|host| guard::named_host(host.as_ref(), target, *version));
+        Connection {
+            user_agent: self.who.client.user_agent.clone(),
+            peer_address: books.pseudonyms.address(self.peer),
+            auth_scheme: self.who.client.principal.scheme.clone(),
+            path: printable(target.path()),
+            server_address: host.map(|host| printable(host.host())),
+            origin: origin.as_ref().map(shown),
+            protocol_version: protocol_version(*version),
+            reconnect: false,
+        }
     }
 
     pub(super) fn hop(&self) -> &Hop {

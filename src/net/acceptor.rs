@@ -161,7 +161,7 @@ impl Acceptor {
                 }
                 Ok((socket, caller, true)) => {
                     let tasks = shared.tasks.clone();
-                    http2::serve(socket, caller, shared.config.limits.clone(), drain, tasks, service).await;
+                    Box::pin(http2::serve(socket, caller, shared.config.limits.clone(), drain, tasks, service)).await;
                 }
                 Err(lost) => {
                     shared.metrics.connections_lost.of(lost.reason()).inc();
@@ -200,7 +200,7 @@ impl Shared {
         // A look at the byte, as a socket may be called readable that is not.
         let first = timeout(limits.first_byte, stream.peek(&mut [0])).await.map_err(|_| Lost::Silent)?;
         first.map_err(Lost::Handshake)?;
-        let hands = timeout(limits.handshake, tls.acceptor().accept(stream)).await;
+        let hands = timeout(limits.handshake, Box::pin(tls.acceptor().accept(stream))).await;
         let stream = hands.map_err(|_| Lost::SlowHandshake)?.map_err(Lost::Handshake)?;
         let (_, session) = stream.get_ref();
         caller.tls = true;

@@ -171,7 +171,8 @@ where
     let answer = service_fn(|request| {
         let asked = Asked::new(&control);
         let is_doubtful = asked.0.heads.as_ref().is_some_and(|heads| heads.are_doubtful(request.method()));
-        let answer = (!is_doubtful).then(|| service(request, peer.clone()));
+        // Boxed: hyper keeps room for it for as long as the connection lasts, and a stream lasts for long.
+        let answer = (!is_doubtful).then(|| Box::pin(service(request, peer.clone())));
         async {
             let Some(answer) = answer else {
                 tracing::debug!("a head with a line that ends, or may end, without CR; the connection is ended");

@@ -13,6 +13,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use http::Method;
+use memchr::memchr2;
 
 /// The heads of one connection that speaks HTTP/1; on HTTP/2 lines mean nothing.
 #[derive(Debug, Default)]
@@ -47,11 +48,15 @@ impl Heads {
     /// Bytes came.
     pub(super) fn feed(&self, bytes: &[u8]) {
         let mut scan = self.scan();
-        for byte in bytes {
-            if scan.at == At::Behind {
-                return;
+        let mut rest = bytes;
+        while scan.at != At::Behind {
+            if scan.at == At::Within {
+                let Some(end) = memchr2(b'\r', b'\n', rest) else { return };
+                rest = rest.get(end..).unwrap_or_default();
             }
+            let Some((byte, after)) = rest.split_first() else { return };
             scan.take(*byte);
+            rest = after;
         }
     }
 

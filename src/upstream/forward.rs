@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use ::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use bytes::Bytes;
 
 use crate::mcp;
 
@@ -26,6 +27,10 @@ pub fn is_looping(headers: &HeaderMap) -> bool {
     let hops = headers.get_all(header::VIA).iter().filter_map(|value| value.to_str().ok());
     hops.flat_map(|hops| hops.split(',')).any(|hop| hop.split_whitespace().nth(1) == Some(PSEUDONYM.as_str()))
 }
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// What belongs to one connection (RFC 9110 §7.6.1), to both directions.
 static HOP_BY_HOP: [HeaderName; 9] = [
@@ -160,32 +165,29 @@ fn is_named(named: &[Vec<u8>], name: &HeaderName) -> bool {
 
 /// Says who the client is, and that the proxy is on the way.
 fn introduce(headers: &mut HeaderMap, hop: &Hop) {
-    let client = hop.client.to_canonical();
-    insert(headers, HeaderName::from_static("x-forwarded-for"), &client.to_string());
-    insert(headers, HeaderName::from_static("x-forwarded-proto"), hop.proto);
+    let client = hop.client.to_canonical().to_string();
+    insert(headers, header::FORWARDED, forwarded(&client, hop).into());
+    insert(headers, X_FORWARDED_FOR, client.into());
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(hop.proto));
     if let Some(host) = &hop.host {
-        headers.insert(HeaderName::from_static("x-forwarded-host"), host.clone());
+        headers.insert(X_FORWARDED_HOST, host.clone());
     }
-    insert(headers, header::FORWARDED, &forwarded(client, hop));
     if let Some(via) = &*VIA {
         headers.append(header::VIA, via.clone());
     }
 }
 
 /// RFC 7239 §4; IPv6 addresses are bracketed and quoted (§6).
-fn forwarded(client: IpAddr, hop: &Hop) -> String {
-    let node = match client {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("\"[{address}]\""),
-    };
-    match hop.host.as_ref().and_then(|host| host.to_str().ok()).filter(|host| !host.contains(['"', '\\'])) {
-        Some(host) => format!("for={node};host=\"{host}\";proto={}", hop.proto),
-        None => format!("for={node};proto={}", hop.proto),
+fn forwarded(client: &str, hop: &Hop) -> String {
+    let (before, after) = if hop.client.to_canonical().is_ipv6() { ("\"[", "]\"") } else { ("", "") };
+    match hop.host().filter(|host| !host.contains(['"', '\\'])) {
+        Some(host) => ["for=", before, client, after, ";host=\"", host, "\";proto=", hop.proto].concat(),
+        None => ["for=", before, client, after, ";proto=", hop.proto].concat(),
     }
 }
 
-fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: Bytes) {
+    if let Ok(value) = HeaderValue::from_maybe_shared(value) {
         headers.insert(name, value);
     }
 }
