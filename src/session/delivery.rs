@@ -71,9 +71,9 @@ pub enum Verdict {
 
 impl Handle {
     /// Hands on what was posted to another session. If this one is over, so is whatever was posted to it.
-    pub(super) async fn forward(&self, delivery: Delivery) {
+    pub(super) async fn forward(&self, delivery: Box<Delivery>) {
         match timeout(FORWARD, self.inbox.reserve()).await {
-            Ok(Ok(place)) => place.send(Box::new(delivery)),
+            Ok(Ok(place)) => place.send(delivery),
             _ => {
                 if let Some(verdict) = delivery.verdict {
                     let _ = verdict.send(Verdict::Gone);

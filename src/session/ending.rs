@@ -104,7 +104,7 @@ impl Task {
     }
 
     /// The one exit: answers what is owed, ends the stream, takes leave of the upstream, closes the account.
-    pub(super) async fn finish(mut self, ending: Ending) {
+    pub(super) async fn finish(mut self: Box<Self>, ending: Ending) {
         if let Some(merging) = self.merging.take() {
             return self.merge(merging).await;
         }
@@ -138,7 +138,7 @@ impl Task {
         }));
         let mut unread = self.vetting.take();
         while let Ok(delivery) = self.inbox.try_recv() {
-            unread.push_back(*delivery);
+            unread.push_back(delivery);
         }
         for delivery in unread {
             match &delivery.payload {

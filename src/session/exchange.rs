@@ -59,8 +59,8 @@ const KEPT: usize = 64 << 10;
 
 impl Sent {
     /// The message of `delivery`, which goes up as `body` and takes this `share` of the session's memory.
-    pub(super) fn of(delivery: Delivery, body: Bytes, share: Hold) -> (Self, Option<oneshot::Sender<Verdict>>) {
-        let Delivery { headers, sender, arrived, hold, verdict, .. } = delivery;
+    pub(super) fn of(delivery: Box<Delivery>, body: Bytes, share: Hold) -> (Self, Option<oneshot::Sender<Verdict>>) {
+        let Delivery { headers, sender, arrived, hold, verdict, .. } = *delivery;
         (Sent { body, headers, sender, arrived, holds: Some((share, hold)) }, verdict)
     }
 

@@ -49,7 +49,7 @@ enum Turn {
 
 impl Task {
     /// Takes one posted message in.
-    pub(super) async fn on_delivery(&mut self, delivery: Delivery) {
+    pub(super) async fn on_delivery(&mut self, delivery: Box<Delivery>) {
         // Once more: whose the session is may have been settled since it was asked at the door.
         if !self.context.lets_in(&self.binding, &delivery.sender) {
             return answer(delivery.verdict, Verdict::Gone);
@@ -98,7 +98,7 @@ impl Task {
         }
     }
 
-    fn on_request(&mut self, id: RequestId, method: &str, body: Bytes, delivery: Delivery) {
+    fn on_request(&mut self, id: RequestId, method: &str, body: Bytes, delivery: Box<Delivery>) {
         if self.is_repetition(&id, method, &body) {
             accept(delivery.verdict);
         } else if let Some(error) = self.refusal.as_ref().map(|refusal| refusal.error.clone()) {
@@ -129,7 +129,7 @@ impl Task {
     }
 
     /// A request that is not turned away.
-    fn take_in(&mut self, id: RequestId, method: &str, body: Bytes, delivery: Delivery) {
+    fn take_in(&mut self, id: RequestId, method: &str, body: Bytes, delivery: Box<Delivery>) {
         if method == "server/discover" {
             // Newer clients probe with it before `initialize`; this answer makes them fall back (WIRE, Stream 9). It is
             // what they expect, and counts as no error.
@@ -153,7 +153,7 @@ impl Task {
         }
     }
 
-    fn on_notification(&mut self, method: &str, message: &Message, delivery: Delivery) {
+    fn on_notification(&mut self, method: &str, message: &Message, delivery: Box<Delivery>) {
         if !self.has_room_beside_requests() {
             return answer(delivery.verdict, Verdict::Busy);
         }
@@ -198,7 +198,7 @@ impl Task {
         true
     }
 
-    async fn on_response_of_client(&mut self, id: Option<&RequestId>, message: &Message, delivery: Delivery) {
+    async fn on_response_of_client(&mut self, id: Option<&RequestId>, message: &Message, delivery: Box<Delivery>) {
         if !self.has_room_beside_requests() {
             return answer(delivery.verdict, Verdict::Busy);
         }
@@ -217,7 +217,7 @@ impl Task {
         self.enqueue_unless_refused(OutgoingKind::Answer(Box::new(answered)), body, delivery);
     }
 
-    fn enqueue_unless_refused(&mut self, kind: OutgoingKind, body: Bytes, delivery: Delivery) {
+    fn enqueue_unless_refused(&mut self, kind: OutgoingKind, body: Bytes, delivery: Box<Delivery>) {
         if self.refusal.is_some() {
             accept(delivery.verdict);
         } else if let Some(rejection) = self.rejection(&delivery) {
@@ -227,7 +227,7 @@ impl Task {
         }
     }
 
-    fn enqueue(&mut self, kind: OutgoingKind, effect: Effect, body: Bytes, delivery: Delivery) {
+    fn enqueue(&mut self, kind: OutgoingKind, effect: Effect, body: Bytes, delivery: Box<Delivery>) {
         let mut share = self.inbound.hold();
         if !share.grow(body.len()) {
             return self.refuse_for_size(kind, delivery.verdict);

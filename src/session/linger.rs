@@ -41,7 +41,7 @@ pub(super) struct Merging {
     handle: Handle,
     face: Face,
     /// None when the client lost its stream again before it had posted anything.
-    first: Option<Delivery>,
+    first: Option<Box<Delivery>>,
 }
 
 impl Task {
@@ -140,7 +140,7 @@ impl Task {
 
     /// The first POST of a client that came back tells whether it goes on with the session that its stream was lent to.
     /// Gives the message back if not.
-    pub(super) fn decide(&mut self, delivery: Delivery) -> Option<Delivery> {
+    pub(super) fn decide(&mut self, delivery: Box<Delivery>) -> Option<Box<Delivery>> {
         if !std::mem::take(&mut self.undecided) {
             return Some(delivery);
         }
@@ -154,12 +154,12 @@ impl Task {
     }
 
     /// The one exit of a session that turned out to be another: that one takes over its name and what was posted.
-    pub(super) async fn merge(mut self, Merging { handle, face, first }: Merging) {
+    pub(super) async fn merge(mut self: Box<Self>, Merging { handle, face, first }: Merging) {
         if let Some(first) = first {
             handle.forward(first).await;
         }
         while let Ok(delivery) = self.inbox.try_recv() {
-            handle.forward(*delivery).await;
+            handle.forward(delivery).await;
         }
         self.context.registry.insert(self.id.clone(), handle.clone());
         match face.add_alias(self.id.clone()) {
@@ -169,7 +169,7 @@ impl Task {
         }
         self.inbox.close();
         while let Ok(delivery) = self.inbox.try_recv() {
-            handle.forward(*delivery).await;
+            handle.forward(delivery).await;
         }
         self.context.resumable.remove(&self.key);
         self.outbox.finish();

@@ -350,7 +350,9 @@ impl Sessions {
         let ways = Ways { id, key, inbox, outbox, closer, membership, binding };
         let unused = if guest.is_probe { context.config.probe } else { context.config.unused };
         let outset = Outset { refusal, unused, undecided, version: guest.version };
-        context.tasks.spawn(Task::new(Arc::clone(context), place, ways, evidence, outset).live());
+        // Boxed: its future would keep room for it twice.
+        let task = Box::new(Task::new(Arc::clone(context), place, ways, evidence, outset));
+        context.tasks.spawn(task.live());
         Some(stream)
     }
 

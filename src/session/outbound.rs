@@ -358,7 +358,7 @@ impl Task {
             return self.evidence.lost(1);
         }
         if method != "notifications/cancelled" {
-            return self.deliver(message.bytes());
+            return self.deliver_with_others(message.bytes());
         }
         let ours = message.request_id_param().and_then(|theirs| self.server_requests.give_up(&theirs));
         if let Some(renamed) = ours.and_then(|ours| message.with_request_id_param(&ours)) {
@@ -370,6 +370,12 @@ impl Task {
         let Some(call) = self.calls.get_mut(serial) else { return };
         if call.held.is_some() {
             // Its answer is here; a ping tells what it is worth.
+            return;
+        }
+        if call.state != CallState::Owed && end.fault.is_none() {
+            // It has its answer, as nearly every call does whose exchange ends.
+            accept(call.verdict.take());
+            self.calls.remove(serial);
             return;
         }
         let status = call.status.unwrap_or_default();

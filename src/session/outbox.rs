@@ -7,7 +7,7 @@
 //! One stream at a time takes the events (`stream`); while there is none they wait.
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
@@ -29,6 +29,8 @@ const MAX_OWN: usize = 256 << 10;
 const SMALL: usize = 16 << 10;
 /// Bytes of an event beside its message.
 const FRAME: usize = 80;
+/// Events that the stream is not told of one by one.
+const UNTOLD: usize = 32;
 
 /// The session's end of the queue.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ pub(super) struct Outbox {
     key: ResumeKey,
     /// The position of the next event.
     next: AtomicU64,
+    /// Events that the stream was not told of.
+    untold: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -84,7 +88,14 @@ pub(super) fn outbox(bound: usize, budget: Budget, spare: Budget, key: ResumeKey
         credentials: [Some(credential), None],
         aliases: Vec::new(),
     };
-    Outbox { shared: Arc::new(Mutex::new(shared)), bound, budget, key, next: AtomicU64::new(1) }
+    Outbox {
+        shared: Arc::new(Mutex::new(shared)),
+        bound,
+        budget,
+        key,
+        next: AtomicU64::new(1),
+        untold: AtomicUsize::new(0),
+    }
 }
 
 pub(super) fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
@@ -103,6 +114,7 @@ impl Outbox {
         let event = self.event(message, true);
         self.budget.take_anyway(event.bytes.len());
         self.put(event);
+        self.tell();
     }
 
     fn event(&self, message: &Bytes, is_own: bool) -> Event {
@@ -128,15 +140,41 @@ impl Outbox {
             shared.last_poll = Instant::now();
         }
         shared.queue.push(event);
-        if let Some(reader) = shared.reader.take() {
-            drop(shared);
+    }
+
+    /// Tells the stream of what was queued.
+    pub(super) fn tell(&self) {
+        self.untold.store(0, Ordering::Relaxed);
+        if let Some(reader) = lock(&self.shared).reader.take() {
             reader.wake();
         }
+    }
+
+    /// Whether the stream was not told of something.
+    pub(super) fn is_untold(&self) -> bool {
+        self.untold.load(Ordering::Relaxed) > 0
+    }
+
+    /// The same as [`Outbox::try_push`], but the stream is not told at once: what comes many at a time goes out in one write.
+    /// Whoever pushes so has to [`tell`](Outbox::tell) it once nothing more comes.
+    #[must_use]
+    pub(super) fn try_push_untold(&self, message: &Bytes) -> bool {
+        let is_pushed = self.try_put(message);
+        if !is_pushed || self.untold.fetch_add(1, Ordering::Relaxed) + 1 >= UNTOLD {
+            self.tell();
+        }
+        is_pushed
     }
 
     /// Queues `message` unless the queue is full, or all queues together are. Returns whether it did.
     #[must_use]
     pub(super) fn try_push(&self, message: &Bytes) -> bool {
+        let is_pushed = self.try_put(message);
+        self.tell();
+        is_pushed
+    }
+
+    fn try_put(&self, message: &Bytes) -> bool {
         let bytes = message.len() + FRAME;
         let is_empty = {
             let shared = lock(&self.shared);

@@ -20,6 +20,7 @@ use futures_util::stream::{FuturesUnordered, SelectAll};
 use futures_util::{FutureExt as _, StreamExt as _};
 use http::HeaderMap;
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep};
 
 use super::binding::Binding;
@@ -52,6 +53,9 @@ use crate::upstream::{Answer, Fault, Link};
 
 /// Bytes of posted messages that one session may have waiting, or on their way to an upstream that does not take them.
 const MAX_INBOUND: usize = 16 << 20;
+
+/// Items of answers that are taken at once, before it is looked what else there is.
+const ITEMS: usize = 32;
 
 /// One session.
 pub(super) struct Task {
@@ -245,7 +249,7 @@ impl Task {
 
     /// Runs the session to its end. A panic ends this session only: the state outlives it, so that what is owed can be
     /// answered (DESIGN rule 7).
-    pub(super) async fn live(mut self) {
+    pub(super) async fn live(mut self: Box<Self>) {
         self.evidence.connected(self.refusal.as_ref().map(|refusal| refusal.reason)).await;
         let ending = if let Ok(ending) = AssertUnwindSafe(self.run()).catch_unwind().await {
             ending
@@ -268,30 +272,36 @@ impl Task {
             self.set_timer();
             let parked = self.parked.as_ref().map_or(0, Bytes::len);
             let next_phase = if self.phase < Phase::Closing { Phase::Closing } else { Phase::Over };
+            if self.phase < next_phase && self.drain.phase() >= next_phase {
+                self.phase = next_phase;
+                continue;
+            }
             let (spent, listens) = (self.outbox.is_spent(), self.outbox.has_room_for_own());
             tokio::select! {
                 biased;
                 () = self.outbox.coming_or_going(self.presence.is_here()) => {
-                    if let Some(ending) = self.on_coming_or_going().await {
+                    if let Some(ending) = Box::pin(self.on_coming_or_going()).await {
                         return ending;
                     }
                 }
-                () = self.drain.reached(next_phase), if self.phase < Phase::Over => self.phase = next_phase,
                 Some((errand, answer)) = self.heads.next() => self.on_head(errand, answer),
-                Some(delivery) = self.inbox.recv(), if listens => self.on_delivery(*delivery).await,
+                Some(delivery) = self.inbox.recv(), if listens => self.on_delivery(delivery).await,
                 outcome = ready(&mut self.revival) => self.on_revival(outcome),
                 (generation, pinged) = ready(&mut self.pinging) => self.on_pinged(generation, pinged),
-                word = ready(&mut self.asking) => self.on_vetted(word).await,
+                word = ready(&mut self.asking) => Box::pin(self.on_vetted(word)).await,
                 () = self.outbox.room_for_own(), if !listens => {}
                 () = self.outbox.room_for(parked), if self.parked.is_some() => self.unpark(),
                 () = self.outbox.room_for(1), if spent && self.parked.is_none() => {}
                 Some((source, item)) = self.bodies.next(), if !spent && self.parked.is_none() => {
                     self.on_item(source, item);
+                    self.read_on();
                 }
+                () = yield_now(), if self.outbox.is_untold() => self.outbox.tell(),
                 () = self.timer.as_mut() => self.on_timer(),
-                // Last, because it hardly ever happens: only a session with nothing else to do asks.
+                // Last, because these hardly ever happen: only a session with nothing else to do asks.
+                () = self.drain.reached(next_phase), if self.phase < Phase::Over => {}
                 () = self.sunset.changed() => {
-                    if let Some(ending) = self.on_sunset().await {
+                    if let Some(ending) = Box::pin(self.on_sunset()).await {
                         return ending;
                     }
                 }
@@ -300,6 +310,18 @@ impl Task {
                 return Ending::Merged;
             }
             self.start_waiting();
+        }
+    }
+
+    /// Takes what else has come of the answers that are being read: notifications come many at once.
+    fn read_on(&mut self) {
+        for _ in 0..ITEMS {
+            if self.parked.is_some() || self.outbox.is_spent() {
+                return;
+            }
+            // Whoever finds nothing here asks again, to be woken.
+            let Some(Some((source, item))) = self.bodies.next().now_or_never() else { return };
+            self.on_item(source, item);
         }
     }
 
@@ -346,6 +368,15 @@ impl Task {
             // No answer is read while a message is parked; this one was held back by us.
             self.outbox.push(message);
         } else if !self.outbox.try_push(message) {
+            self.parked = Some(message.clone());
+        }
+    }
+
+    /// The same for a message that others may follow at once.
+    pub(super) fn deliver_with_others(&mut self, message: &Bytes) {
+        if self.parked.is_some() {
+            self.deliver(message);
+        } else if !self.outbox.try_push_untold(message) {
             self.parked = Some(message.clone());
         }
     }

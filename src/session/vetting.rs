@@ -28,7 +28,7 @@ const TRAILING: Duration = Duration::from_secs(1);
 /// Who is being asked about, and what waits for it.
 #[derive(Debug, Default)]
 pub(super) struct Vetting {
-    waiting: VecDeque<Delivery>,
+    waiting: VecDeque<Box<Delivery>>,
     /// Whose message is the first of those.
     asked: Option<Sender>,
     /// The upstream did not say: its messages are let on, and judged as they go up.
@@ -46,14 +46,14 @@ pub(super) enum Word {
 
 impl Vetting {
     /// What waits, when the session is over.
-    pub(super) fn take(&mut self) -> VecDeque<Delivery> {
+    pub(super) fn take(&mut self) -> VecDeque<Box<Delivery>> {
         std::mem::take(&mut self.waiting)
     }
 }
 
 impl Task {
     /// Gives a message back that need not wait.
-    pub(super) fn vet(&mut self, delivery: Delivery) -> Option<Delivery> {
+    pub(super) fn vet(&mut self, delivery: Box<Delivery>) -> Option<Box<Delivery>> {
         let credential = delivery.sender.credential;
         let is_unknown = self.credentials.standing(credential) == Standing::Unknown;
         let needs_word = is_unknown
@@ -87,7 +87,7 @@ impl Task {
     }
 
     /// Too many wait already. What has an id is told on the stream: a 503 ends the Python client's writer (WIRE, POST 1).
-    fn turn_away_unvetted(&mut self, delivery: Delivery) {
+    fn turn_away_unvetted(&mut self, delivery: Box<Delivery>) {
         let Payload::Message(message) = &delivery.payload else { return answer(delivery.verdict, Verdict::Busy) };
         let MessageKind::Request { id, .. } = message.kind() else { return answer(delivery.verdict, Verdict::Busy) };
         let text = "too many messages of this session wait for the upstream's word on their credential; try again";
@@ -131,7 +131,7 @@ impl Task {
         let (known, others) =
             self.vetting.take().into_iter().partition(|waiting| waiting.sender.credential == sender.credential);
         self.vetting.waiting = others;
-        let known: VecDeque<Delivery> = known;
+        let known: VecDeque<Box<Delivery>> = known;
         for delivery in known {
             self.on_delivery(delivery).await;
         }
