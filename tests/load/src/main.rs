@@ -37,6 +37,11 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Arg, ArgAction, Command};
 
+/// As the proxy has it; the relays share it.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// By how much a budget may be missed in the short mode, on machines with other work to do.
 const WIDE: f64 = 3.0;
 
