@@ -240,8 +240,8 @@ impl Calls {
 
     /// The requests that run upstream, `initialize` left out, which cannot be cancelled.
     pub(super) fn running(&self) -> impl Iterator<Item = &RequestId> {
-        let runs = |call: &&Box<Call>| call.state == CallState::Owed && !call.is_initialize;
-        self.by_serial.values().filter(runs).map(|call| &call.id)
+        let runs = |call: &Call| call.state == CallState::Owed && !call.is_initialize;
+        self.by_serial.values().filter(move |call| runs(call)).map(|call| &call.id)
     }
 
     /// The ids that are owed an answer, oldest first.

@@ -117,6 +117,8 @@ impl Log {
     /// `log.seq` says so.
     ///
     /// No async fn: the record would lie in the task of everyone who writes one, for as long as the task lives.
+    #[must_use = "a record that finds no room waits only while it is awaited"]
+    #[expect(clippy::needless_pass_by_value, reason = "a record is made to be written")]
     pub fn write(&self, record: Record) -> Written {
         let shared = &self.shared;
         let line = Line {
@@ -141,7 +143,7 @@ impl Log {
         let loss = Loss(Some(Arc::clone(&shared.health)));
         Either::Right(Box::pin(async move {
             if shared.queue.send_timeout(line, PATIENCE).await.is_ok() {
-                loss.is_none_after_all();
+                loss.undo();
             }
         }))
     }
@@ -190,7 +192,7 @@ pub type Written = Either<Ready<()>, BoxFuture<'static, ()>>;
 struct Loss(Option<Arc<Health>>);
 
 impl Loss {
-    fn is_none_after_all(mut self) {
+    fn undo(mut self) {
         self.0 = None;
     }
 }
