@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 use crate::report::live::{Live, SAVE_EVERY};
 use crate::traffic::{FAMILIES, OTHER, Target};
 
-pub(super) use shared::{share, share_last};
+pub(super) use shared::{one_key, share, share_last};
 
 /// How often the verdict in the metrics is made anew.
 const JUDGE_EVERY: Duration = Duration::from_secs(30);

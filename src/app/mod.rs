@@ -224,14 +224,14 @@ impl App {
         let metrics = Arc::clone(&self.books.metrics);
         let acceptor = Acceptor::new(self.config.net.clone(), metrics, connections.clone(), self.watch.clone());
         let front = self.front.clone();
-        let begun = Notify::new();
+        let (begun, agreed) = (Notify::new(), Notify::new());
         let accept = acceptor.listen(&self.listener, move |request, peer| {
             let front = front.clone();
             async move { front.answer(request, peer).await }
         });
         tokio::select! {
             // The first client finds the phase that holds.
-            () = async { begun.notified().await; accept.await } => {}
+            () = async { begun.notified().await; evidence::one_key(&self.fleet, &agreed).await; accept.await } => {}
             () = watch_certificate(self.config.net.tls.as_ref()) => {}
             () = self.heartbeats() => {}
             () = async { self.oauth.learn().await; std::future::pending().await } => {}
@@ -239,7 +239,7 @@ impl App {
             () = async { self.sunset.begin(&self.books.log).await; begun.notify_one(); self.sunset.run(&self.books.log).await } => {}
             () = self.fleet.run(Arc::new(self.front.clone()), &self.books.log) => {}
             () = evidence::keep(&self.live, &self.books.metrics) => {}
-            () = evidence::share(&self.live, &self.fleet, &self.books.pseudonyms, &self.books.metrics) => {}
+            () = evidence::share(&self.live, &self.fleet, &self.books.pseudonyms, &agreed, &self.books.metrics) => {}
             () = async { shutdown.await; self.drain_sessions().await } => {}
         }
         // The listener is still open here and closes after all sessions: until now a new connection found someone.

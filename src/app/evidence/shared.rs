@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
 use super::{LAST_SAVE, LONGEST_PAUSE, restore_last_uses, show};
@@ -45,16 +45,35 @@ enum TellError {
 }
 
 /// Shares the evidence with the other replicas for as long as the process serves, if there may be any.
-pub(in crate::app) async fn share(live: &Arc<Live>, fleet: &Fleet, pseudonyms: &Pseudonyms, metrics: &Arc<Metrics>) {
+pub(in crate::app) async fn share(
+    live: &Arc<Live>,
+    fleet: &Fleet,
+    pseudonyms: &Pseudonyms,
+    agreed: &Notify,
+    metrics: &Arc<Metrics>,
+) {
     if fleet.is_shared() {
         // Boxed: most processes are alone, and need no room for it.
-        Box::pin(take_part(live, fleet, pseudonyms, metrics)).await;
+        Box::pin(take_part(live, fleet, pseudonyms, agreed, metrics)).await;
     }
     std::future::pending::<()>().await;
 }
 
-async fn take_part(live: &Arc<Live>, fleet: &Fleet, pseudonyms: &Pseudonyms, metrics: &Arc<Metrics>) {
-    tokio::join!(tell(live, fleet), listen(live, fleet, metrics), agree(fleet, pseudonyms));
+async fn take_part(live: &Arc<Live>, fleet: &Fleet, pseudonyms: &Pseudonyms, agreed: &Notify, metrics: &Arc<Metrics>) {
+    tokio::join!(tell(live, fleet), listen(live, fleet, metrics), agree(fleet, pseudonyms, agreed));
+}
+
+/// Waits until this replica writes the pseudonyms that all write, for as long as that can be expected: a client that comes
+/// before would be another one in the log of each replica. Without Redis it does not wait long.
+pub(in crate::app) async fn one_key(fleet: &Fleet, agreed: &Notify) {
+    if !fleet.is_shared() {
+        return;
+    }
+    let mut board = fleet.board();
+    let is_read = timeout(LOOK, board.wait_for(|board| board.is_read())).await.is_ok_and(|read| read.is_ok());
+    if is_read {
+        let _ = timeout(ELDERS_FIRST * 2, agreed.notified()).await;
+    }
 }
 
 /// Tells the last of it, before the process ends.
@@ -198,7 +217,7 @@ async fn hear(live: &Arc<Live>, news: Vec<(String, Option<Bytes>)>, metrics: &Ar
 }
 
 /// Sees to it that this replica writes the pseudonyms that all write.
-async fn agree(fleet: &Fleet, pseudonyms: &Pseudonyms) {
+async fn agree(fleet: &Fleet, pseudonyms: &Pseudonyms, agreed: &Notify) {
     let mut board = fleet.board();
     let mut read = None;
     let mut missing = None;
@@ -210,6 +229,7 @@ async fn agree(fleet: &Fleet, pseudonyms: &Pseudonyms) {
                 if read.replace(entry.version) != Some(entry.version) {
                     take_over(pseudonyms, entry.bytes.clone()).await;
                 }
+                agreed.notify_one();
             }
             None if now.is_read() => {
                 let since = *missing.get_or_insert_with(Instant::now);

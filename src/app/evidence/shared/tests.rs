@@ -35,7 +35,7 @@ impl Replica {
         let Replica { live, pseudonyms, metrics } = self;
         let (live, pseudonyms, metrics) = (Arc::clone(live), pseudonyms.clone(), Arc::clone(metrics));
         let fleet = fleet.clone();
-        Tasks::default().spawn(async move { take_part(&live, &fleet, &pseudonyms, &metrics).await });
+        Tasks::default().spawn(async move { take_part(&live, &fleet, &pseudonyms, &Notify::new(), &metrics).await });
     }
 
     fn known(&self) -> Vec<String> {
