@@ -113,8 +113,7 @@ impl Outbox {
     pub(super) fn push(&self, message: &Bytes) {
         let event = self.event(message, true);
         self.budget.take_anyway(event.bytes.len());
-        self.put(event);
-        self.tell();
+        self.put(event, true);
     }
 
     fn event(&self, message: &Bytes, is_own: bool) -> Event {
@@ -133,19 +132,29 @@ impl Outbox {
         self.wait_for(|shared| shared.queue.own_bytes() < MAX_OWN).await;
     }
 
-    fn put(&self, event: Event) {
+    /// Queues an event, and tells the stream of it and of those before it, if so wished.
+    fn put(&self, event: Event, tells: bool) {
         let mut shared = lock(&self.shared);
         if shared.queue.is_empty() {
             // The stream had nothing to take until now: a stall is counted from here.
             shared.last_poll = Instant::now();
         }
         shared.queue.push(event);
+        if tells {
+            self.wake_stream(shared);
+        }
     }
 
     /// Tells the stream of what was queued.
     pub(super) fn tell(&self) {
+        self.wake_stream(lock(&self.shared));
+    }
+
+    fn wake_stream(&self, mut shared: MutexGuard<'_, Shared>) {
         self.untold.store(0, Ordering::Relaxed);
-        if let Some(reader) = lock(&self.shared).reader.take() {
+        let reader = shared.reader.take();
+        drop(shared);
+        if let Some(reader) = reader {
             reader.wake();
         }
     }
@@ -159,8 +168,10 @@ impl Outbox {
     /// Whoever pushes so has to [`tell`](Outbox::tell) it once nothing more comes.
     #[must_use]
     pub(super) fn try_push_untold(&self, message: &Bytes) -> bool {
-        let is_pushed = self.try_put(message);
-        if !is_pushed || self.untold.fetch_add(1, Ordering::Relaxed) + 1 >= UNTOLD {
+        let tells = self.untold.fetch_add(1, Ordering::Relaxed) + 1 >= UNTOLD;
+        let is_pushed = self.try_put(message, tells);
+        if !is_pushed {
+            // What waits for room waits for the stream.
             self.tell();
         }
         is_pushed
@@ -169,12 +180,10 @@ impl Outbox {
     /// Queues `message` unless the queue is full, or all queues together are. Returns whether it did.
     #[must_use]
     pub(super) fn try_push(&self, message: &Bytes) -> bool {
-        let is_pushed = self.try_put(message);
-        self.tell();
-        is_pushed
+        self.try_put(message, true)
     }
 
-    fn try_put(&self, message: &Bytes) -> bool {
+    fn try_put(&self, message: &Bytes, tells: bool) -> bool {
         let bytes = message.len() + FRAME;
         let is_empty = {
             let shared = lock(&self.shared);
@@ -193,7 +202,7 @@ impl Outbox {
         // What was taken was an estimate.
         self.budget.take_anyway(event.bytes.len());
         self.budget.give(bytes);
-        self.put(event);
+        self.put(event, tells);
         true
     }
 
