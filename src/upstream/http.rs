@@ -110,7 +110,7 @@ struct Endpoint {
 
 impl Endpoint {
     fn of(url: Url) -> Result<Self, String> {
-        let uri = url.as_str().parse().map_err(|error| format!("{url} cannot be requested: {error}"))?;
+        let uri = url.as_str().parse().map_err(|error| format!("{} cannot be requested: {error}", origin(&url)))?;
         Ok(Endpoint { url, uri })
     }
 }
