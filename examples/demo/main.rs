@@ -29,6 +29,7 @@ use sse_sunset::report::policy::Policy;
 use sse_sunset::report::render::{self, Style};
 use sse_sunset::report::{self, Reading, input};
 use sse_sunset::sse::{Decoder, Event};
+use sse_sunset::upstream;
 use tokio::sync::oneshot;
 
 use server::UpgradedServer;
@@ -179,6 +180,7 @@ async fn legacy_conversation(proxy: SocketAddr) -> anyhow::Result<()> {
 impl LegacyClient {
     /// Opens the stream and learns from it where to post (MCP 2024-11-05, transports §HTTP with SSE).
     async fn connect(proxy: SocketAddr) -> anyhow::Result<Self> {
+        upstream::install_tls_provider();
         // A proxy from the environment would be asked for 127.0.0.1.
         let http = Client::builder().no_proxy().user_agent("demo-legacy-client/1.2.0").build()?;
         let base = Url::parse(&format!("http://{proxy}/sse"))?;

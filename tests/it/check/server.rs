@@ -15,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use sse_sunset::upstream;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -122,6 +123,7 @@ pub(super) async fn forward(base: &str, asked: Asked) -> Answer {
     let mut headers = head.headers;
     headers.remove("host");
     // Without authorities, which take their time to load.
+    upstream::install_tls_provider();
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().expect("a client");
     let request = client.request(head.method, format!("{base}{path}")).headers(headers).body(body);
     let response = request.send().await.expect("an answer of the server behind");
