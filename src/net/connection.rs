@@ -20,12 +20,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::certificate::ClientCertificate;
 use super::heads::Heads;
 use super::http2::Stream;
+use super::lasting::{Extract, Loan, LullCell, Rest, Wish, Writer};
 use super::patience::{Limits, Patience};
 use super::wire::{Socket, Wire};
 use crate::drain::{Phase, Watch};
@@ -54,6 +56,8 @@ pub(super) struct Control {
     pub(super) called_off: AtomicUsize,
     /// Those of HTTP/1, which are looked at.
     pub(super) heads: Option<Heads>,
+    /// Whether the answer that lasts can be taken from hyper.
+    pub(super) lull: LullCell,
 }
 
 /// What a connection knows of its other end.
@@ -83,6 +87,7 @@ impl Control {
             patience: Patience::new(limits, multiplexed),
             called_off: AtomicUsize::new(0),
             heads: (!multiplexed).then(Heads::default),
+            lull: LullCell::default(),
         })
     }
 }
@@ -167,42 +172,80 @@ where
 {
     let control = Control::new(limits, false);
     let peer = caller.into_peer(&control);
-    let wire = Wire::new(socket, Arc::clone(&control));
-    let answer = service_fn(|request| {
-        let asked = Asked::new(&control);
-        let is_doubtful = asked.0.heads.as_ref().is_some_and(|heads| heads.are_doubtful(request.method()));
-        // Boxed: hyper keeps room for it for as long as the connection lasts, and a stream lasts for long.
-        let answer = (!is_doubtful).then(|| Box::pin(service(request, peer.clone())));
-        async {
-            let Some(answer) = answer else {
-                tracing::debug!("a head with a line that ends, or may end, without CR; the connection is ended");
-                asked.0.ended.notify_one();
-                return std::future::pending().await;
-            };
-            Ok::<_, Infallible>(answer.await.map(|body| Answer::new(body, asked, None)))
+    let loan = Loan::default();
+    let mut wire = Wire::new(socket, Arc::clone(&control));
+    loop {
+        let answer = service_fn(|request| {
+            let (asked, wish) = (Asked::new(&control), Wish::of(&request));
+            let is_doubtful = asked.0.heads.as_ref().is_some_and(|heads| heads.are_doubtful(request.method()));
+            // Boxed: hyper keeps room for it for as long as the connection lasts.
+            let answer = (!is_doubtful).then(|| Box::pin(service(request, peer.clone())));
+            let loan = &loan;
+            async move {
+                let Some(answer) = answer else {
+                    tracing::debug!("a head with a line that ends, or may end, without CR; the connection is ended");
+                    asked.0.ended.notify_one();
+                    return std::future::pending().await;
+                };
+                let answer = answer.await;
+                Ok::<_, Infallible>(if wish.is_granted(&answer) {
+                    answer.map(|body| Answer::Lent(loan.lend(body, asked, wish)))
+                } else {
+                    answer.map(|body| Answer::new(body, asked, None))
+                })
+            }
+        });
+        let mut connection = http1::Builder::new()
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEAD)
+            .header_read_timeout(None::<Duration>)
+            .half_close(false)
+            .serve_connection(TokioIo::new(wire), answer);
+        if run(Pin::new(&mut connection), http1::Connection::graceful_shutdown, &control, drain.clone()).await
+            == End::Over
+        {
+            return;
         }
-    });
-    let connection = http1::Builder::new()
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD)
-        .header_read_timeout(None::<Duration>)
-        .half_close(false)
-        .serve_connection(TokioIo::new(wire), answer);
-    run(connection, http1::Connection::graceful_shutdown, &control, drain).await;
+        let Some(lasting) = loan.call_in() else { return };
+        let parts = connection.into_parts();
+        wire = parts.io.into_inner();
+        wire.unread(&parts.read_buf);
+        match last(Writer::new(lasting), &mut wire, &control).await {
+            Rest::Kept => {}
+            Rest::Closed => {
+                let _ = poll_fn(|cx| Pin::new(&mut wire).poll_shutdown(cx)).await;
+                return;
+            }
+            Rest::Broken => return,
+        }
+    }
 }
 
-/// Runs a connection of hyper's to its end; `close` has it end in order.
-pub(super) async fn run<C>(connection: C, close: impl Fn(Pin<&mut C>), control: &Control, mut drain: Watch)
+/// How hyper's part of a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// The connection is over.
+    Over,
+    /// The answer that lasts has nothing to say for now, and everything is written.
+    Lull,
+}
+
+/// Runs a connection of hyper's to its end, or to the first lull of an answer that lasts; `close` has it end in order.
+pub(super) async fn run<C>(
+    mut connection: Pin<&mut C>,
+    close: impl Fn(Pin<&mut C>),
+    control: &Control,
+    mut drain: Watch,
+) -> End
 where
     C: Future<Output = hyper::Result<()>>,
 {
-    let mut connection = std::pin::pin!(connection);
     let mut timer = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
     let mut draining = false;
     loop {
         tokio::select! {
             biased;
-            () = control.ended.notified() => break,
+            () = control.ended.notified() => return End::Over,
             // Not before: a POST for a running session may come on this very connection, and one that meets a
             // close is lost.
             () = drain.reached(Phase::Over), if !draining => {
@@ -213,7 +256,7 @@ where
                 if let Err(error) = result {
                     tracing::debug!(%error, "a connection ended early");
                 }
-                break;
+                return End::Over;
             }
             // After the connection: what it does decides what is waited for.
             () = poll_fn(|cx| control.patience.poll_over(timer.as_mut(), cx)) => {
@@ -222,9 +265,25 @@ where
                     continue;
                 }
                 tracing::debug!("a client took too long over a request");
-                break;
+                return End::Over;
             }
+            () = poll_fn(|_| if control.lull.is_written() { Poll::Ready(()) } else { Poll::Pending }) => return End::Lull,
         }
+    }
+}
+
+/// Writes the rest of an answer that lasts, unless the connection is ended.
+async fn last<B>(mut writer: Writer<B>, wire: &mut Wire, control: &Control) -> Rest
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let mut timer = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+    tokio::select! {
+        biased;
+        () = control.ended.notified() => Rest::Broken,
+        rest = poll_fn(|cx| writer.poll(wire, cx)) => rest,
+        // It never is while an answer is under way; it has the socket looked at now and then.
+        () = poll_fn(|cx| control.patience.poll_over(timer.as_mut(), cx)) => Rest::Broken,
     }
 }
 
@@ -232,6 +291,10 @@ where
 pub(super) struct Asked(Arc<Control>);
 
 impl Asked {
+    pub(super) fn control(&self) -> &Control {
+        &self.0
+    }
+
     pub(super) fn new(control: &Arc<Control>) -> Self {
         control.patience.on_request();
         Asked(Arc::clone(control))
@@ -248,25 +311,32 @@ impl Drop for Asked {
 }
 
 /// The body of an answer; hyper drops it when it is written.
-pub(super) struct Answer<B> {
-    body: B,
-    _asked: Asked,
-    /// Its stream on HTTP/2, until it is known that the head of the answer is out.
-    stream: Option<Arc<Stream>>,
+pub(super) enum Answer<B> {
+    /// That of an answer which lasts.
+    Lent(Extract<B>),
+    Own {
+        body: B,
+        _asked: Asked,
+        /// Its stream on HTTP/2, until it is known that the head of the answer is out.
+        stream: Option<Arc<Stream>>,
+    },
 }
 
 impl<B: http_body::Body> Answer<B> {
     pub(super) fn new(body: B, asked: Asked, stream: Option<Arc<Stream>>) -> Self {
-        let mut answer = Answer { body, _asked: asked, stream };
-        if answer.body.is_end_stream() {
-            // hyper will not ask for it.
+        // hyper does not ask for a body that has nothing.
+        let is_out = body.is_end_stream();
+        let mut answer = Answer::Own { body, _asked: asked, stream };
+        if is_out {
             answer.begun();
         }
         answer
     }
 
     fn begun(&mut self) {
-        if let Some(stream) = self.stream.take() {
+        if let Answer::Own { stream, .. } = self
+            && let Some(stream) = stream.take()
+        {
             stream.on_answered();
         }
     }
@@ -278,14 +348,23 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Answer<B> {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         self.begun();
-        Pin::new(&mut self.body).poll_frame(cx)
+        match &mut *self {
+            Answer::Lent(extract) => extract.poll_frame(cx),
+            Answer::Own { body, .. } => Pin::new(body).poll_frame(cx),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match self {
+            Answer::Lent(_) => false,
+            Answer::Own { body, .. } => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match self {
+            Answer::Lent(_) => SizeHint::default(),
+            Answer::Own { body, .. } => body.size_hint(),
+        }
     }
 }

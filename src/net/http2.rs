@@ -144,7 +144,7 @@ pub(super) async fn serve<S, F, B>(
         .keep_alive_interval(PING)
         .keep_alive_timeout(PONG)
         .serve_connection(TokioIo::new(wire), answer);
-    run(connection, http2::Connection::graceful_shutdown, &control, drain).await;
+    run(std::pin::pin!(connection), http2::Connection::graceful_shutdown, &control, drain).await;
 }
 
 /// One answer. An error of h2 is how hyper is told with which code to reset a stream.

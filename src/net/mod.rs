@@ -2,7 +2,7 @@
 //! be ended from outside.
 //!
 //! ```text
-//! listener -> acceptor (seats, proxy_header, tls) -> connection (HTTP/1.1) | http2 -> service
+//! listener -> acceptor (seats, proxy_header, tls) -> connection (HTTP/1.1, lasting) | http2 -> service
 //!                                                    wire, patience: below both
 //! ```
 
@@ -11,6 +11,7 @@ mod certificate;
 mod connection;
 mod heads;
 mod http2;
+mod lasting;
 mod listener;
 mod patience;
 mod proxy_header;

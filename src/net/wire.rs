@@ -4,12 +4,14 @@
 //! would cost a session a third of those it may have.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
@@ -42,6 +44,8 @@ pub(super) struct Wire {
     control: Arc<Control>,
     /// The client was seen to have left.
     has_left: bool,
+    /// What came and is still to be read, once hyper has the connection again.
+    unread: Bytes,
 }
 
 /// Ends a connection so that its client gets RST when `stream` is dropped: unread and unsent bytes go with it.
@@ -51,7 +55,7 @@ pub(super) fn reset_on_drop(stream: &TcpStream) {
 
 impl Wire {
     pub(super) fn new(socket: Socket, control: Arc<Control>) -> Self {
-        Wire { socket, control, has_left: false }
+        Wire { socket, control, has_left: false, unread: Bytes::new() }
     }
 
     /// Ends the connection of a client that left while hyper does not read. Not at first sight: hyper may be about to read
@@ -62,6 +66,35 @@ impl Wire {
         if std::mem::replace(&mut self.has_left, has_left) && has_left {
             tracing::debug!("a client left while its request was being answered");
             self.control.ended.notify_one();
+        }
+    }
+
+    /// `bytes` came, and nobody has read them.
+    pub(super) fn unread(&mut self, bytes: &[u8]) {
+        // A copy: hyper's buffer would stay with them.
+        self.unread = Bytes::copy_from_slice(bytes);
+    }
+
+    /// Ready when the client has left, or its connection is broken. What else comes is the start of its next request, which
+    /// has to wait; as with hyper, the client is then only looked for now and then.
+    pub(super) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.unread.is_empty() {
+            return Poll::Pending;
+        }
+        let mut bytes = [MaybeUninit::uninit(); 256];
+        let mut buffer = ReadBuf::uninit(&mut bytes);
+        let read = self.poll_socket(cx, &mut buffer);
+        if ready!(self.noted(read)).is_err() || buffer.filled().is_empty() {
+            return Poll::Ready(());
+        }
+        self.unread = Bytes::copy_from_slice(buffer.filled());
+        Poll::Pending
+    }
+
+    fn poll_socket(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.socket {
+            Socket::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Socket::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 
@@ -90,9 +123,12 @@ impl Drop for Wire {
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = match &mut self.socket {
-            Socket::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Socket::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        let read = if self.unread.is_empty() {
+            self.poll_socket(cx, buffer)
+        } else {
+            let count = self.unread.len().min(buffer.remaining());
+            buffer.put_slice(&self.unread.split_to(count));
+            Poll::Ready(Ok(()))
         };
         if let Some(came @ [_, ..]) = buffer.filled().get(before..) {
             self.control.patience.on_bytes();
@@ -143,6 +179,9 @@ impl AsyncWrite for Wire {
             Socket::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Socket::Tls(stream) => Pin::new(stream).poll_flush(cx),
         };
+        if flushed.is_ready() {
+            self.control.lull.on_flushed();
+        }
         self.noted(flushed)
     }
 

@@ -22,6 +22,10 @@ use tower_service::Service;
 use super::http::{CONNECTION_WINDOW, KEEP_ALIVE, POOL_IDLE, STREAM_WINDOW, USER_TIMEOUT};
 use super::{Config, HttpVersion, Resolver, client_tls};
 
+/// Bytes of an answer that hyper reads at once, and the most that the head of one may have. It would read 400 KiB for a
+/// client that takes nothing.
+const READ_AHEAD: usize = 64 << 10;
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Boxed<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
@@ -44,7 +48,7 @@ where
     let tls = client_tls(upstream)?;
     let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
     let mut client = Client::builder(TokioExecutor::new());
-    client.pool_timer(TokioTimer::new()).pool_idle_timeout(POOL_IDLE);
+    client.pool_timer(TokioTimer::new()).pool_idle_timeout(POOL_IDLE).http1_max_buf_size(READ_AHEAD);
     let https = match upstream.version {
         HttpVersion::Http1 => https.enable_http1().wrap_connector(http),
         HttpVersion::Http2 => {
