@@ -3,7 +3,6 @@
 //! Why connections are few here and sessions many: behind a balancer whoever posts is one of its connections, and only the
 //! session's id says where a message belongs.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -94,7 +93,7 @@ pub(crate) async fn measure(folder: &Path, size: &Size, rows: &mut Vec<Row>) -> 
     latency_rows(&name, &mut own, &mut other, rows);
     for (at, place) in [(At::Owner, "the owner"), (At::Other, "another replica")] {
         let run = stage.run(&mut workers, size.calls, at).await?;
-        let mut row = |what: String, unit, figure| rows.push(figure_row(what, unit, figure));
+        let mut row = |what: String, unit, figure| rows.push(Row::of_proxy(what, unit, figure));
         row(format!("{name}: {BUSY} calls at once at {place}"), "calls/s", run.calls_a_second);
         row(format!("{name}: {BUSY} calls at once at {place}, all replicas"), "CPU s / 10,000 calls", run.cpu_s);
         if at == At::Other {
@@ -108,12 +107,8 @@ pub(crate) async fn measure(folder: &Path, size: &Size, rows: &mut Vec<Row>) -> 
     let before = stage.load()?;
     tokio::time::sleep(QUIET).await;
     let commands = count(stage.load()?.since(before).commands) / QUIET.as_secs_f64();
-    rows.push(figure_row(format!("{name}: Redis, nobody calls"), "commands/s", commands));
+    rows.push(Row::of_proxy(format!("{name}: Redis, nobody calls"), "commands/s", commands));
     Ok(())
-}
-
-fn figure_row(name: String, unit: &'static str, figure: f64) -> Row {
-    Row { name, unit, values: BTreeMap::from([("proxy", figure)]), budget: None }
 }
 
 fn latency_rows(name: &str, own: &mut Took, other: &mut Took, rows: &mut Vec<Row>) {
@@ -127,7 +122,7 @@ fn latency_rows(name: &str, own: &mut Took, other: &mut Took, rows: &mut Vec<Row
             ("call at another replica", other.answered.percentile_ms(share), None),
         ];
         for (what, figure, budget) in figures {
-            rows.push(Row { budget, ..figure_row(format!("{name}: {what}, {word}"), "ms", figure) });
+            rows.push(Row::of_proxy(format!("{name}: {what}, {word}"), "ms", figure).with(budget));
         }
     }
 }

@@ -83,11 +83,16 @@ fn main() -> Result<ExitCode> {
     let short = options.get_flag("short");
     roles::pin(0)?;
     let descriptors = roles::raise_descriptors();
-    let size = if short { plan::Size::short() } else { plan::Size::full() };
-    anyhow::ensure!(
-        size.idle.iter().all(|count| *count as u64 * 2 + 500 < descriptors),
-        "{descriptors} descriptors are too few; raise the limit (ulimit -n)"
-    );
+    let mut size = if short { plan::Size::short() } else { plan::Size::full() };
+    // Beside the idle sessions there are 64 at work.
+    let (fit, too_many): (Vec<_>, Vec<_>) =
+        size.idle.into_iter().partition(|count| *count as u64 * 2 + 350 < descriptors);
+    size.idle = fit;
+    if let Some(least) = too_many.iter().min() {
+        eprintln!(
+            "{descriptors} descriptors are too few for {least} idle sessions: their rows are left out (ulimit -n)"
+        );
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     if let Some(seconds) = options.get_one::<u64>("soak") {
         let time = std::time::Duration::from_secs(*seconds);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 
-use crate::client::{Client, Target, Transport, counts};
+use crate::client::{Target, Transport, counts};
 use crate::measure::{Cost, median};
 use crate::roles::Role;
 use crate::table::{Budget, Row};
@@ -48,7 +48,7 @@ impl Size {
             sequential_calls: 3_000,
             progress_calls: 20,
             large_calls: 100,
-            idle: vec![1_000, 5_000],
+            idle: vec![1_000, 5_000, 9_800],
             churn: (2_000, 18_000),
             lingering: Some(1_000),
             flood_megabytes: 200,
@@ -161,8 +161,8 @@ impl Stage {
             }
             let cpu = cpu.medians();
             let budget = ratio(&cpu, limit, false);
-            rows.push(Row { name: name.to_owned(), unit: "CPU s / 10,000 calls", values: cpu, budget });
-            rows.push(Row { name: name.to_owned(), unit: "calls/s", values: rate.medians(), budget: None });
+            rows.push(Row::new(name, "CPU s / 10,000 calls", cpu).with(budget));
+            rows.push(Row::new(name, "calls/s", rate.medians()));
         }
         Ok(())
     }
@@ -186,8 +186,8 @@ impl Stage {
         }
         let values = cpu.medians();
         let budget = ratio(&values, 1.2, false);
-        let name = "Streamable HTTP passed through, 64 sessions".to_owned();
-        rows.push(Row { name, unit: "CPU s / 10,000 calls", values, budget });
+        let name = "Streamable HTTP passed through, 64 sessions";
+        rows.push(Row::new(name, "CPU s / 10,000 calls", values).with(budget));
         Ok(())
     }
 
@@ -213,8 +213,8 @@ impl Stage {
             limit: 1.5,
             at_least: false,
         };
-        rows.push(Row { name: "sequential, p50".to_owned(), unit: "ms", values: p50, budget: Some(budget) });
-        rows.push(Row { name: "sequential, p99".to_owned(), unit: "ms", values: p99, budget: None });
+        rows.push(Row::new("sequential, p50", "ms", p50).with(Some(budget)));
+        rows.push(Row::new("sequential, p99", "ms", p99));
         Ok(())
     }
 
@@ -230,7 +230,7 @@ impl Stage {
             }
         }
         let name = format!("echo, 8 sessions, {DEPTH} calls at once");
-        rows.push(Row { name, unit: "CPU s / 10,000 calls", values: cpu.medians(), budget: None });
+        rows.push(Row::new(name, "CPU s / 10,000 calls", cpu.medians()));
         Ok(())
     }
 
@@ -246,12 +246,7 @@ impl Stage {
         }
         let values = cpu.medians();
         let budget = ratio(&values, 1.5, false);
-        rows.push(Row {
-            name: "progress, 1,000 a call".to_owned(),
-            unit: "CPU s / 10,000 notifications",
-            values,
-            budget,
-        });
+        rows.push(Row::new("progress, 1,000 a call", "CPU s / 10,000 notifications", values).with(budget));
         Ok(())
     }
 
@@ -273,7 +268,7 @@ impl Stage {
         }
         let values = rate.medians();
         let budget = ratio(&values, 0.7, true);
-        rows.push(Row { name: "1 MiB there and back, 4 sessions".to_owned(), unit: "MiB/s", values, budget });
+        rows.push(Row::new("1 MiB there and back, 4 sessions", "MiB/s", values).with(budget));
         Ok(())
     }
 
@@ -289,10 +284,9 @@ impl Stage {
             at_least: false,
         };
         let name = format!("{} MB at a client that does not read", size.flood_megabytes);
-        let values = BTreeMap::from([("proxy", mebibytes)]);
-        rows.push(Row { name: format!("{name}: growth"), unit: "MiB", values, budget: Some(budget) });
-        let values = BTreeMap::from([("proxy", slow.others.percentile_ms(0.99))]);
-        rows.push(Row { name: format!("{name}: another session's p99"), unit: "ms", values, budget: None });
+        rows.push(Row::of_proxy(format!("{name}: growth"), "MiB", mebibytes).with(Some(budget)));
+        let p99 = slow.others.percentile_ms(0.99);
+        rows.push(Row::of_proxy(format!("{name}: another session's p99"), "ms", p99));
         Ok(())
     }
 
@@ -314,8 +308,7 @@ impl Stage {
         tokio::time::sleep(POOLS_EMPTY).await;
         let name = format!("{all} cycles, no linger: RSS to that after the first {}", size.churn.0);
         rows.push(back_to(name, first, proxy.cost()?)?);
-        let values = BTreeMap::from([("proxy", cpu)]);
-        rows.push(Row { name: "connect, call, leave".to_owned(), unit: "CPU s / 10,000 cycles", values, budget: None });
+        rows.push(Row::of_proxy("connect, call, leave", "CPU s / 10,000 cycles", cpu));
         Ok(())
     }
 
@@ -335,7 +328,7 @@ impl Stage {
         let descriptors = per(lingering.descriptors.saturating_sub(before.descriptors), 1) / per(open, 1);
         let name = format!("{wave} cycles, {open} sessions lingering");
         for (unit, figure) in [("KiB RSS / session", rss), ("descriptors / session", descriptors)] {
-            rows.push(Row { name: name.clone(), unit, values: BTreeMap::from([("proxy", figure)]), budget: None });
+            rows.push(Row::of_proxy(name.clone(), unit, figure));
         }
         // malloc needs two of them to have what it keeps.
         workload::all_deleted(&stub.address, 20 + wave as u64).await?;
@@ -362,21 +355,18 @@ impl Stage {
             let (before, start) = (proxy.cost()?, proxy.cost()?.cpu_s);
             workload::concurrent(&mut busy, size.calls, "").await?;
             let alone = proxy.cost()?.cpu_s - start;
-            let idle: Vec<Client> = workload::open(&target, count).await?;
+            let idle = workload::open_idle(&target, count).await?;
             workload::all_listening(&stub.address, 64 + count as u64).await?;
-            // Connections for POSTs are kept for the next one, ours and those to the upstream.
-            let idle = idle.into_iter().map(Client::without_poster).collect::<Vec<_>>();
+            // The proxy keeps connections for POSTs for the next one.
             tokio::time::sleep(POOLS_EMPTY).await;
             let after = proxy.cost()?;
             let rss = per(usize::try_from(after.rss.saturating_sub(before.rss))?, 1 << 10) / per(count, 1);
             let budget = Budget { text: "at most 40".to_owned(), value: rss, limit: 40.0, at_least: false };
-            let values = BTreeMap::from([("proxy", rss)]);
             let name = format!("{count} idle sessions");
-            rows.push(Row { name: name.clone(), unit: "KiB RSS / session", values, budget: Some(budget) });
+            rows.push(Row::of_proxy(name.clone(), "KiB RSS / session", rss).with(Some(budget)));
             let descriptors = per(after.descriptors.saturating_sub(before.descriptors), 1) / per(count, 1);
             let budget = Budget { text: "at most 2".to_owned(), value: descriptors, limit: 2.02, at_least: false };
-            let values = BTreeMap::from([("proxy", descriptors)]);
-            rows.push(Row { name: name.clone(), unit: "descriptors / session", values, budget: Some(budget) });
+            rows.push(Row::of_proxy(name.clone(), "descriptors / session", descriptors).with(Some(budget)));
             let start = proxy.cost()?.cpu_s;
             workload::concurrent(&mut busy, size.calls, "").await?;
             let beside = proxy.cost()?.cpu_s - start;
@@ -386,9 +376,9 @@ impl Stage {
                 limit: 1.3,
                 at_least: false,
             };
-            let values = BTreeMap::from([("proxy", beside / per(size.calls, 10_000))]);
+            let beside = beside / per(size.calls, 10_000);
             let name = format!("echo beside {name}");
-            rows.push(Row { name, unit: "CPU s / 10,000 calls", values, budget: Some(budget) });
+            rows.push(Row::of_proxy(name, "CPU s / 10,000 calls", beside).with(Some(budget)));
             drop(idle);
         }
         Ok(())
@@ -419,7 +409,7 @@ fn back_to(name: String, first: Cost, last: Cost) -> Result<Row> {
     ensure!(last.descriptors <= first.descriptors + 4, "descriptors stay behind: {}", last.descriptors);
     let growth = per(usize::try_from(last.rss)?, 1) / per(usize::try_from(first.rss)?, 1);
     let budget = Budget { text: "within 10 %".to_owned(), value: growth, limit: 1.1, at_least: false };
-    Ok(Row { name, unit: "ratio", values: BTreeMap::from([("proxy", growth)]), budget: Some(budget) })
+    Ok(Row::of_proxy(name, "ratio", growth).with(Some(budget)))
 }
 
 /// The same figure of several rounds, for each column.

@@ -29,6 +29,23 @@ pub(crate) struct Budget {
     pub(crate) at_least: bool,
 }
 
+impl Row {
+    /// A figure that is only reported.
+    pub(crate) fn new(name: impl Into<String>, unit: &'static str, values: BTreeMap<&'static str, f64>) -> Self {
+        Row { name: name.into(), unit, values, budget: None }
+    }
+
+    /// A figure that nobody but the proxy has.
+    pub(crate) fn of_proxy(name: impl Into<String>, unit: &'static str, figure: f64) -> Self {
+        Row::new(name, unit, BTreeMap::from([("proxy", figure)]))
+    }
+
+    /// The same, held against a budget.
+    pub(crate) fn with(self, budget: Option<Budget>) -> Self {
+        Row { budget, ..self }
+    }
+}
+
 impl Budget {
     pub(crate) fn is_met(&self) -> bool {
         if self.at_least { self.value >= self.limit } else { self.value <= self.limit }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::try_join_all;
 
-use crate::client::{Call, Client, Target, Transport, counts};
+use crate::client::{Call, Client, IdleClient, Target, Transport, counts};
 use crate::measure::Latencies;
 use crate::roles::Role;
 
@@ -65,6 +65,18 @@ pub(crate) async fn open(target: &Target, count: usize) -> Result<Vec<Client>> {
     while clients.len() < count {
         let batch = (count - clients.len()).min(50);
         clients.extend(try_join_all((0..batch).map(|_| Client::open(target))).await?);
+    }
+    Ok(clients)
+}
+
+/// Opens sessions that do nothing and keep but their streams. Few at a time, so that those on the way take no descriptors
+/// that the last ones need.
+pub(crate) async fn open_idle(target: &Target, count: usize) -> Result<Vec<IdleClient>> {
+    let mut clients = Vec::with_capacity(count);
+    while clients.len() < count {
+        let batch = (count - clients.len()).min(20);
+        let opened = try_join_all((0..batch).map(|_| Client::open(target))).await?;
+        clients.extend(opened.into_iter().map(Client::without_poster));
     }
     Ok(clients)
 }
