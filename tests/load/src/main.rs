@@ -9,6 +9,7 @@
 
 mod accounts;
 mod client;
+mod counts;
 mod fleet;
 mod logs;
 mod measure;
@@ -29,6 +30,7 @@ mod roles;
 mod soak;
 mod staying;
 mod stub;
+mod syscalls;
 mod table;
 mod workload;
 
@@ -36,11 +38,16 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Arg, ArgAction, Command};
+use sse_sunset_counting::Counting;
 
-/// As the proxy has it; the relays share it.
+/// As the proxy has it, but counted where a role asks for it; the relays share it.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: Counting<tikv_jemallocator::Jemalloc> = Counting(tikv_jemallocator::Jemalloc);
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+#[global_allocator]
+static ALLOCATOR: Counting<std::alloc::System> = Counting(std::alloc::System);
 
 /// By how much a budget may be missed in the short mode, on machines with other work to do.
 const WIDE: f64 = 3.0;

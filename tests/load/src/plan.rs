@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 
-use crate::client::{Target, Transport, counts};
+use crate::client::{self, Target, Transport};
 use crate::measure::{Cost, median};
 use crate::roles::Role;
 use crate::table::{Budget, Row};
-use crate::{fleet, workload};
+use crate::{counts, fleet, workload};
 
 /// The core of what is measured; the load and the stub share the other.
-const MEASURED_CORE: usize = 1;
+pub(crate) const MEASURED_CORE: usize = 1;
 pub(crate) const LOAD_CORE: usize = 0;
 
 /// The proxy's option for passing Streamable HTTP through (DESIGN, Front).
@@ -75,8 +75,20 @@ impl Size {
 }
 
 /// All loads, in order.
-pub(crate) const LOADS: [&str; 11] =
-    ["echo", "through", "sequential", "pipelined", "progress", "large", "slow", "churn", "linger", "idle", "fleet"];
+pub(crate) const LOADS: [&str; 12] = [
+    "echo",
+    "counts",
+    "through",
+    "sequential",
+    "pipelined",
+    "progress",
+    "large",
+    "slow",
+    "churn",
+    "linger",
+    "idle",
+    "fleet",
+];
 
 /// Everything that runs.
 pub(crate) struct Stage {
@@ -130,6 +142,7 @@ impl Stage {
                 "churn" => self.churn(size, &mut rows).await?,
                 "linger" => self.linger(size, &mut rows).await?,
                 "idle" => self.idle(size, &mut rows).await?,
+                "counts" => counts::calls(&self.folder, &self.json, size, &mut rows).await?,
                 "fleet" => fleet::measure(&self.folder, size, &mut rows).await?,
                 other => bail!("no such load: {other}"),
             }
@@ -304,7 +317,7 @@ impl Stage {
         let cpu = (proxy.cost()?.cpu_s - first.cpu_s) / per(size.churn.1, 10_000);
         let all = (size.churn.0 + size.churn.1) as u64;
         workload::all_deleted(&stub.address, all).await?;
-        ensure!(counts(&stub.address).await?.sessions == all, "a session more or less upstream");
+        ensure!(client::counts(&stub.address).await?.sessions == all, "a session more or less upstream");
         tokio::time::sleep(POOLS_EMPTY).await;
         let name = format!("{all} cycles, no linger: RSS to that after the first {}", size.churn.0);
         rows.push(back_to(name, first, proxy.cost()?)?);
@@ -323,7 +336,7 @@ impl Stage {
         let before = proxy.cost()?;
         workload::churn(&target, wave).await?;
         let lingering = proxy.cost()?;
-        let open = counts(&stub.address).await?.open;
+        let open = client::counts(&stub.address).await?.open;
         let rss = per(usize::try_from(lingering.rss.saturating_sub(before.rss))?, 1 << 10) / per(open, 1);
         let descriptors = per(lingering.descriptors.saturating_sub(before.descriptors), 1) / per(open, 1);
         let name = format!("{wave} cycles, {open} sessions lingering");
@@ -397,11 +410,17 @@ pub(crate) fn proxy(stub: &Role, log: &std::path::Path) -> Result<Role> {
 
 /// The proxy with its default options but for the limit of sessions, and `options`.
 pub(crate) fn proxy_with(stub: &Role, log: &std::path::Path, options: &[&str]) -> Result<Role> {
+    let words = proxy_words(stub, log, options);
+    Role::start("proxy", MEASURED_CORE, &words.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// What the proxy is started with.
+pub(crate) fn proxy_words(stub: &Role, log: &std::path::Path, options: &[&str]) -> Vec<String> {
     let (upstream, log) = (format!("http://{}/mcp", stub.address), log.display().to_string());
     let own = ["--upstream", &upstream, "--traffic-log", &log, "--max-sessions", "20000", "--max-connections", "20000"];
     // Where the upstream is killed the proxy says so for every session.
     let level = if options.contains(&"--log-level") { &[][..] } else { &["--log-level", "warn"] };
-    Role::start("proxy", MEASURED_CORE, &[&own, level, options].concat())
+    [&own, level, options].concat().into_iter().map(str::to_owned).collect()
 }
 
 /// The row that says whether what was taken `first` is what is taken at `last`.
@@ -414,14 +433,14 @@ fn back_to(name: String, first: Cost, last: Cost) -> Result<Row> {
 
 /// The same figure of several rounds, for each column.
 #[derive(Debug, Default)]
-struct Figures(BTreeMap<&'static str, Vec<f64>>);
+pub(crate) struct Figures(BTreeMap<&'static str, Vec<f64>>);
 
 impl Figures {
-    fn add(&mut self, column: &'static str, figure: f64) {
+    pub(crate) fn add(&mut self, column: &'static str, figure: f64) {
         self.0.entry(column).or_default().push(figure);
     }
 
-    fn medians(self) -> BTreeMap<&'static str, f64> {
+    pub(crate) fn medians(self) -> BTreeMap<&'static str, f64> {
         self.0.into_iter().map(|(column, figures)| (column, median(figures))).collect()
     }
 }

@@ -4,10 +4,11 @@
 //! built or found beforehand.
 
 use std::fs::OpenOptions;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
+use sse_sunset_counting::Allocations;
 use tokio::net::TcpListener;
 
 use crate::{measure, relay, stub};
@@ -23,11 +24,22 @@ pub(crate) struct Role {
 impl Role {
     /// Starts `role` with `arguments` on `core`, and waits until it listens.
     pub(crate) fn start(role: &str, core: usize, arguments: &[&str]) -> Result<Role> {
+        let core = core.to_string();
+        Role::begin(&[&[role, &core], arguments].concat(), Stdio::null)
+    }
+
+    /// The same, with what it allocates counted.
+    pub(crate) fn start_counted(role: &str, core: usize, arguments: &[&str]) -> Result<Role> {
+        let core = core.to_string();
+        Role::begin(&[&["counted", role, &core], arguments].concat(), Stdio::piped)
+    }
+
+    fn begin(words: &[&str], pipe: fn() -> Stdio) -> Result<Role> {
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["role", role, &core.to_string()])
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .arg("role")
+            .args(words)
+            .stdin(pipe())
+            .stdout(pipe())
             .stderr(Stdio::piped())
             .spawn()?;
         let mut said = BufReader::new(child.stderr.take().context("piped")?);
@@ -39,7 +51,7 @@ impl Role {
         else {
             let _ = child.kill();
             said.read_to_string(&mut line)?;
-            bail!("{role} did not start: {line}");
+            bail!("{words:?} did not start: {line}");
         };
         // Whatever it says later is shown: the first place to look when a run goes wrong.
         std::thread::spawn(move || {
@@ -48,6 +60,15 @@ impl Role {
             }
         });
         Ok(Role { child, address })
+    }
+
+    /// What it allocated so far, if that is counted.
+    pub(crate) fn allocations(&mut self) -> Result<Allocations> {
+        self.child.stdin.as_mut().context("not counted")?.write_all(b"\n")?;
+        let mut line = String::new();
+        BufReader::new(self.child.stdout.as_mut().context("not counted")?).read_line(&mut line)?;
+        let (count, bytes) = serde_json::from_str(&line)?;
+        Ok(Allocations { count, bytes })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -97,12 +118,29 @@ pub(crate) fn raise_descriptors() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
+/// Counts what this process allocates, and tells it whenever there is a line to read.
+fn count_allocations() {
+    sse_sunset_counting::start();
+    std::thread::spawn(|| {
+        for _ in std::io::stdin().lines().map_while(Result::ok) {
+            let Allocations { count, bytes } = sse_sunset_counting::so_far();
+            println!("[{count},{bytes}]");
+        }
+    });
+}
+
 /// Plays a role until the process is killed: the proxy with its own options; a relay with the address behind it; the stub
 /// with `json` or `sse`, and if it has to be a port and the path of a ledger.
 pub(crate) fn play(words: &[String]) -> Result<()> {
-    let [role, core, arguments @ ..] = words else { bail!("a role needs a name and a core") };
+    let is_counted = words.first().is_some_and(|word| word == "counted");
+    let [role, core, arguments @ ..] = words.get(usize::from(is_counted)..).unwrap_or_default() else {
+        bail!("a role needs a name and a core")
+    };
     pin(core.parse()?)?;
     raise_descriptors();
+    if is_counted {
+        count_allocations();
+    }
     if role == "proxy" {
         let words = ["sse-sunset", "serve", "--listen", "127.0.0.1:0", "--admin", "off", "--log-format", "json"];
         let words = words.into_iter().map(str::to_owned).chain(arguments.iter().cloned()).map(Into::into);

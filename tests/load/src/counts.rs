@@ -1,0 +1,63 @@
+//! What a call takes of the allocator and of the kernel, counted.
+//!
+//! Why in processes of their own: whoever is counted is not timed.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use crate::plan::{Figures, MEASURED_CORE, Size, legacy, per, proxy_words};
+use crate::roles::Role;
+use crate::syscalls::{self, Counter};
+use crate::table::Row;
+use crate::workload;
+
+/// Allocations and system calls.
+pub(crate) async fn calls(folder: &Path, stub: &Role, size: &Size, rows: &mut Vec<Row>) -> Result<()> {
+    let perf = syscalls::may_count();
+    if let Err(error) = &perf {
+        eprintln!("{error:#}: the rows of system calls are left out");
+    }
+    let (mut allocations, mut bytes) = (Figures::default(), Figures::default());
+    let (mut of_one, mut of_many) = (Figures::default(), Figures::default());
+    for column in ["proxy", "hyper relay", "raw relay"] {
+        let mut role = start(column, folder, stub, Role::start_counted)?;
+        let mut clients = workload::open(&legacy(&role.address), 64).await?;
+        // What is allocated once does not count.
+        workload::concurrent(&mut clients, size.calls / 4, "").await?;
+        let before = role.allocations()?;
+        workload::concurrent(&mut clients, size.calls, "").await?;
+        let after = role.allocations()?;
+        let each = |amount: u64| Ok::<_, anyhow::Error>(per(usize::try_from(amount)?, size.calls));
+        // The raw relay has its buffers from the beginning.
+        if column != "raw relay" {
+            allocations.add(column, each(after.count - before.count)?);
+            bytes.add(column, each(after.bytes - before.bytes)?);
+        }
+        if perf.is_ok() {
+            let counter = Counter::attach(role.pid())?;
+            workload::concurrent(&mut clients, size.calls, "").await?;
+            of_many.add(column, each(counter.finish()?)?);
+            let one = clients.get_mut(..1).context("a session")?;
+            let counter = Counter::attach(role.pid())?;
+            workload::concurrent(one, size.calls, "").await?;
+            of_one.add(column, each(counter.finish()?)?);
+        }
+    }
+    let name = "echo, 64 sessions, JSON replies";
+    rows.push(Row::new(name, "allocations / call", allocations.medians()));
+    rows.push(Row::new(name, "bytes allocated / call", bytes.medians()));
+    if perf.is_ok() {
+        rows.push(Row::new(name, "system calls / call", of_many.medians()));
+        rows.push(Row::new("sequential", "system calls / call", of_one.medians()));
+    }
+    Ok(())
+}
+
+fn start(column: &str, folder: &Path, stub: &Role, start: fn(&str, usize, &[&str]) -> Result<Role>) -> Result<Role> {
+    if column == "proxy" {
+        let words = proxy_words(stub, &folder.join("counts.log"), &[]);
+        return start("proxy", MEASURED_CORE, &words.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    start(if column == "raw relay" { "raw" } else { "hyper" }, MEASURED_CORE, &[&stub.address])
+}
