@@ -1,15 +1,20 @@
-//! What a call takes of the allocator and of the kernel, counted.
+//! What a call takes of the allocator and of the kernel, counted; and how long the process takes to be there.
 //!
 //! Why in processes of their own: whoever is counted is not timed.
 
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
 
+use crate::client::connect;
 use crate::plan::{Figures, MEASURED_CORE, Size, legacy, per, proxy_words};
 use crate::roles::Role;
 use crate::syscalls::{self, Counter};
-use crate::table::Row;
+use crate::table::{Budget, Row};
 use crate::workload;
 
 /// Allocations and system calls.
@@ -54,10 +59,30 @@ pub(crate) async fn calls(folder: &Path, stub: &Role, size: &Size, rows: &mut Ve
     Ok(())
 }
 
-fn start(column: &str, folder: &Path, stub: &Role, start: fn(&str, usize, &[&str]) -> Result<Role>) -> Result<Role> {
+/// How long from the start of the process until it has answered its first request.
+pub(crate) async fn start_up(folder: &Path, stub: &Role, size: &Size, rows: &mut Vec<Row>) -> Result<()> {
+    let mut took = Figures::default();
+    for _ in 0..size.starts {
+        for column in ["proxy", "hyper relay"] {
+            let begun = Instant::now();
+            let role = start(column, folder, stub, Role::start)?;
+            let mut connection = connect(&role.address, false).await?;
+            let request = Request::builder().uri("/nothing").header("host", &role.address);
+            connection.send_request(request.body(Full::<Bytes>::default())?).await?;
+            took.add(column, begun.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    let values = took.medians();
+    let value = values.get("proxy").copied().unwrap_or(f64::NAN);
+    let budget = Budget { text: "below 50".to_owned(), value, limit: 50.0, at_least: false };
+    rows.push(Row::new("start to the first answer", "ms", values).with(Some(budget)));
+    Ok(())
+}
+
+fn start(column: &str, folder: &Path, stub: &Role, by: fn(&str, usize, &[&str]) -> Result<Role>) -> Result<Role> {
     if column == "proxy" {
         let words = proxy_words(stub, &folder.join("counts.log"), &[]);
-        return start("proxy", MEASURED_CORE, &words.iter().map(String::as_str).collect::<Vec<_>>());
+        return by("proxy", MEASURED_CORE, &words.iter().map(String::as_str).collect::<Vec<_>>());
     }
-    start(if column == "raw relay" { "raw" } else { "hyper" }, MEASURED_CORE, &[&stub.address])
+    by(if column == "raw relay" { "raw" } else { "hyper" }, MEASURED_CORE, &[&stub.address])
 }

@@ -38,6 +38,8 @@ pub(crate) struct Size {
     pub(crate) flood_megabytes: usize,
     /// Sessions of three replicas together.
     pub(crate) fleet_sessions: usize,
+    /// How often a process is started to see how long that takes.
+    pub(crate) starts: usize,
 }
 
 impl Size {
@@ -53,6 +55,7 @@ impl Size {
             lingering: Some(1_000),
             flood_megabytes: 200,
             fleet_sessions: 3_000,
+            starts: 11,
         }
     }
 
@@ -70,12 +73,13 @@ impl Size {
             lingering: None,
             flood_megabytes: 50,
             fleet_sessions: 192,
+            starts: 5,
         }
     }
 }
 
 /// All loads, in order.
-pub(crate) const LOADS: [&str; 12] = [
+pub(crate) const LOADS: [&str; 13] = [
     "echo",
     "counts",
     "through",
@@ -87,6 +91,7 @@ pub(crate) const LOADS: [&str; 12] = [
     "churn",
     "linger",
     "idle",
+    "startup",
     "fleet",
 ];
 
@@ -142,6 +147,7 @@ impl Stage {
                 "churn" => self.churn(size, &mut rows).await?,
                 "linger" => self.linger(size, &mut rows).await?,
                 "idle" => self.idle(size, &mut rows).await?,
+                "startup" => counts::start_up(&self.folder, &self.json, size, &mut rows).await?,
                 "counts" => counts::calls(&self.folder, &self.json, size, &mut rows).await?,
                 "fleet" => fleet::measure(&self.folder, size, &mut rows).await?,
                 other => bail!("no such load: {other}"),
