@@ -158,7 +158,9 @@ impl Client {
         match target.transport {
             Transport::Legacy => {
                 client.post(hello.to_owned()).await?.into_body().collect().await?;
-                client.stream.as_mut().context("a stream")?.next().await?;
+                let stream = client.stream.as_mut().context("a stream")?;
+                // There are servers that have something to say before (the npm library mcp-proxy).
+                while is_notification(&stream.next().await?.data)? {}
             }
             Transport::Direct => {
                 let answer = client.post(hello.to_owned()).await?;
@@ -320,6 +322,11 @@ impl Client {
 async fn send(poster: &mut Poster, request: Request<Full<Bytes>>) -> Result<Response<Incoming>> {
     poster.ready().await?;
     Ok(timeout(LOST, poster.send_request(request)).await.context("a POST is lost")??)
+}
+
+fn is_notification(text: &[u8]) -> Result<bool> {
+    let message: Message<'_> = serde_json::from_slice(text).context("a corrupted message")?;
+    Ok(message.id.is_none() && message.method.is_some())
 }
 
 /// Which call a message answers.

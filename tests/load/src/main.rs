@@ -8,11 +8,13 @@
 )]
 
 mod accounts;
+mod alternatives;
 mod client;
 mod counts;
 mod fleet;
 mod logs;
 mod measure;
+mod others;
 mod plan;
 #[path = "../../faults/port.rs"]
 #[allow(dead_code, reason = "shared with tests/faults")]

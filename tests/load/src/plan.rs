@@ -9,7 +9,7 @@ use crate::client::{self, Target, Transport};
 use crate::measure::{Cost, median};
 use crate::roles::Role;
 use crate::table::{Budget, Row};
-use crate::{counts, fleet, workload};
+use crate::{alternatives, counts, fleet, workload};
 
 /// The core of what is measured; the load and the stub share the other.
 pub(crate) const MEASURED_CORE: usize = 1;
@@ -40,6 +40,8 @@ pub(crate) struct Size {
     pub(crate) fleet_sessions: usize,
     /// How often a process is started to see how long that takes.
     pub(crate) starts: usize,
+    /// Idle sessions of each alternative, if they are measured.
+    pub(crate) alternatives_idle: Option<usize>,
 }
 
 impl Size {
@@ -56,6 +58,7 @@ impl Size {
             flood_megabytes: 200,
             fleet_sessions: 3_000,
             starts: 11,
+            alternatives_idle: Some(200),
         }
     }
 
@@ -74,12 +77,14 @@ impl Size {
             flood_megabytes: 50,
             fleet_sessions: 192,
             starts: 5,
+            // Slow, and none of ours to check.
+            alternatives_idle: None,
         }
     }
 }
 
 /// All loads, in order.
-pub(crate) const LOADS: [&str; 13] = [
+pub(crate) const LOADS: [&str; 14] = [
     "echo",
     "counts",
     "through",
@@ -93,6 +98,7 @@ pub(crate) const LOADS: [&str; 13] = [
     "idle",
     "startup",
     "fleet",
+    "alternatives",
 ];
 
 /// Everything that runs.
@@ -147,8 +153,9 @@ impl Stage {
                 "churn" => self.churn(size, &mut rows).await?,
                 "linger" => self.linger(size, &mut rows).await?,
                 "idle" => self.idle(size, &mut rows).await?,
-                "startup" => counts::start_up(&self.folder, &self.json, size, &mut rows).await?,
                 "counts" => counts::calls(&self.folder, &self.json, size, &mut rows).await?,
+                "startup" => counts::start_up(&self.folder, &self.json, size, &mut rows).await?,
+                "alternatives" => alternatives::measure(&self.folder, size, &mut rows).await?,
                 "fleet" => fleet::measure(&self.folder, size, &mut rows).await?,
                 other => bail!("no such load: {other}"),
             }
@@ -218,7 +225,7 @@ impl Stage {
         let (mut p50, mut p99) = (Figures::default(), Figures::default());
         for _ in 0..size.rounds {
             for (column, target) in &targets {
-                let mut latencies = workload::sequential(target, size.sequential_calls).await?;
+                let mut latencies = workload::sequential(target, size.sequential_calls, Duration::MAX).await?;
                 p50.add(column, latencies.percentile_ms(0.5));
                 p99.add(column, latencies.percentile_ms(0.99));
             }

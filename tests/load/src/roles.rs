@@ -5,6 +5,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -60,6 +61,15 @@ impl Role {
             }
         });
         Ok(Role { child, address })
+    }
+
+    /// What listens at `address` already.
+    pub(crate) fn of(child: Child, address: String) -> Role {
+        Role { child, address }
+    }
+
+    pub(crate) fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
     }
 
     /// What it allocated so far, if that is counted.
@@ -130,7 +140,7 @@ fn count_allocations() {
 }
 
 /// Plays a role until the process is killed: the proxy with its own options; a relay with the address behind it; the stub
-/// with `json` or `sse`, and if it has to be a port and the path of a ledger.
+/// with `json` or `sse`, and if it has to be a port and the path of a ledger; or whatever `program` with its arguments.
 pub(crate) fn play(words: &[String]) -> Result<()> {
     let is_counted = words.first().is_some_and(|word| word == "counted");
     let [role, core, arguments @ ..] = words.get(usize::from(is_counted)..).unwrap_or_default() else {
@@ -140,6 +150,10 @@ pub(crate) fn play(words: &[String]) -> Result<()> {
     raise_descriptors();
     if is_counted {
         count_allocations();
+    }
+    if role == "program" {
+        let [program, arguments @ ..] = arguments else { bail!("a program is needed") };
+        return Err(Command::new(program).args(arguments).exec()).context(program.clone());
     }
     if role == "proxy" {
         let words = ["sse-sunset", "serve", "--listen", "127.0.0.1:0", "--admin", "off", "--log-format", "json"];

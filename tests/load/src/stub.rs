@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -42,6 +42,8 @@ pub(crate) struct Counts {
     pub(crate) deletes: u64,
     /// GET streams opened.
     pub(crate) streams: u64,
+    /// GET streams that are open now.
+    pub(crate) listening: usize,
     pub(crate) calls: u64,
     /// Sessions that are open now.
     pub(crate) open: usize,
@@ -67,6 +69,7 @@ struct Stub {
     sessions: AtomicU64,
     deletes: AtomicU64,
     streams: AtomicU64,
+    listening: AtomicUsize,
     calls: AtomicU64,
     /// The streams of legacy clients, by session id.
     legacy: Mutex<HashMap<String, mpsc::Sender<Bytes>>>,
@@ -139,6 +142,7 @@ impl Stub {
                     sessions: read(&self.sessions),
                     deletes: read(&self.deletes),
                     streams: read(&self.streams),
+                    listening: self.listening.load(Ordering::Relaxed),
                     calls: read(&self.calls),
                     open: lock(&self.open).len(),
                 };
@@ -150,8 +154,12 @@ impl Stub {
             (Method::GET, "/mcp") => {
                 self.streams.fetch_add(1, Ordering::Relaxed);
                 let (sender, events) = mpsc::channel(1);
+                self.listening.fetch_add(1, Ordering::Relaxed);
                 // Open as long as the client likes.
-                tokio::spawn(async move { sender.closed().await });
+                tokio::spawn(async move {
+                    sender.closed().await;
+                    self.listening.fetch_sub(1, Ordering::Relaxed);
+                });
                 stream(events, None)
             }
             (Method::DELETE, "/mcp") => {
@@ -281,6 +289,12 @@ impl Stub {
             let info = r#""capabilities":{"tools":{}},"serverInfo":{"name":"stub","version":"1"}"#;
             let result = format!(r#"{{"protocolVersion":"{version}",{info}}}"#);
             return format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#).into_bytes();
+        }
+        if message.method == Some("tools/list") {
+            // Whoever is no mere proxy wants to know them before it passes a call.
+            let tool = |name| format!(r#"{{"name":"{name}","inputSchema":{{"type":"object"}}}}"#);
+            let tools = ["echo", "progress", "flood"].map(tool).join(",");
+            return format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"tools":[{tools}]}}}}"#).into_bytes();
         }
         self.calls.fetch_add(1, Ordering::Relaxed);
         let start = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":[{{"type":"text","text":"#);

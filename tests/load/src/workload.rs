@@ -9,11 +9,12 @@ use crate::client::{Call, Client, IdleClient, Target, Transport, counts};
 use crate::measure::Latencies;
 use crate::roles::Role;
 
-/// One session, one call after the other.
-pub(crate) async fn sequential(target: &Target, calls: usize) -> Result<Latencies> {
+/// One session, one call after the other, as long as `limit` lets it begin them.
+pub(crate) async fn sequential(target: &Target, calls: usize, limit: Duration) -> Result<Latencies> {
     let mut client = Client::open(target).await?;
     let mut latencies = Latencies::default();
-    for number in 0..calls {
+    let start = Instant::now();
+    for number in (0..calls).take_while(|_| start.elapsed() < limit) {
         let text = format!("\"sequential {number}\"");
         latencies.0.push(client.call(Call::echo(&text)).await?);
     }
@@ -22,17 +23,29 @@ pub(crate) async fn sequential(target: &Target, calls: usize) -> Result<Latencie
 
 /// Many sessions at once, each one call after the other; how long all took.
 pub(crate) async fn concurrent(clients: &mut [Client], calls: usize, text: &str) -> Result<Duration> {
+    Ok(within(clients, calls, text, Duration::MAX).await?.1)
+}
+
+/// The same, as long as `limit` lets them begin calls; how many they made, and how long that took.
+pub(crate) async fn within(
+    clients: &mut [Client],
+    calls: usize,
+    text: &str,
+    limit: Duration,
+) -> Result<(usize, Duration)> {
     let start = Instant::now();
     let each = calls / clients.len();
-    try_join_all(clients.iter_mut().enumerate().map(async |(session, client)| {
-        for number in 0..each {
-            let text = if text.is_empty() { format!("\"{session}/{number}\"") } else { text.to_owned() };
+    let made = try_join_all(clients.iter_mut().enumerate().map(async |(session, client)| {
+        let mut made = 0;
+        while made < each && start.elapsed() < limit {
+            let text = if text.is_empty() { format!("\"{session}/{made}\"") } else { text.to_owned() };
             client.call(Call::echo(&text)).await?;
+            made += 1;
         }
-        anyhow::Ok(())
+        anyhow::Ok(made)
     }))
     .await?;
-    Ok(start.elapsed())
+    Ok((made.iter().sum(), start.elapsed()))
 }
 
 /// Sessions that send `depth` calls before they read an answer, again and again.
