@@ -33,20 +33,20 @@ pub(crate) async fn calls(folder: &Path, stub: &Role, size: &Size, rows: &mut Ve
         let before = role.allocations()?;
         workload::concurrent(&mut clients, size.calls, "").await?;
         let after = role.allocations()?;
-        let each = |amount: u64| Ok::<_, anyhow::Error>(per(usize::try_from(amount)?, size.calls));
+        let each = |amount: u64, calls: usize| Ok::<_, anyhow::Error>(per(usize::try_from(amount)?, calls));
         // The raw relay has its buffers from the beginning.
         if column != "raw relay" {
-            allocations.add(column, each(after.count - before.count)?);
-            bytes.add(column, each(after.bytes - before.bytes)?);
+            allocations.add(column, each(after.count - before.count, size.calls)?);
+            bytes.add(column, each(after.bytes - before.bytes, size.calls)?);
         }
         if perf.is_ok() {
             let counter = Counter::attach(role.pid())?;
             workload::concurrent(&mut clients, size.calls, "").await?;
-            of_many.add(column, each(counter.finish()?)?);
+            of_many.add(column, each(counter.finish()?, size.calls)?);
             let one = clients.get_mut(..1).context("a session")?;
             let counter = Counter::attach(role.pid())?;
-            workload::concurrent(one, size.calls, "").await?;
-            of_one.add(column, each(counter.finish()?)?);
+            workload::concurrent(one, size.sequential_calls, "").await?;
+            of_one.add(column, each(counter.finish()?, size.sequential_calls)?);
         }
     }
     let name = "echo, 64 sessions, JSON replies";
