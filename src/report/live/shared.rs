@@ -86,6 +86,10 @@ impl Live {
         held.follow(history);
         held.note_change();
         drop(held);
+        if let Some(shared) = &self.shared {
+            // It may have been heard before, as a namesake's.
+            shared.replicas().forget(&self.instance);
+        }
         self.forget_report();
         Ok(true)
     }
@@ -114,17 +118,20 @@ impl Live {
         }
         // Read before anything is locked: it takes long where many came.
         let read = document.map(replicas::read);
+        let mut replicas = shared.replicas();
         let heard = match read {
+            // Asked with the replicas locked: what is adopted meanwhile is forgotten there afterwards.
             Some(Ok(told)) if instance == self.instance && !self.is_news(&told) => {
-                shared.replicas().forget(instance);
+                replicas.forget(instance);
                 Ok(())
             }
-            Some(read) => shared.replicas().take(instance, read),
+            Some(read) => replicas.take(instance, read),
             None => {
-                shared.replicas().miss(instance, Timestamp::now().as_millisecond());
+                replicas.miss(instance, Timestamp::now().as_millisecond());
                 Ok(())
             }
         };
+        drop(replicas);
         self.forget_report();
         heard
     }

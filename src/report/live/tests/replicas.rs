@@ -83,6 +83,28 @@ fn what_a_replica_knew_is_its_own_again_after_a_start_without_a_state_directory(
 }
 
 #[test]
+fn past_that_was_heard_before_it_was_adopted_counts_once() {
+    let before = replica("a");
+    uses(&before, "b", "client_id:x");
+    let past = document(&before);
+    for is_heard_first in [true, false] {
+        let live = replica("a");
+        let hear = || live.hear("a", Some(&past)).expect("sense");
+        if is_heard_first {
+            hear();
+        }
+        assert!(live.adopt(&past).expect("sense"));
+        if !is_heard_first {
+            hear();
+        }
+        assert_eq!((known(&live), live.report_now().totals.uses), (vec!["x".to_owned()], 1));
+        // Its own document comes back.
+        live.hear("a", Some(&document(&live))).expect("sense");
+        assert_eq!(live.report_now().totals.uses, 1);
+    }
+}
+
+#[test]
 fn state_directory_that_knows_its_past_is_believed_before_the_board() {
     let dir = tempfile::tempdir().expect("a directory");
     let live = open(dir.path(), "a").with_replicas();
