@@ -24,7 +24,7 @@ use super::{Config, HttpVersion, Resolver, client_tls};
 
 /// Bytes of an answer that hyper reads at once, and the most that the head of one may have. It would read 400 KiB for a
 /// client that takes nothing.
-const READ_AHEAD: usize = 64 << 10;
+const READ_AHEAD: usize = 32 << 10;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Boxed<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
