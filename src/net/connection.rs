@@ -20,7 +20,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -210,13 +209,8 @@ where
         let parts = connection.into_parts();
         wire = parts.io.into_inner();
         wire.unread(&parts.read_buf);
-        match last(Writer::new(lasting), &mut wire, &control).await {
-            Rest::Kept => {}
-            Rest::Closed => {
-                let _ = poll_fn(|cx| Pin::new(&mut wire).poll_shutdown(cx)).await;
-                return;
-            }
-            Rest::Broken => return,
+        if last(Writer::new(lasting), &mut wire, &control).await == Rest::Over {
+            return;
         }
     }
 }
@@ -280,10 +274,10 @@ where
     let mut timer = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
     tokio::select! {
         biased;
-        () = control.ended.notified() => Rest::Broken,
+        () = control.ended.notified() => Rest::Over,
         rest = poll_fn(|cx| writer.poll(wire, cx)) => rest,
         // It never is while an answer is under way; it has the socket looked at now and then.
-        () = poll_fn(|cx| control.patience.poll_over(timer.as_mut(), cx)) => Rest::Broken,
+        () = poll_fn(|cx| control.patience.poll_over(timer.as_mut(), cx)) => Rest::Over,
     }
 }
 

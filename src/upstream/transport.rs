@@ -14,7 +14,7 @@ use futures_util::Stream;
 use futures_util::future::BoxFuture;
 
 use super::{Fault, Item};
-use crate::mcp;
+use crate::{mcp, sse};
 
 /// What a POST accepts: both, exactly (MCP 2025-03-26, transports §Sending Messages 2).
 pub(super) const ACCEPT_BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
@@ -111,11 +111,7 @@ impl Answer {
     /// Whether the body is an event stream.
     #[must_use]
     pub fn is_event_stream(&self) -> bool {
-        self.headers
-            .get(header::CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.split(';').next())
-            .is_some_and(|media| media.trim().eq_ignore_ascii_case("text/event-stream"))
+        sse::is_event_stream(&self.headers)
     }
 }
 

@@ -208,6 +208,10 @@ fn only_streams_of_http_1_1_without_a_body_to_read_last() {
     assert!(!Wish::of(&request(Method::GET, Version::HTTP_10, "")).is_granted(&stream));
     assert!(!Wish::of(&request(Method::GET, Version::HTTP_11, "x")).is_granted(&stream));
     assert!(!Wish::of(&request(Method::POST, Version::HTTP_11, "")).is_granted(&stream));
+    let mut closed = answer("text/event-stream");
+    closed.headers_mut().insert(header::CONNECTION, "close".parse().expect("a value"));
+    assert!(!Wish::of(&request(Method::GET, Version::HTTP_11, "")).is_granted(&closed));
+    assert!(!Wish::of(&request(Method::GET, Version::HTTP_11, "")).is_granted(&answer("text/event-streams")));
     let mut sized = stream;
     sized.headers_mut().insert(header::CONTENT_LENGTH, "1".parse().expect("a value"));
     assert!(!Wish::of(&request(Method::GET, Version::HTTP_11, "")).is_granted(&sized));
