@@ -4,7 +4,7 @@
 //! the control passes the proxy must not fail (`comparison.rs` says which control, and how alike they must be). Servers
 //! of the era of 2026 are spoken to directly by clients of that era, and in every older version of the protocol through
 //! the proxy. What clients show their users while HTTP+SSE is switched off is in `sunset/`. One more test of each holds
-//! the README's tables against what was found; `UPDATE_README=1` writes them. `fleet.rs` holds the same conversations with
+//! the tables in docs/ against what was found; `UPDATE_DOCS=1` writes them. `fleet.rs` holds the same conversations with
 //! replicas in the proxy's place. What the clients and servers need is
 //! installed here, from the pinned lists.
 
@@ -209,5 +209,5 @@ fn readme_tells_what_was_found() {
     found.reverse();
     let table = table::render(&found, findings_by_version(&TYPESCRIPT_2_REJECT));
     std::fs::write(packages::home().join("table.md"), &table).expect("a file for the table");
-    table::assert_readme_holds(table::MARKS, &table);
+    table::assert_told(table::PLACE, &table);
 }

@@ -1,4 +1,4 @@
-//! What was found, as the tables in the README: features by servers, and by versions of the protocol; each cell the
+//! What was found, as the tables in docs/compatibility.md: features by servers, and by versions of the protocol; each cell the
 //! clients that saw no difference.
 //!
 //! Promise: everything in them comes from the run, in an order that does not change, and what a cell leaves out is named
@@ -13,10 +13,18 @@ use crate::clients::{ASKING_SDKS, CLIENTS, VERSIONS};
 use crate::comparison::{Conversation, Findings, Verdict};
 use crate::servers::{Native, Server, TYPESCRIPT_2_REJECT};
 
-/// The lines between which the README holds the table.
-pub(crate) const MARKS: [&str; 2] = ["<!-- interop: written by tests/interop -->", "<!-- /interop -->"];
+/// A page of the documentation, and the lines between which it holds tables that a run writes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) page: &'static str,
+    pub(crate) marks: [&'static str; 2],
+}
 
-/// Length of the README's lines.
+/// Where this table stands.
+pub(crate) const PLACE: Place =
+    Place { page: "docs/compatibility.md", marks: ["<!-- interop: written by tests/interop -->", "<!-- /interop -->"] };
+
+/// Length of the documentation's lines.
 const LINE: usize = 120;
 
 /// The rows, each with the steps of the conversations that it stands for.
@@ -232,7 +240,7 @@ fn about(found: &[(&'static Server, &'static Findings)]) -> String {
     paragraphs.map(|paragraph| wrapped(&paragraph, "")).join("\n")
 }
 
-/// `text` in lines as long as the README's, all but the first indented.
+/// `text` in lines as long as the documentation's, all but the first indented.
 pub(crate) fn wrapped(text: &str, indent: &str) -> String {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
@@ -247,21 +255,19 @@ pub(crate) fn wrapped(text: &str, indent: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Fails if the README tells something else between `marks`; with `UPDATE_README=1` it is made to tell this.
-pub(crate) fn assert_readme_holds(marks: [&str; 2], table: &str) {
+/// Fails if the documentation tells something else in this `place`; with `UPDATE_DOCS=1` it is made to tell this.
+pub(crate) fn assert_told(place: Place, table: &str) {
     // One at a time: several tables may be written in one run.
     static WRITING: Mutex<()> = Mutex::new(());
     let _one = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = std::fs::read_to_string(&path).expect("the README");
-    let [(start, _), (end, _)] = marks.map(|mark| readme.match_indices(mark).next().expect("the README's marks"));
-    let updated = format!("{}{}\n\n{table}\n{}", &readme[..start], marks[0], &readme[end..]);
-    if std::env::var_os("UPDATE_README").is_some_and(|value| value == "1") {
-        std::fs::write(&path, updated).expect("an updated README");
+    let Place { page, marks } = place;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    let text = std::fs::read_to_string(&path).expect("the page");
+    let [(start, _), (end, _)] = marks.map(|mark| text.match_indices(mark).next().expect("the page's marks"));
+    let updated = format!("{}{}\n\n{table}\n{}", &text[..start], marks[0], &text[end..]);
+    if std::env::var_os("UPDATE_DOCS").is_some_and(|value| value == "1") {
+        std::fs::write(&path, updated).expect("an updated page");
         return;
     }
-    assert!(
-        readme == updated,
-        "the README tells something else than was found; UPDATE_README=1 writes this:\n\n{table}"
-    );
+    assert!(text == updated, "{page} tells something else than was found; UPDATE_DOCS=1 writes this:\n\n{table}");
 }

@@ -17,6 +17,7 @@ mod check;
 mod conversation;
 mod cors;
 mod deploy;
+mod documentation;
 mod drain;
 mod edge;
 mod fleet;

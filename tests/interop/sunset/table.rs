@@ -1,4 +1,4 @@
-//! What users are shown, as the tables in the README: clients by phases, each cell the text of sse-sunset, or the client's own.
+//! What users are shown, as the tables in docs/switching-off.md: clients by phases, each cell the text of sse-sunset, or the client's own.
 //!
 //! Promise: everything in them comes from the run; what a client says itself is quoted once, below.
 
@@ -6,10 +6,11 @@ use std::fmt::Write as _;
 
 use super::client::{LEGACY, Legacy, Said, Visit};
 use super::rehearsal::{End, Found, NEW_URL, Scene, Stay};
-use crate::table::wrapped;
+use crate::table::{Place, wrapped};
 
-/// The lines between which the README holds the tables.
-pub(super) const MARKS: [&str; 2] = ["<!-- sunset: written by tests/interop -->", "<!-- /sunset -->"];
+/// Where they stand.
+pub(super) const PLACE: Place =
+    Place { page: "docs/switching-off.md", marks: ["<!-- sunset: written by tests/interop -->", "<!-- /sunset -->"] };
 
 /// The columns of the first table.
 const SCENES: [(&str, Scene); 7] = [

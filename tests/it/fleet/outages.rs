@@ -11,7 +11,7 @@ use super::relay::Relay;
 use crate::support::redis::{Redis, Setup, User};
 use crate::support::tls::Authority;
 
-/// The rights that the README names.
+/// The rights that docs/replicas.md names.
 const RIGHTS: &str = "~{test}:* resetchannels &{test}:* -@all +@connection +publish +subscribe +get +mget +set \
                       +setnx +del +exists +zadd +zrem +zrevrange +zremrangebyscore +hget +hset +hdel +hgetall +eval +time";
 /// What a wait for at most [`LONGEST`] may take on a busy machine.
@@ -226,9 +226,9 @@ async fn tls_is_spoken_to_whoever_the_authority_vouches_for_and_to_nobody_else()
 
 #[tokio::test]
 async fn user_needs_the_rights_that_are_named_and_no_others() {
-    let readme = include_str!("../../../README.md").split_whitespace().collect::<Vec<_>>().join(" ");
+    let page = include_str!("../../../docs/replicas.md").split_whitespace().collect::<Vec<_>>().join(" ");
     let named = RIGHTS.replace("{test}", "{sse-sunset}").replace("resetchannels ", "");
-    assert!(readme.contains(&named), "the README names others than {named}");
+    assert!(page.contains(&named), "the page names others than {named}");
     let user = User { name: "sunset", password: "hunter2", rights: RIGHTS };
     let redis = Redis::start_with(Setup { user: Some(user), ..Setup::default() });
     let members = two(&redis).await;
