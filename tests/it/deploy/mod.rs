@@ -1,10 +1,12 @@
 //! What `deploy/compose` says is understood by those it is said to: the Compose Specification, nginx, and our own program;
 //! and its files agree with each other.
 //!
-//! That it also works is held in tests/faults/fleet, with the same files.
+//! That it also works is held in tests/faults/fleet, with the same files. The image and Kubernetes have files of their own.
 
+mod container;
 #[path = "files.rs"]
 mod files;
+mod kubernetes;
 mod runbook;
 
 use std::collections::BTreeSet;
@@ -12,7 +14,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use files::{REPLICAS, compose, folder, nginx, read};
+use files::{REPLICAS, compose, nginx};
 
 fn strings(list: &Value) -> Vec<&str> {
     list.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
@@ -125,26 +127,6 @@ fn replicas_are_given_options_that_the_program_has() {
             );
         }
     }
-}
-
-#[test]
-fn image_is_checked_by_a_command_that_the_program_has_and_is_not_root() {
-    let file = read("Dockerfile");
-    let last = file.rsplit("\nFROM ").next().expect("a stage");
-    let words = |instruction: &str| -> Vec<String> {
-        let line =
-            last.lines().find_map(|line| line.strip_prefix(instruction)).unwrap_or_else(|| panic!("{instruction}"));
-        let words = &line[line.find('[').expect("a list")..];
-        serde_json::from_str(words).expect("a list of words")
-    };
-    let (entry, check, default) = (words("ENTRYPOINT "), words("HEALTHCHECK "), words("CMD "));
-    assert_eq!(check[..1], entry, "the same program");
-    for command in [&check[1..], &default] {
-        said(&[&command[0], "--help"]);
-    }
-    assert!(last.lines().any(|line| line.starts_with("USER 65532")), "{last}");
-    assert!(last.lines().any(|line| line == "STOPSIGNAL SIGTERM"), "{last}");
-    assert!(folder().join("Dockerfile.dockerignore").exists());
 }
 
 #[test]
