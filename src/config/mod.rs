@@ -170,14 +170,15 @@ pub fn read_file(path: &Path, raw: &mut Raw) -> Vec<Problem> {
     problems
 }
 
-/// Variables with our prefix that name no option. Kubernetes sets some of that form for a service called `sse-sunset`;
-/// those are not ours.
+/// Variables with our prefix that name no option. Kubernetes sets some of that form for services called `sse-sunset` and
+/// `sse-sunset-anything`; those are not ours.
 #[must_use]
 pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<Problem> {
     let known = |name: &str| OPTIONS.iter().any(|option| option.variable() == name);
     let of_kubernetes = |name: &str| {
-        let rest = name.strip_prefix(PREFIX).unwrap_or_default();
-        rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
+        // From before the prefix's last character on: the service's own name may be all of it.
+        let rest = name.get(PREFIX.len() - 1..).unwrap_or_default();
+        rest.ends_with("_PORT") || ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT_"].iter().any(|part| rest.contains(part))
     };
     names
         .filter(|name| name.starts_with(PREFIX) && !known(name) && !of_kubernetes(name))
@@ -380,8 +381,17 @@ mod tests {
 
     #[test]
     fn unknown_variables_are_problems_but_those_of_kubernetes_are_not_ours() {
-        let names =
-            ["SSE_SUNSET_UPSTREAM", "SSE_SUNSET_LINGR", "SSE_SUNSET_PORT_8080_TCP", "SSE_SUNSET_SERVICE_HOST", "PATH"];
+        let names = [
+            "SSE_SUNSET_UPSTREAM",
+            "SSE_SUNSET_LINGR",
+            "SSE_SUNSET_PORT",
+            "SSE_SUNSET_PORT_8080_TCP",
+            "SSE_SUNSET_SERVICE_HOST",
+            "SSE_SUNSET_ADMIN_PORT",
+            "SSE_SUNSET_REDIS_PORT_6379_TCP_ADDR",
+            "SSE_SUNSET_ADMIN_SERVICE_PORT_HTTP",
+            "PATH",
+        ];
         let problems = unknown_variables(names.into_iter().map(str::to_owned));
         assert_eq!(problems.len(), 1);
         assert!(problems[0].to_string().contains("SSE_SUNSET_LINGR"));
