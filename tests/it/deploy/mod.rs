@@ -5,6 +5,7 @@
 
 #[path = "files.rs"]
 mod files;
+mod routing;
 
 use std::collections::BTreeSet;
 use std::process::Command;

@@ -17,9 +17,9 @@ pub(crate) const LOOK: Duration = Duration::from_millis(20);
 
 /// A server that runs, and ends with the test.
 pub(crate) struct Gateway {
-    port: Port,
-    _child: Child,
-    _folder: TempDir,
+    pub(crate) port: Port,
+    child: Child,
+    pub(crate) folder: TempDir,
 }
 
 impl Gateway {
@@ -35,11 +35,38 @@ impl Gateway {
             }
         })
         .await;
-        Gateway { port, _child: child, _folder: folder }
+        Gateway { port, child, folder }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.port.base())
+    }
+
+    /// Everything it has said so far.
+    pub(crate) fn said(&self) -> String {
+        said(self.folder.path())
+    }
+
+    pub(crate) fn id(&self) -> String {
+        self.child.id().expect("running").to_string()
+    }
+
+    /// Tells it to end, and waits for that, which must be quick.
+    pub(crate) fn terminate(&mut self) {
+        let Some(id) = self.child.id() else { return };
+        let _ = std::process::Command::new("kill").args(["-TERM", &id.to_string()]).status();
+        for _ in 0..100 {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Another process takes its place; it is given until it ends by itself.
+    pub(crate) fn replace(&mut self, server: &str, command: Command) -> Child {
+        let next = spawn(server, self.folder.path(), command);
+        std::mem::replace(&mut self.child, next)
     }
 }
 
@@ -48,7 +75,7 @@ fn said(folder: &Path) -> String {
 }
 
 /// Where servers are found: Debian has some where not every user looks, and `tests/run` puts others below `target`.
-fn search_path() -> String {
+pub(crate) fn search_path() -> String {
     let usual = std::env::var("PATH").unwrap_or_default();
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
     let target = target.display();
