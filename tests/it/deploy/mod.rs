@@ -8,6 +8,7 @@ mod container;
 mod files;
 mod kubernetes;
 mod runbook;
+mod routing;
 
 use std::collections::BTreeSet;
 use std::process::Command;

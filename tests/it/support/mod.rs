@@ -1,6 +1,7 @@
 //! What the tests stand on: a proxy in this process, a fake upstream, a raw legacy client.
 
 mod client;
+pub(crate) mod gateway;
 mod http;
 pub(crate) mod modern;
 pub(crate) mod oauth;

@@ -1,20 +1,14 @@
 //! The real servers, each in the smallest configuration that includes what the binary printed. Whatever that leaves alone
 //! they answer with 404 and the word `mine` (Traefik has no words of its own).
 
-use std::fs::{self, File};
-use std::net::TcpStream;
+use std::fs;
 use std::path::Path;
-use std::process::Stdio;
-use std::time::Duration;
 
-use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
+use crate::support::gateway::{Gateway, LOOK};
 use crate::support::port::Port;
 use crate::support::{http_client, within};
-
-/// Between two looks whether a server listens.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// A router of Traefik's operator.
 const TRAEFIKS_OWN: &str = "http:
@@ -24,54 +18,22 @@ const TRAEFIKS_OWN: &str = "http:
     own: { ipAllowList: { sourceRange: [255.255.255.255/32], rejectStatusCode: 418 } }
 ";
 
-/// A server that runs, and ends with the test.
-pub(super) struct Gateway {
-    port: Port,
-    _child: Child,
-    _folder: TempDir,
+/// Runs `server` with what was printed for it.
+pub(super) async fn start(server: &str, printed: &str) -> Gateway {
+    let (port, folder) = (Port::reserve(), tempfile::tempdir().expect("a folder"));
+    let command = configure(server, folder.path(), &port.address.to_string(), printed);
+    let gateway = Gateway::run(server, port, folder, command).await;
+    if server == "traefik" {
+        within("its own router", until_configured(&gateway)).await;
+    }
+    gateway
 }
 
-impl Gateway {
-    pub(super) async fn start(server: &str, printed: &str) -> Self {
-        let (port, folder) = (Port::reserve(), tempfile::tempdir().expect("a folder"));
-        let mut command = configure(server, folder.path(), &port.address.to_string(), printed);
-        // Debian has some where not every user looks, and `tests/run` puts others here.
-        let usual = std::env::var("PATH").unwrap_or_default();
-        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
-        let target = target.display();
-        command.env("PATH", format!("{usual}:/usr/sbin:{target}/caddy:{target}/gateways/bin"));
-        command.env("HOME", folder.path()).env_remove("XDG_CONFIG_HOME").env_remove("XDG_DATA_HOME");
-        let said = folder.path().join("said");
-        let log = File::create(&said).expect("a file");
-        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file")).stderr(log).kill_on_drop(true);
-        let started = command.current_dir(folder.path()).spawn();
-        let mut child = started.unwrap_or_else(|error| panic!("{server}: {error}; tests/run puts it on the PATH"));
-        within(server, async {
-            while TcpStream::connect(port.address).is_err() {
-                if let Some(status) = child.try_wait().expect("a look") {
-                    panic!("{server}: {status}: {}\n{printed}", fs::read_to_string(&said).expect("a file"));
-                }
-                tokio::time::sleep(LOOK).await;
-            }
-        })
-        .await;
-        let gateway = Gateway { port, _child: child, _folder: folder };
-        if server == "traefik" {
-            within("its own router", gateway.until_configured()).await;
-        }
-        gateway
-    }
-
-    /// Traefik listens before it has read what to do; all routers come at once.
-    async fn until_configured(&self) {
-        let client = http_client();
-        while client.get(self.url("/own")).send().await.expect("an answer").status() != 418 {
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-
-    pub(super) fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.port.base())
+/// Traefik listens before it has read what to do; all routers come at once.
+async fn until_configured(gateway: &Gateway) {
+    let client = http_client();
+    while client.get(gateway.url("/own")).send().await.expect("an answer").status() != 418 {
+        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -14,7 +14,6 @@ use tokio::process::Command;
 use crate::support::script::{Gate, Got, Scripted, Step, chunk, event, last_chunk, reply, stream_head};
 use crate::support::tls::Authority;
 use crate::support::{Behaviour, FakeUpstream, Proxy, http_client, within};
-use gateway::Gateway;
 
 /// As nasty as URLs may be: each of these characters is syntax to one of the servers.
 const NEW_URL: &str = "https://a.example/it's/$host/%25%20%[x]/{$HOME}{{.}}^|;mcp";
@@ -117,7 +116,7 @@ async fn proxy_that_is_gone_answers_so() {
 
 /// Without `--upgrade-to`: all of the legacy endpoints answer as the proxy does, and the rest is the operator's.
 async fn gives_the_same_410(server: &str) {
-    let gateway = Gateway::start(server, &printed(server, &[]).await).await;
+    let gateway = gateway::start(server, &printed(server, &[]).await).await;
     for (method, path) in [
         (Method::GET, "/sse"),
         (Method::GET, "/sse?x=1"),
@@ -173,7 +172,7 @@ async fn passes_streamable_http_on(server: &str) {
     let gates = [Method::POST, Method::GET].map(|method| (method, Gate::default()));
     let (upstream, url) = upstream(gates.clone()).await;
     let text = printed(server, &["--upgrade-to", &url, "--public-path", "/gw/"]).await;
-    let gateway = Gateway::start(server, &text).await;
+    let gateway = gateway::start(server, &text).await;
     let session = [("mcp-session-id", "s"), ("authorization", "Bearer x"), ("accept", "text/event-stream")];
     for (method, gate) in gates {
         let mut answer = ask(&method, gateway.url("/gw/sse?q=1"), &session).await;
@@ -233,7 +232,7 @@ async fn wants_a_certificate(server: &str) {
         }
     });
     let url = format!("https://localhost:{port}/mcp");
-    let gateway = Gateway::start(server, &printed(server, &["--upgrade-to", &url]).await).await;
+    let gateway = gateway::start(server, &printed(server, &["--upgrade-to", &url]).await).await;
     let answer = ask(&Method::POST, gateway.url("/sse"), &[]).await;
     assert!(answer.status().is_server_error(), "{server}: {}", answer.status());
     let told = within("a connection", connections.recv()).await.expect("a connection");
@@ -278,7 +277,7 @@ async fn traefik_has_the_body_too_where_another_server_has_it() {
         .map(|line| if line.ends_with("#body") { line.replacen('#', "", 1) } else { line.to_owned() })
         .collect();
     let text = taken.join("\n").replace("http://127.0.0.1:8000", &origin);
-    let gateway = Gateway::start("traefik", &text).await;
+    let gateway = gateway::start("traefik", &text).await;
     for (method, path) in [(Method::GET, "/sse"), (Method::POST, "/messages?sessionId=x")] {
         let answer = ask(&method, gateway.url(path), &[]).await;
         assert_eq!(answer.headers()["content-type"], "application/problem+json");
