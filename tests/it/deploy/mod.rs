@@ -5,6 +5,7 @@
 
 #[path = "files.rs"]
 mod files;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::process::Command;
