@@ -1,6 +1,9 @@
 //! The dashboard as a file: what Grafana would show empty or not at all. That its queries find something is in `live`.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -162,6 +165,35 @@ fn dashboard_has_nothing_that_grafana_would_show_empty() {
         *broken.pointer_mut(&format!("{first}{part}")).expect("a part") = value;
         assert!(faults(&broken).iter().any(|fault| fault.ends_with(expected)), "{part}: {:?}", faults(&broken));
     }
+}
+
+/// What Grafana's own models do not know in a dashboard.
+fn unknown(dashboard: &Value) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut python = Command::new(root.join("target/grafana/bin/python3"));
+    python.arg(root.join("tests/it/deploy/watch/grafana.py"));
+    python.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut python = python.spawn().expect("Grafana's models, which tests/run puts below target");
+    python.stdin.take().expect("piped").write_all(dashboard.to_string().as_bytes()).expect("it reads");
+    let output = python.wait_with_output().expect("an end");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text").lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn dashboard_is_what_grafanas_own_models_know() {
+    let good = dashboard();
+    assert_eq!(unknown(&good), Vec::<String>::new());
+    let mut broken = good;
+    broken["refesh"] = "1m".into();
+    broken["panels"][1]["options"]["graphmode"] = "none".into();
+    broken["panels"][1]["targets"][0]["legend"] = "x".into();
+    broken["templating"]["list"][0]["hidden"] = true.into();
+    let mut found = unknown(&broken);
+    found.sort();
+    let expected =
+        ["/panels/1/options/graphmode", "/panels/1/targets/0/legend", "/refesh", "/templating/list/0/hidden"];
+    assert_eq!(found, expected);
 }
 
 #[test]
