@@ -11,7 +11,8 @@ use tokio::time::{Instant, timeout};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::report::live::{Live, SAVE_EVERY};
-use crate::traffic::{FAMILIES, OTHER, Target};
+use crate::report::outcome::Report;
+use crate::traffic::{Engagement, FAMILIES, OTHER, Target};
 
 pub(super) use shared::{one_key, share, share_last};
 
@@ -39,16 +40,20 @@ pub(super) fn open(config: &Config) -> std::io::Result<Arc<Live>> {
     Ok(Arc::new(if config.fleet.is_some() { live.with_replicas() } else { live }))
 }
 
-/// Takes up in the metrics when each family last used the server, so that a restart does not look like a silence.
-pub(super) fn restore_last_uses(live: &Live, metrics: &Metrics) {
+/// Takes up in the metrics when each family last used the server and when the canary last came, so that a restart does not
+/// look like a silence.
+pub(super) fn restore_times(live: &Live, metrics: &Metrics) {
     for (family, seconds) in live.last_uses() {
         // Another version may have had families that this one does not.
         let family = if FAMILIES.contains(&family.as_str()) { family.as_str() } else { OTHER };
         metrics.last_use.of(family).note(seconds);
     }
+    if let Some(seconds) = live.last_canary() {
+        metrics.last_canary.note(seconds);
+    }
 }
 
-/// Writes the evidence as it comes in, and shows the verdict. A directory that hangs holds up the one and not the other.
+/// Writes the evidence as it comes in, and shows the verdict and who it is about. A directory that hangs holds up the one and not the other.
 pub(super) async fn keep(live: &Arc<Live>, metrics: &Arc<Metrics>) {
     tokio::join!(keep_saved(live), keep_shown(live, metrics));
 }
@@ -99,8 +104,20 @@ async fn save(live: &Arc<Live>) -> std::io::Result<()> {
 
 async fn show(live: &Arc<Live>, metrics: &Arc<Metrics>) {
     let (live, metrics) = (Arc::clone(live), Arc::clone(metrics));
-    let shown = tokio::task::spawn_blocking(move || metrics.verdict.set(live.report().verdict.name())).await;
+    let shown = tokio::task::spawn_blocking(move || show_report(&live.report(), &metrics)).await;
     if shown.is_err() {
         tracing::error!("the live verdict could not be made: a bug in sse-sunset, please report it");
+    }
+}
+
+fn show_report(report: &Report, metrics: &Metrics) {
+    metrics.verdict.set(report.verdict.name());
+    let users = report.clients.iter().filter(|client| client.engagement == Engagement::Use);
+    if let Some(first_seen) = users.map(|client| client.first_seen).max() {
+        metrics.newest_client.note(first_seen.as_duration().as_secs_f64());
+    }
+    for (state, gauge) in metrics.clients.iter() {
+        let count = report.clients.iter().filter(|client| client.state.name() == state).count();
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 }

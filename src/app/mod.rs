@@ -98,7 +98,7 @@ impl App {
         let metrics = Arc::new(Metrics::new(session::LISTS));
         let session_tasks = Tasks::default();
         let fleet = open_fleet(&config, &log, &metrics, &session_tasks).map_err(StartError::Fleet)?;
-        evidence::restore_last_uses(&live, &metrics);
+        evidence::restore_times(&live, &metrics);
         let sunset = open_sunset(&config, &live, &metrics, fleet.clone()).map_err(StartError::StateDir)?;
         let books = Books { log, pseudonyms: Arc::new(pseudonyms), metrics };
         let (drain, watch) = Drain::new();

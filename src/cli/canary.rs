@@ -1,7 +1,8 @@
-//! `canary`: walks the public path once, and says in one line whether it is good.
+//! `canary`: walks the public path once, and says in one line whether it is good; with `--every` again and again.
 //!
 //! Standard output has one line of a good run, and of every run with `--format json`; what is wrong goes to standard error,
-//! for people. Exit codes: 0 good, 1 not, 2 usage: what cron and Kubernetes understand.
+//! for people. Exit codes: 0 good, 1 not, 2 usage: what cron and Kubernetes understand. Where there is neither, as beside
+//! containers that hold nothing but this program, it repeats the walk itself.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -11,7 +12,9 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use http::HeaderMap;
 use serde_json::{Value, json};
+use tokio::time::MissedTickBehavior;
 
+use super::serve::Signals;
 use super::{FAILED, USAGE};
 use crate::auth::Signer;
 use crate::clock;
@@ -38,6 +41,10 @@ pub(super) fn command() -> Command {
         )
         .arg(arg("ca", "FILE").help("Certificates (PEM) of authorities that may vouch for the server, too"))
         .arg(arg("timeout", "DURATION").default_value("15s").help("Time for the whole walk"))
+        .arg(arg("every", "DURATION").help(
+            "Walk again and again, this long from the start of one walk to that of the next, until SIGTERM or SIGINT; where \
+             nothing else repeats it",
+        ))
         .arg(
             arg("format", "FORMAT")
                 .value_parser(["text", "json"])
@@ -45,7 +52,8 @@ pub(super) fn command() -> Command {
                 .help("text, or json: one line, also when it fails"),
         )
         .after_help(
-            "Exit codes: 0 the path is good, 1 it is not (what failed, and what to do, on standard error), 2 usage.\n\
+            "Exit codes: 0 the path is good, 1 it is not (what failed, and what to do, on standard error), 2 usage; with \
+             --every as of the last walk.\n\
              Run it every few minutes: each signed run leaves canary.seen in the traffic log, the proof that silence in it \
              is silence of clients.",
         )
@@ -53,8 +61,8 @@ pub(super) fn command() -> Command {
 
 /// Walks as `options` say.
 pub(super) fn run(options: &ArgMatches) -> ExitCode {
-    let config = match configure(options) {
-        Ok(config) => config,
+    let (config, every) = match configure(options) {
+        Ok(words) => words,
         Err(problems) => {
             let mut stderr = std::io::stderr().lock();
             for problem in problems {
@@ -63,17 +71,49 @@ pub(super) fn run(options: &ArgMatches) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let url = format!("{}{}", config.target.url.origin().ascii_serialization(), config.target.url.path());
+    let is_json = options.get_one::<String>("format").is_some_and(|format| format == "json");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string());
-    let outcome = runtime.and_then(|runtime| runtime.block_on(walk(&config)));
-    let outcome = match outcome {
-        Ok(outcome) => outcome,
+    let is_good = runtime.and_then(|runtime| {
+        runtime.block_on(async {
+            match every {
+                None => once(&config, is_json).await,
+                Some(every) => repeat(&config, is_json, every).await,
+            }
+        })
+    });
+    match is_good {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(FAILED),
         Err(problem) => {
             let _ = writeln!(std::io::stderr(), "sse-sunset canary: cannot begin: {problem}");
-            return ExitCode::from(FAILED);
+            ExitCode::from(FAILED)
         }
-    };
-    let is_json = options.get_one::<String>("format").is_some_and(|format| format == "json");
+    }
+}
+
+/// Walks until somebody ends it. Gives how the last whole walk went.
+async fn repeat(config: &Config, is_json: bool, every: Duration) -> Result<bool, String> {
+    let mut signals = Signals::install().map_err(|error| error.to_string())?;
+    let mut due = tokio::time::interval(every);
+    // A walk that took long is followed by a pause all the same.
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_good = true;
+    loop {
+        let walk = async {
+            due.tick().await;
+            once(config, is_json).await
+        };
+        tokio::select! {
+            good = walk => is_good = good?,
+            _ = signals.next() => return Ok(is_good),
+        }
+    }
+}
+
+/// Walks once, and says what came of it. Gives whether all is good.
+async fn once(config: &Config, is_json: bool) -> Result<bool, String> {
+    let outcome = walk(config).await?;
+    let url = format!("{}{}", config.target.url.origin().ascii_serialization(), config.target.url.path());
     let written = if is_json {
         writeln!(std::io::stdout(), "{}", as_json(&outcome, &url))
     } else if let Some(failure) = &outcome.failure {
@@ -82,11 +122,11 @@ pub(super) fn run(options: &ArgMatches) -> ExitCode {
         writeln!(std::io::stdout(), "{}", as_line(&outcome, &url))
     };
     // Nobody learned of a result that could not be written.
-    if outcome.failure.is_some() || written.is_err() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS }
+    Ok(outcome.failure.is_none() && written.is_ok())
 }
 
-/// Reads all options, and says everything that is wrong with them.
-fn configure(options: &ArgMatches) -> Result<Config, Vec<String>> {
+/// Reads all options, and says everything that is wrong with them. The time is that of `--every`.
+fn configure(options: &ArgMatches) -> Result<(Config, Option<Duration>), Vec<String>> {
     let text = |name: &str| options.get_one::<String>(name).map(String::as_str);
     let mut problems = Vec::new();
     let url = note(&mut problems, "url", text("url"), config::probed_url);
@@ -95,6 +135,7 @@ fn configure(options: &ArgMatches) -> Result<Config, Vec<String>> {
     let key = note(&mut problems, "probe-key-file", key_file, config::probe_key);
     let authorities = note(&mut problems, "ca", text("ca"), config::authorities).unwrap_or_default();
     let timeout = note(&mut problems, "timeout", text("timeout"), config::interval).unwrap_or_default();
+    let every = note(&mut problems, "every", text("every"), config::interval);
     let mut headers = HeaderMap::new();
     for header in options.get_many::<String>("header").into_iter().flatten() {
         match config::header(header) {
@@ -104,11 +145,10 @@ fn configure(options: &ArgMatches) -> Result<Config, Vec<String>> {
         }
     }
     match url {
-        Some(url) if problems.is_empty() => Ok(Config {
-            target: Target { url, headers, authorities, connect_timeout: timeout },
-            signer: key.map(Signer::new),
-            timeout,
-        }),
+        Some(url) if problems.is_empty() => {
+            let target = Target { url, headers, authorities, connect_timeout: timeout };
+            Ok((Config { target, signer: key.map(Signer::new), timeout }, every))
+        }
         _ => Err(problems),
     }
 }

@@ -76,9 +76,9 @@ impl<M: EncodeMetric + TypedMetric> EncodeMetric for Closed<M> {
 
 /// The latest of the times that were noted, in seconds since 1970; 0 before any.
 #[derive(Debug, Clone, Default)]
-pub struct LastUse(Gauge<f64, AtomicU64>);
+pub struct Latest(Gauge<f64, AtomicU64>);
 
-impl LastUse {
+impl Latest {
     /// Notes `seconds` since 1970. Earlier times than one that was noted change nothing, so that what an earlier process
     /// knew can be given in at any time.
     pub fn note(&self, seconds: f64) {
@@ -95,11 +95,11 @@ impl LastUse {
     }
 }
 
-impl TypedMetric for LastUse {
+impl TypedMetric for Latest {
     const TYPE: MetricType = MetricType::Gauge;
 }
 
-impl EncodeMetric for LastUse {
+impl EncodeMetric for Latest {
     fn encode(&self, encoder: MetricEncoder) -> Result<(), fmt::Error> {
         self.0.encode(encoder)
     }
@@ -160,8 +160,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn last_use_never_goes_back() {
-        let last = LastUse::default();
+    fn latest_time_never_goes_back() {
+        let last = Latest::default();
         for noted in [5.5, 3.0, -1.0, f64::NAN, f64::INFINITY] {
             last.note(noted);
             assert!((last.get() - 5.5).abs() < f64::EPSILON, "{noted}");

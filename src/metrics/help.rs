@@ -20,6 +20,12 @@ const HELP: &[(&str, &str)] = &[
     ("fleet_refused", "Session ids and envelopes that no replica of this fleet had sealed, or whose time was over"),
     ("foreign_posts", "Posts into sessions that belong to another principal, answered like unknown sessions"),
     ("canaries", "Signed canary sessions that went the whole way"),
+    ("last_canary_timestamp", "Unix time at which the last of them did; 0 where none is known"),
+    ("clients", "Clients that ever came over SSE and are remembered, by what they mean for the verdict"),
+    (
+        "newest_client_timestamp",
+        "Unix time at which the newest of the clients that used the server was first seen; 0 where none is known",
+    ),
     ("requests", "JSON-RPC requests of legacy clients"),
     (
         "uses",

@@ -20,7 +20,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
-pub use closed::{Closed, LastUse, StateSet};
+pub use closed::{Closed, Latest, StateSet};
 pub use exposition::Format;
 use help::help;
 use process::Process;
@@ -35,6 +35,9 @@ const PREFIX: &str = "sse_sunset";
 pub const VERDICTS: &[&str] = &["not_yet", "unknown", "safe_with_notes", "safe"];
 /// The phases of the switch-off (DESIGN, Sunset).
 pub const PHASES: &[&str] = &["observe", "announce", "freeze", "brownout", "tombstone", "gone"];
+
+/// What clients mean for the verdict (`report::outcome::State`), those left out that never came over SSE.
+pub const CLIENT_STATES: &[&str] = &["open", "blocking", "waived", "looked", "quiet", "noise"];
 
 /// Why connections come to no request: too many in all or from one address, no descriptor left, nothing sent, no header of
 /// the PROXY protocol where one is due, a TLS handshake that failed or took too long.
@@ -88,7 +91,7 @@ pub struct Metrics {
     /// Use-level messages (EVIDENCE, Engagement).
     pub uses: Closed<Counter>,
     /// When a client of a family was last of use-level.
-    pub last_use: Closed<LastUse>,
+    pub last_use: Closed<Latest>,
     /// Seconds from the arrival of a request that goes upstream to the hand-over of its answer.
     pub request_duration: Histogram,
     /// JSON-RPC errors made by the proxy.
@@ -141,6 +144,12 @@ pub struct Metrics {
     pub fleet_commands: Counter,
     /// Canary sessions that went the whole way.
     pub canaries: Counter,
+    /// When the last of them did.
+    pub last_canary: Latest,
+    /// Clients that are known, by one of [`CLIENT_STATES`].
+    pub clients: Closed<Gauge>,
+    /// When the newest of those that used the server was first seen.
+    pub newest_client: Latest,
     /// The number of the next session.
     numbers: AtomicU64,
     registry: Mutex<Registry>,
@@ -153,7 +162,7 @@ pub struct ClientFamily {
     /// See [`Metrics::uses`].
     pub uses: Counter,
     /// See [`Metrics::last_use`].
-    pub last_use: LastUse,
+    pub last_use: Latest,
 }
 
 /// Registers what it makes.
@@ -195,6 +204,9 @@ impl Metrics {
             refused: of.add("refused", Closed::new("reason", lists.refusals)),
             foreign_posts: of.counter("foreign_posts"),
             canaries: of.counter("canaries"),
+            last_canary: of.measured("last_canary_timestamp", Unit::Seconds, Latest::default()),
+            clients: of.add("clients", Closed::new("state", CLIENT_STATES)),
+            newest_client: of.measured("newest_client_timestamp", Unit::Seconds, Latest::default()),
             requests: of.counter("requests"),
             uses: of.add("uses", Closed::new(FAMILY, families)),
             last_use: of.measured("last_use_timestamp", Unit::Seconds, Closed::new(FAMILY, families)),

@@ -248,6 +248,20 @@ pub enum State {
 }
 
 impl State {
+    /// Its name in metrics, and in the report as JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Open => "open",
+            State::Blocking => "blocking",
+            State::Waived => "waived",
+            State::Looked => "looked",
+            State::Quiet => "quiet",
+            State::Noise => "noise",
+            State::Modern => "modern",
+        }
+    }
+
     /// As people read it.
     #[must_use]
     pub fn title(self) -> &'static str {

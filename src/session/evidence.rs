@@ -348,6 +348,7 @@ impl Evidence {
                     path: self.connection.path.clone(),
                     server_address: self.connection.server_address.clone(),
                 };
+                self.books.metrics.last_canary.note(Timestamp::now().as_duration().as_secs_f64());
                 self.books.metrics.canaries.inc();
                 self.books.log.write(Record::Canary(record)).await;
             }

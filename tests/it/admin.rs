@@ -414,25 +414,35 @@ async fn live_page_and_report_show_what_the_log_holds() {
 }
 
 #[tokio::test]
-async fn last_use_and_verdict_outlive_a_restart_with_a_state_directory() {
+async fn last_use_canary_and_verdict_outlive_a_restart_with_a_state_directory() {
     let upstream = FakeUpstream::start(JSON).await;
     let folder = tempfile::tempdir().expect("a folder");
-    let state = folder.path().to_str().expect("a plain path").to_owned();
-    let proxy = start(&upstream, &[("state-dir", &state)]);
+    let (state, key) = (folder.path().join("state"), folder.path().join("probe.key"));
+    std::fs::write(&key, "the key that both sides have").expect("written");
+    let [state, key] = [&state, &key].map(|path| path.to_str().expect("a plain path"));
+    let begun = jiff::Timestamp::now().as_duration().as_secs_f64();
+    let proxy = start(&upstream, &[("state-dir", state), ("probe-key-file", key)]);
     let mut client = proxy.client().await;
     client.initialize().await;
     client.call(1, "echo", json!({"text": "x"})).await;
     client.answer(1).await;
     drop(client);
+    let mut canary = tokio::process::Command::new(env!("CARGO_BIN_EXE_sse-sunset"));
+    canary.args(["canary", "--url", &proxy.url("/sse"), "--probe-key-file", key]).kill_on_drop(true);
+    assert!(within("the canary", canary.status()).await.expect("the binary").success());
+    let samples = shows(&proxy, "sse_sunset_canaries_total", 1.0).await;
+    assert!(samples["sse_sunset_last_canary_timestamp_seconds"] >= begun, "{samples:?}");
     proxy.stop().await;
-    let again = start(&upstream, &[("state-dir", &state)]);
+    let again = start(&upstream, &[("state-dir", state)]);
     let report = json_of(get(&again, "/report.json").await).await;
     assert_eq!((&report["verdict"], &report["totals"]["uses"]), (&json!("not_yet"), &json!(1)));
-    let metrics = get(&again, "/metrics").await.text().await.expect("a text");
-    let last =
-        metrics.lines().find(|line| line.starts_with("sse_sunset_last_use_timestamp_seconds{client_family=\"other\"}"));
-    let last: f64 = last.and_then(|line| line.rsplit(' ').next()?.parse().ok()).expect("a time");
-    assert!(jiff::Timestamp::now().as_duration().as_secs_f64() - last < 60.0, "{last}");
-    assert!(metrics.contains("sse_sunset_verdict{verdict=\"not_yet\"} 1"), "{metrics}");
+    let samples = shows(&again, "sse_sunset_clients{state=\"blocking\"}", 1.0).await;
+    let family = "last_use_timestamp_seconds{client_family=\"other\"}";
+    for name in [family, "last_canary_timestamp_seconds", "newest_client_timestamp_seconds"] {
+        let time = samples[&format!("sse_sunset_{name}")];
+        // Kept to the millisecond, and begun before that.
+        assert!(begun - 0.001 < time && time < begun + 60.0, "{name}: {time} after {begun}");
+    }
+    assert_eq!(samples.get("sse_sunset_verdict{verdict=\"not_yet\"}"), Some(&1.0), "{samples:?}");
     again.stop().await;
 }

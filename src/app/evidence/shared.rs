@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
-use super::{LAST_SAVE, LONGEST_PAUSE, restore_last_uses, show};
+use super::{LAST_SAVE, LONGEST_PAUSE, restore_times, show};
 use crate::fleet::{Board, Boot, Fleet, Peer, Unshared};
 use crate::metrics::Metrics;
 use crate::report::live::{Live, SAVE_EVERY};
@@ -209,7 +209,7 @@ async fn hear(live: &Arc<Live>, news: Vec<(String, Option<Bytes>)>, metrics: &Ar
                 tracing::warn!(instance, %error, "what another replica knows cannot be read, and the live page shows it as it was before");
             }
         }
-        restore_last_uses(&live, &metrics);
+        restore_times(&live, &metrics);
     });
     if heard.await.is_err() {
         tracing::error!("what other replicas know could not be taken up: a bug in sse-sunset, please report it");

@@ -244,16 +244,23 @@ impl Live {
 
     /// When clients of each family last used the server, in seconds since 1970.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "53 bits of milliseconds are 285,000 years")]
     pub fn last_uses(&self) -> Vec<(String, f64)> {
         let mut all = Vec::new();
         self.look(|evidence| {
             all.extend(evidence.people.groups().filter_map(|(_, group, members)| {
                 let last = members.filter_map(|(_, person)| person.last_use).max()?;
-                Some((group.family.clone(), last as f64 / 1000.0))
+                Some((group.family.clone(), seconds(last)))
             }));
         });
         all
+    }
+
+    /// When the canary last went the whole way, in seconds since 1970.
+    #[must_use]
+    pub fn last_canary(&self) -> Option<f64> {
+        let mut last = None;
+        self.look(|evidence| last = last.max(evidence.last_canary));
+        last.map(seconds)
     }
 
     /// Reads what sessions put down, forgets what need not be known, and writes what is new to the state directory. Blocks.
@@ -386,6 +393,11 @@ fn report(evidence: &mut Evidence, input: Input, forgotten: Forgotten, doubts: V
         ));
     }
     report
+}
+
+#[expect(clippy::cast_precision_loss, reason = "53 bits of milliseconds are 285,000 years")]
+fn seconds(at: Millis) -> f64 {
+    at as f64 / 1000.0
 }
 
 fn bounds() -> Bounds {

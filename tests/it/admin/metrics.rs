@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 
 use reqwest::Method;
 use serde_json::json;
+use sse_sunset::metrics::CLIENT_STATES;
 use sse_sunset::session::LISTS;
 
 use super::{JSON, SSE, ask, get, scrape, shows, start};
@@ -22,6 +23,7 @@ async fn metrics_are_all_there_with_zero_before_anything_happened() {
         ("sessions_ended_total", "reason", lists.end_reasons),
         ("refused_total", "reason", lists.refusals),
         ("upstream_errors_total", "kind", lists.upstream_errors),
+        ("clients", "state", CLIENT_STATES),
     ];
     for (name, label, values) in series {
         for value in values {
@@ -38,6 +40,8 @@ async fn metrics_are_all_there_with_zero_before_anything_happened() {
         "streams_adopted_total",
         "panics_total",
         "canaries_total",
+        "last_canary_timestamp_seconds",
+        "newest_client_timestamp_seconds",
     ] {
         assert_eq!(samples.get(&format!("sse_sunset_{name}")), Some(&0.0), "{name}");
     }

@@ -96,6 +96,41 @@ async fn signature_that_is_not_recognised_fails_the_run_and_says_that_it_counted
     proxy.stop().await;
 }
 
+/// Runs the binary with `--every` until `is_enough`, and tells it to stop.
+async fn repeated(url: &str, options: &[&str], is_enough: impl Future<Output = ()>) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sse-sunset"));
+    command.args(["canary", "--url", url, "--every", "20ms"]).args(options);
+    let child = command.kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.expect("the binary");
+    let id = child.id().expect("running").to_string();
+    is_enough.await;
+    assert!(Command::new("kill").arg(id).status().await.expect("kill").success());
+    let Output { status, stdout, stderr } = within("the end", child.wait_with_output()).await.expect("an end");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    (status.code(), text(stdout), text(stderr))
+}
+
+#[tokio::test]
+async fn repeated_walk_goes_on_until_it_is_told_to_stop_and_says_how_the_last_one_went() {
+    let (upstream, key) = (FakeUpstream::start(SESSIONS).await, shared_key());
+    let proxy = proxy(&upstream, &key);
+    let enough = async { drop(proxy.logged("canary.seen", 3).await) };
+    let (code, stdout, stderr) = repeated(&proxy.url("/sse"), &["--probe-key-file", key.path()], enough).await;
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
+    assert!(stdout.lines().count() >= 3 && stdout.lines().all(|line| line.ends_with(" signed")), "{stdout}");
+    proxy.stop().await;
+
+    let wrong = Public::Get(404).start().await;
+    let enough = within("three walks", async {
+        while wrong.got().len() < 3 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    });
+    let (code, stdout, stderr) = repeated(&wrong.url().replace("/mcp", "/gw/sse"), &[], enough).await;
+    assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
+    assert!(stderr.matches("FAILED at connect").count() >= 2, "a failure ends nothing: {stderr}");
+}
+
 /// A public path on which something is wrong.
 #[derive(Debug, Clone, Copy)]
 enum Public {
@@ -230,10 +265,28 @@ async fn server_that_is_not_there_and_one_without_fault() {
 async fn wrong_words_are_exit_code_2_with_all_that_is_wrong() {
     let short = Key::of("short");
     let missing = "/nowhere/probe.key";
-    let options = ["--ca", short.path(), "--timeout", "15", "--header", "hunter2", "--probe-key-file", short.path()];
+    let options = [
+        "--ca",
+        short.path(),
+        "--timeout",
+        "15",
+        "--every",
+        "0s",
+        "--header",
+        "hunter2",
+        "--probe-key-file",
+        short.path(),
+    ];
     let (code, stdout, stderr) = run("ftp://x", &options).await;
     assert_eq!((code, stdout.as_str()), (Some(2), ""));
-    for expected in ["--url: \"ftp://x\"", "--ca", "needs a unit", "--header", "holds 5 bytes, and a key needs 16"] {
+    for expected in [
+        "--url: \"ftp://x\"",
+        "--ca",
+        "--every: \"0s\"",
+        "needs a unit",
+        "--header",
+        "holds 5 bytes, and a key needs 16",
+    ] {
         assert!(stderr.contains(expected), "{expected}: {stderr}");
     }
     assert!(!stderr.contains("hunter2"), "{stderr}");

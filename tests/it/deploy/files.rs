@@ -32,7 +32,7 @@ pub(crate) fn command(service: &str) -> Vec<String> {
 }
 
 /// `${NAME:-default}` becomes `default`.
-fn with_defaults(word: &str) -> String {
+pub(crate) fn with_defaults(word: &str) -> String {
     let Some((before, rest)) = word.split_once("${") else { return word.to_owned() };
     let (variable, after) = rest.split_once('}').expect("an end of the variable");
     let (_, default) = variable.split_once(":-").expect("a default");

@@ -7,8 +7,9 @@ mod container;
 #[path = "files.rs"]
 mod files;
 mod kubernetes;
-mod runbook;
 mod routing;
+mod runbook;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::process::Command;
