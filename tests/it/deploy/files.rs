@@ -42,11 +42,12 @@ pub(crate) fn with_defaults(word: &str) -> String {
 /// `nginx.conf` with other addresses, and its files in `folder`.
 pub(crate) fn nginx(folder: &Path, listen: SocketAddr, replicas: [SocketAddr; 3]) -> String {
     let folder = folder.display();
-    let mut text = read("nginx.conf").replace("/tmp/", &format!("{folder}/"));
+    let text = read("nginx.conf");
+    assert_eq!(text.matches("error_log /dev/stderr").count(), 2, "one for all, and one without session ids");
+    let mut text = text.replace("/tmp/", &format!("{folder}/")).replace("error_log /dev/stderr", "error_log stderr");
     let mut changes = vec![
         ("listen 8080;".to_owned(), format!("listen {listen};")),
         ("/dev/stdout".to_owned(), format!("{folder}/access")),
-        ("/dev/stderr".to_owned(), "stderr".to_owned()),
     ];
     let servers = REPLICAS.iter().zip(replicas);
     changes.extend(servers.map(|(name, address)| (format!("server {name}:8080 "), format!("server {address} "))));
