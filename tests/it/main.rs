@@ -40,6 +40,7 @@ mod supply_chain;
 mod sunset;
 mod support;
 mod survival;
+mod systemd;
 mod time;
 mod tls;
 mod tokens;
