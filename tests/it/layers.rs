@@ -32,6 +32,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("socket2", &["net"]),
     ("rustix", &["cli", "net", "systemd"]),
     ("listenfd", &["systemd"]),
+    ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
     ("h2", &["net"]),
     ("x509_parser", &["net"]),
     ("hyper_util", &["net", "passthrough", "upstream"]),

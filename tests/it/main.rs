@@ -23,6 +23,7 @@ mod fleet;
 mod front;
 mod http2;
 mod layers;
+mod manual;
 mod modern;
 mod oauth;
 mod passthrough;
