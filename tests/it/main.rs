@@ -26,6 +26,7 @@ mod layers;
 mod manual;
 mod modern;
 mod oauth;
+mod options_table;
 mod passthrough;
 mod proxy_protocol;
 mod redis_server;
