@@ -5,6 +5,8 @@
 
 #[path = "files.rs"]
 mod files;
+mod logrotate;
+mod systemd;
 
 use std::collections::BTreeSet;
 use std::process::Command;
