@@ -22,5 +22,6 @@ pub mod report;
 pub mod session;
 pub mod sse;
 pub mod sunset;
+pub mod systemd;
 pub mod traffic;
 pub mod upstream;

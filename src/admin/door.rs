@@ -35,12 +35,12 @@ pub struct Open {
 }
 
 impl Door {
-    /// Takes the address.
+    /// Takes the address, or the socket that was `passed` for it.
     ///
     /// # Errors
     /// When it cannot be had.
-    pub fn bind(config: &Config, vitals: Vitals) -> io::Result<Door> {
-        Ok(Door { listener: net::bind(config.listen)?, admin: Admin::new(config, vitals) })
+    pub fn bind(config: &Config, passed: Option<std::net::TcpListener>, vitals: Vitals) -> io::Result<Door> {
+        Ok(Door { listener: net::take(passed, config.listen)?, admin: Admin::new(config, vitals) })
     }
 
     /// The address that was taken.

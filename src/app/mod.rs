@@ -1,6 +1,7 @@
 //! The program as a whole: builds its parts, wires them, runs them, and lets them drain.
 
 mod evidence;
+mod told;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ use crate::passthrough::{self, Passthrough};
 use crate::report::live::Live;
 use crate::session::{self, Books, Sessions};
 use crate::sunset::{Parts, Sunset};
+use crate::systemd::{Notifier, Sockets};
 use crate::traffic::{Heartbeat, Log, Observer, Pseudonyms, Record, Start, Stop, Survival, Target};
 use crate::upstream::{HttpTransport, Upstream};
 
@@ -75,6 +77,7 @@ pub struct App {
     drain: Drain,
     watch: Watch,
     session_tasks: Tasks,
+    notifier: Notifier,
     config: Config,
 }
 
@@ -84,11 +87,20 @@ impl App {
     /// # Errors
     /// When one of these cannot be had.
     pub fn build(config: Config) -> Result<App, StartError> {
+        App::build_on(Sockets::default(), Notifier::default(), config)
+    }
+
+    /// The same on sockets that were passed, so far as any were, telling `notifier` how things stand.
+    ///
+    /// # Errors
+    /// When one of these cannot be had.
+    pub fn build_on(sockets: Sockets, notifier: Notifier, config: Config) -> Result<App, StartError> {
         let pseudonyms = match &config.state_dir {
             Some(dir) => Pseudonyms::kept_in(dir, config.client_address).map_err(StartError::StateDir)?,
             None => Pseudonyms::ephemeral(config.client_address),
         };
-        let listener = net::bind(config.listen).map_err(|error| StartError::Listen(config.listen, error))?;
+        let listener =
+            net::take(sockets.clients, config.listen).map_err(|error| StartError::Listen(config.listen, error))?;
         let transport = HttpTransport::new(&config.upstream).map_err(StartError::Upstream)?;
         let live = evidence::open(&config).map_err(StartError::StateDir)?;
         let books = Arc::clone(&live);
@@ -138,7 +150,7 @@ impl App {
         let front = Front::new(config.front.clone(), ways, books.clone(), session_tasks.clone(), watch.clone());
         let admin = match &config.admin {
             Some(admin) => {
-                let door = Door::bind(admin, vitals);
+                let door = Door::bind(admin, sockets.admin, vitals);
                 Some(door.map_err(|error| StartError::Admin(admin.listen, error))?)
             }
             None => None,
@@ -156,6 +168,7 @@ impl App {
             drain,
             watch,
             session_tasks,
+            notifier,
             config,
         })
     }
@@ -231,7 +244,12 @@ impl App {
         });
         tokio::select! {
             // The first client finds the phase that holds.
-            () = async { begun.notified().await; evidence::one_key(&self.fleet, &agreed).await; accept.await } => {}
+            () = async {
+                begun.notified().await;
+                evidence::one_key(&self.fleet, &agreed).await;
+                self.notifier.ready();
+                tokio::join!(accept, told::tell(&self.notifier, &self.session_tasks, self.standing()));
+            } => {}
             () = watch_certificate(self.config.net.tls.as_ref()) => {}
             () = self.heartbeats() => {}
             () = async { self.oauth.learn().await; std::future::pending().await } => {}
@@ -242,7 +260,8 @@ impl App {
             () = evidence::share(&self.live, &self.fleet, &self.books.pseudonyms, &agreed, &self.books.metrics) => {}
             () = async { shutdown.await; self.drain_sessions().await } => {}
         }
-        // The listener is still open here and closes after all sessions: until now a new connection found someone.
+        // The listener is still open here and closes after all sessions: until now a new connection found someone. One that was
+        // passed stays open elsewhere: whoever connects from now on waits there for the next process.
         drop(self.listener);
         self.fleet.leave().await;
         let _ = timeout(LAST_WORDS, connections.ended()).await;
@@ -265,6 +284,7 @@ impl App {
         let deadline = Instant::now() + self.config.drain;
         tracing::info!(sessions = self.sessions.len(), "draining");
         self.drain.enter(Phase::Leaving);
+        self.notifier.stopping(self.config.drain + told::AFTER_DRAIN, &self.standing().line());
         tokio::time::sleep(self.config.drain_delay).await;
         self.drain.enter(Phase::Closing);
         if timeout_at(deadline, self.session_tasks.ended()).await.is_err() {
@@ -272,6 +292,11 @@ impl App {
         }
         self.drain.enter(Phase::Over);
         let _ = timeout(LAST_WORDS, self.session_tasks.ended()).await;
+    }
+
+    /// How many sessions there are, and how things stand, for the service manager.
+    fn standing(&self) -> told::Standing {
+        told::Standing { sessions: self.sessions.clone(), sunset: self.sunset.clone(), drain: self.watch.clone() }
     }
 
     /// The other replicas, as records name them.

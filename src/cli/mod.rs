@@ -6,7 +6,9 @@
 mod ask;
 mod canary;
 mod check;
+mod completions;
 mod healthcheck;
+mod man;
 mod options;
 mod progress;
 mod report;
@@ -39,7 +41,9 @@ pub fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
         Some(("serve", options)) => serve::run(options),
         Some(("canary", options)) => canary::run(options),
         Some(("check", options)) => check::run(options),
+        Some(("completions", options)) => completions::run(options),
         Some(("healthcheck", options)) => healthcheck::run(options),
+        Some(("man", options)) => man::run(options),
         Some(("report", options)) => report::run(options),
         Some(("sunset", options)) => sunset::run(options),
         Some(("tombstone", options)) => tombstone::run(options),
@@ -60,6 +64,17 @@ fn command() -> Command {
         .subcommand(report::command())
         .subcommand(sunset::command())
         .subcommand(tombstone::command())
+        .subcommand(completions::command())
+        .subcommand(man::command())
+}
+
+/// Writes `text` to standard output, all of it or none that counts.
+fn print(text: &[u8]) -> ExitCode {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text).and_then(|()| stdout.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(FAILED, &format!("cannot write to standard output: {error}")),
+    }
 }
 
 /// Says on standard error what is wrong.

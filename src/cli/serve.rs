@@ -10,24 +10,33 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use super::{FAILED, USAGE, options};
+use super::{FAILED, USAGE, complain, options};
 use crate::app::App;
 use crate::config::{self, Config, LogFormat, OPTIONS};
 use crate::sunset::notice::iso;
 use crate::sunset::{Phase, Plan};
+use crate::systemd::{Notifier, Sockets};
 
 /// The words of `serve`.
 pub(super) fn command() -> Command {
     let serve = OPTIONS.iter().fold(Command::new("serve"), |command, option| command.arg(options::arg(option)));
     serve.about("Serve legacy HTTP+SSE clients in front of an upgraded server").after_help(
         "Every option is also an environment variable (--public-url is SSE_SUNSET_PUBLIC_URL) and a key of the --config \
-         file; flags win over the environment, which wins over the file. Durations need a unit (15s, 2m).",
+         file; flags win over the environment, which wins over the file. Durations need a unit (15s, 2m).\n\n\
+         A socket that systemd passes takes the place of --listen, one that is called admin that of --admin; systemd is told \
+         when clients are served, how it stands, and for its watchdog that it lives.\n\n\
+         Exit codes: 0 stopped in order, 1 could not start, 2 usage or configuration, 128+n ended by a second signal n.",
     )
 }
 
 /// Serves as `matches` say.
 pub(super) fn run(matches: &ArgMatches) -> ExitCode {
-    let (raw, problems) = options::given(matches);
+    let sockets = match Sockets::from_env() {
+        Ok(sockets) => sockets,
+        Err(problem) => return complain(USAGE, &problem.to_string()),
+    };
+    let (mut raw, mut problems) = options::given(matches);
+    problems.extend(config::stand_in(&mut raw, &sockets));
     let config = match config::resolve(&raw, problems, &host_name()) {
         Ok(config) => config,
         Err(problems) => return options::refuse(&problems),
@@ -40,12 +49,9 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    match start(config, filter) {
+    match start(config, sockets, filter) {
         Ok(code) => code,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "sse-sunset: {error:#}");
-            ExitCode::from(FAILED)
-        }
+        Err(error) => complain(FAILED, &format!("{error:#}")),
     }
 }
 
@@ -55,7 +61,7 @@ fn host_name() -> String {
     if name.is_empty() { "sse-sunset".to_owned() } else { name.to_owned() }
 }
 
-fn start(config: Config, filter: EnvFilter) -> anyhow::Result<ExitCode> {
+fn start(config: Config, sockets: Sockets, filter: EnvFilter) -> anyhow::Result<ExitCode> {
     diagnose(&config, filter);
     leave_no_core();
     let runtime =
@@ -65,9 +71,11 @@ fn start(config: Config, filter: EnvFilter) -> anyhow::Result<ExitCode> {
         // Before anyone is told that the process is there: a signal that nobody waits for ends it.
         let mut hangup = signal(SignalKind::hangup())?;
         let config_for_banner = config.clone();
-        let app = App::build(config)?;
+        let notifier = Notifier::from_env();
+        let passed = sockets.clients.is_some();
+        let app = App::build_on(sockets, notifier.clone(), config)?;
         let admin = app.admin_address()?;
-        announce(&config_for_banner, app.address()?, admin)?;
+        announce(&config_for_banner, passed, app.address()?, admin)?;
         if admin.is_some_and(is_exposed) {
             tracing::warn!(
                 "the admin address is no loopback address: whoever reaches it sees who uses this proxy; keep it to a \
@@ -78,6 +86,7 @@ fn start(config: Config, filter: EnvFilter) -> anyhow::Result<ExitCode> {
         let reopen = async {
             while hangup.recv().await.is_some() {
                 tracing::info!("reopening the traffic log");
+                notifier.reloading();
                 // What goes wrong is among the diagnostics already.
                 let _ = log.reopen().await;
                 let fleet = fleet.clone();
@@ -86,6 +95,7 @@ fn start(config: Config, filter: EnvFilter) -> anyhow::Result<ExitCode> {
                     // Beside the threads that serve clients: a file system may hang.
                     let _ = tokio::task::spawn_blocking(move || tls.reload()).await;
                 }
+                notifier.reloaded();
             }
         };
         // The first signal drains, the second ends: both are awaited side by side with the work.
@@ -147,6 +157,8 @@ fn is_human(format: LogFormat) -> bool {
 /// Diagnostics go to standard error, panics of single sessions included.
 fn diagnose(config: &Config, filter: EnvFilter) {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Nobody may read them any more, as when a journal is restarted: saying so in the same place would be a panic within a panic.
+    let builder = builder.log_internal_errors(false);
     if is_human(config.log_format) {
         builder.with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()).init();
     } else {
@@ -168,7 +180,7 @@ fn is_exposed(admin: SocketAddr) -> bool {
 }
 
 /// Says that connections are accepted, and where, whatever the log level: scripts wait for it.
-fn announce(config: &Config, address: SocketAddr, admin: Option<SocketAddr>) -> std::io::Result<()> {
+fn announce(config: &Config, passed: bool, address: SocketAddr, admin: Option<SocketAddr>) -> std::io::Result<()> {
     let scheme = if config.net.tls.is_some() { "https" } else { "http" };
     let base = config.public_url.clone();
     let base = base.unwrap_or_else(|| format!("{scheme}://{address}{}", config.front.public_path));
@@ -177,7 +189,7 @@ fn announce(config: &Config, address: SocketAddr, admin: Option<SocketAddr>) -> 
     let mut stderr = std::io::stderr().lock();
     if !is_human(config.log_format) {
         let line = serde_json::json!({
-            "level": "INFO", "message": "accepting connections", "listen": address.to_string(),
+            "level": "INFO", "message": "accepting connections", "listen": address.to_string(), "socket_passed": passed,
             "upstream": config.upstream.origin(), "era": config.era.era_as_str(),
             "prefer": config.era.prefer.as_str(), "sse_url": url, "traffic_log": log,
             "admin": admin.map(|address| format!("http://{address}")),
@@ -188,6 +200,9 @@ fn announce(config: &Config, address: SocketAddr, admin: Option<SocketAddr>) -> 
         return writeln!(stderr, "{line}");
     }
     writeln!(stderr, "sse-sunset {} accepting connections on {address}", env!("CARGO_PKG_VERSION"))?;
+    if passed {
+        writeln!(stderr, "  socket       was passed, and stays open when this process ends")?;
+    }
     let upstream = config.upstream.origin();
     match config.era.era {
         Some(era) => writeln!(stderr, "  upstream     {upstream} (Streamable HTTP, era {})", era.as_str())?,

@@ -1,13 +1,12 @@
 //! `tombstone`: prints what another server needs to answer 410 when the proxy is gone. 0: printed; 2: usage.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgMatches, Command};
 use jiff::Timestamp;
 
-use super::{FAILED, USAGE, complain};
+use super::{USAGE, complain, print};
 use crate::config;
 use crate::sunset::Notice;
 use crate::sunset::farewell::{self, Farewell, Server, Upgrade};
@@ -72,11 +71,7 @@ pub(super) fn run(options: &ArgMatches) -> ExitCode {
     let farewell = Farewell::new(&format!("{prefix}{stream}"), &format!("{prefix}{messages}"), &notice, upgrade);
     let server = text("for").and_then(|name| Server::ALL.into_iter().find(|server| server.name() == name));
     let Some(server) = server else { return complain(USAGE, "--for names no server") };
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(farewell.write(server).as_bytes()).and_then(|()| stdout.flush()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(FAILED, &format!("cannot write to standard output: {error}")),
-    }
+    print(farewell.write(server).as_bytes())
 }
 
 /// Characters that mean themselves in every configuration, as `serve` demands them too.

@@ -8,6 +8,7 @@ mod net;
 mod oauth;
 mod options;
 mod reader;
+mod sockets;
 mod sunset;
 mod units;
 
@@ -22,6 +23,7 @@ use reqwest::Url;
 use ring::digest;
 
 pub use options::{OPTIONS, OptionSpec, PREFIX};
+pub use sockets::stand_in;
 pub use sunset::{date, new_url, resolve_sunset, share};
 pub use units::{
     authorities, duration, host, interval, probe_key, upstream_header as header, upstream_url as probed_url,
@@ -99,6 +101,8 @@ pub enum Origin {
     Environment,
     /// The configuration file.
     File(PathBuf),
+    /// A socket that was passed.
+    Socket,
 }
 
 /// One option as it was given.

@@ -174,10 +174,12 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn origin(name: &str, origin: &Origin) -> String {
+/// Where a value was given, for messages.
+pub(super) fn origin(name: &str, origin: &Origin) -> String {
     match origin {
         Origin::Flag => format!("--{name}"),
         Origin::Environment => format!("{PREFIX}{}", name.to_ascii_uppercase().replace('-', "_")),
         Origin::File(path) => format!("{}: {name}", path.display()),
+        Origin::Socket => format!("the socket passed for --{name}"),
     }
 }

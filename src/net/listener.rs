@@ -39,6 +39,20 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// Takes `passed`, which somebody has bound already, or else binds `address`.
+///
+/// # Errors
+/// When the address cannot be bound, or `passed` is no listener.
+pub fn take(passed: Option<std::net::TcpListener>, address: SocketAddr) -> io::Result<TcpListener> {
+    let Some(passed) = passed else { return bind(address) };
+    if !SockRef::from(&passed).is_listener()? {
+        let text = "the socket that was passed does not listen (a socket unit needs Accept=no)";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    passed.set_nonblocking(true)?;
+    TcpListener::from_std(passed)
+}
+
 /// Accepts connections for ever and hands each to `take`. Cancel safe.
 pub async fn listen(listener: &TcpListener, take: impl FnMut(TcpStream, SocketAddr)) {
     listen_counting(listener, take, || {}).await;
@@ -100,6 +114,20 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn passed_socket_is_taken_and_one_that_does_not_listen_refused() {
+        let nowhere = "192.0.2.1:1".parse().expect("an address");
+        let passed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = passed.local_addr().expect("an address");
+        let client = std::net::TcpStream::connect(address).expect("a connection");
+        let listener = take(Some(passed), nowhere).expect("taken");
+        assert_eq!(listener.local_addr().expect("an address"), address);
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let error = take(Some(socket.into()), nowhere).expect_err("no listener");
+        assert!(error.to_string().contains("Accept=no"), "{error}");
+        drop(client);
+    }
 
     #[tokio::test]
     async fn accepted_connections_notice_a_peer_that_vanished() {

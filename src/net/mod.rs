@@ -23,7 +23,7 @@ mod wire;
 pub use acceptor::{Acceptor, Config, TrustedProxies};
 pub use certificate::ClientCertificate;
 pub use connection::{Ender, Peer, serve};
-pub use listener::{USER_TIMEOUT, bind, listen};
+pub use listener::{USER_TIMEOUT, bind, listen, take};
 pub use patience::Limits;
 pub use seats::default_max_connections;
 pub use tls::{ClientAuth, Tls, TlsError, TlsFiles};

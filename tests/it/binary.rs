@@ -11,7 +11,8 @@ use tokio::process::{Child, Command};
 use crate::support::tls::Authority;
 use crate::support::{http_client, within};
 
-fn binary() -> Command {
+/// The program, which is given words and spawned.
+pub(crate) fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sse-sunset"));
     // Its usual port may be anybody's.
     command.env("SSE_SUNSET_ADMIN", "off");
@@ -36,7 +37,7 @@ async fn serve_by(mut command: Command, options: &[&str]) -> (Child, String) {
     (child, said["listen"].as_str().expect("an address").to_owned())
 }
 
-async fn signal(child: &Child, name: &str) {
+pub(crate) async fn signal(child: &Child, name: &str) {
     let id = child.id().expect("running").to_string();
     let status = Command::new("kill").args([format!("-{name}"), id]).status().await.expect("kill");
     assert!(status.success());

@@ -15,7 +15,7 @@ const ROWS: &[(u8, &[&str])] = &[
     (4, &["sunset", "auth"]),
     (3, &["report", "fleet"]),
     (2, &["net", "upstream", "traffic"]),
-    (1, &["drain", "metrics"]),
+    (1, &["drain", "metrics", "systemd"]),
     (0, &["sse", "mcp", "clock"]),
 ];
 
@@ -30,7 +30,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", &["cli", "main"]),
     ("toml", &["config", "report"]),
     ("socket2", &["net"]),
-    ("rustix", &["cli", "net"]),
+    ("rustix", &["cli", "net", "systemd"]),
+    ("listenfd", &["systemd"]),
+    ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
     ("h2", &["net"]),
     ("x509_parser", &["net"]),
     ("hyper_util", &["net", "passthrough", "upstream"]),

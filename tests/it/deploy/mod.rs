@@ -7,8 +7,10 @@ mod container;
 #[path = "files.rs"]
 mod files;
 mod kubernetes;
+mod logrotate;
 mod routing;
 mod runbook;
+mod systemd;
 mod watch;
 
 use std::collections::BTreeSet;
