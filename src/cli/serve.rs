@@ -31,6 +31,7 @@ pub(super) fn command() -> Command {
 
 /// Serves as `matches` say.
 pub(super) fn run(matches: &ArgMatches) -> ExitCode {
+    use_all_descriptors();
     let sockets = match Sockets::from_env() {
         Ok(sockets) => sockets,
         Err(problem) => return complain(USAGE, &problem.to_string()),
@@ -116,6 +117,14 @@ fn start(config: Config, sockets: Sockets, filter: EnvFilter) -> anyhow::Result<
     })?;
     runtime.shutdown_background();
     Ok(code)
+}
+
+/// Raises the limit of descriptors as far as this process may: many a shell and container runtime gives 1,024 and lets a
+/// process have more that asks, since programs with `select` cannot. How many clients there may be follows from it.
+fn use_all_descriptors() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    // Who may not is left with what there is.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 /// A core file would hold every credential and message of the moment.

@@ -278,3 +278,15 @@ async fn process_without_descriptors_turns_connections_away_and_goes_on() {
     signal(&child, "TERM").await;
     within("the end", child.wait()).await.expect("a status");
 }
+
+/// Many a shell and container runtime gives 1,024 descriptors, and more to those that ask.
+#[tokio::test]
+async fn serve_uses_all_descriptors_that_it_may_have() {
+    let mut command = Command::new("prlimit");
+    command.args(["--nofile=256:4096", env!("CARGO_BIN_EXE_sse-sunset")]).env("SSE_SUNSET_ADMIN", "off");
+    command.kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (child, _) = serve_by(command, &["--traffic-log", "/dev/null"]).await;
+    let limits = fs::read_to_string(format!("/proc/{}/limits", child.id().expect("running"))).expect("limits");
+    let limit = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit");
+    assert_eq!(limit.split_whitespace().nth(3), Some("4096"), "{limit}");
+}

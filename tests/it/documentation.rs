@@ -69,7 +69,7 @@ fn pages() -> Vec<PathBuf> {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if path.is_dir() && !["target", "node_modules"].contains(&name) && !name.starts_with('.') {
                 collect(&path, found);
-            } else if name.ends_with(".md") {
+            } else if path.extension().is_some_and(|extension| extension == "md") {
                 found.push(path);
             }
         }
