@@ -16,6 +16,10 @@ As `--help` prints them. Of `serve`, and of `sunset plan` which takes the same, 
 variable (`SSE_SUNSET_MAX_BODY`) and a key of the TOML file given with `--config` (`max-body = \"8MiB\"`); flags win over the
 environment, which wins over the file. Unknown names are errors, all mistakes are told at once, durations need a unit.
 
+A socket that systemd passes takes the place of `--listen` (one called `admin`: of `--admin`); leave the option out then. `serve` raises its
+limit of descriptors as far as it may. `sse-sunset completions bash|zsh|fish` and `sse-sunset man --dir DIR` write completions and pages of the
+manual.
+
 Exit codes of `serve`: 0 stopped in order, 1 could not start, 2 usage or configuration, 128+n ended by a second signal n.
 ";
 
@@ -139,8 +143,10 @@ fn commands_that_are_shown_have_options_that_exist() {
             let line = line.split(" #").next().unwrap_or_default();
             for command in line.split(['|', ';', '&', '(']) {
                 let words: Vec<&str> = command.split_whitespace().collect();
-                let Some(at) = words.iter().position(|word| *word == "sse-sunset" || word.ends_with("/sse-sunset"))
-                else {
+                // The first word, or what follows another program's `--`; elsewhere it is the name of something else.
+                let is_ours = |word: &str| word == "sse-sunset" || word.ends_with("/sse-sunset");
+                let begins = |at: usize| at == 0 || words[at - 1] == "--";
+                let Some(at) = (0..words.len()).find(|at| begins(*at) && is_ours(words[*at])) else {
                     continue;
                 };
                 let told = &words[at + 1..];
@@ -148,7 +154,6 @@ fn commands_that_are_shown_have_options_that_exist() {
                 let lead = (0..=told.len().min(2)).rev().map(|count| told[..count].join(" "));
                 let Some(name) = lead.into_iter().find(|name| known.contains_key(name)) else { continue };
                 let names = told.iter().filter_map(|word| long(word));
-                // What stands behind a bare `--` is another program's.
                 for option in names.filter(|option| !known[&name].contains(option) && option != "help") {
                     wrong.push(format!("{}: {name} has no --{option}", path.display()));
                 }
