@@ -65,8 +65,8 @@ where
         beat.tick().await;
         let Ok(line) = tasks.spawn(look()).await else { continue };
         notifier.alive();
-        if line != told {
-            notifier.status(&line);
+        notifier.pay();
+        if line != told && notifier.status(&line) {
             told = line;
         }
     }

@@ -64,10 +64,7 @@ pub(super) fn run(options: &ArgMatches) -> ExitCode {
     let (config, every) = match configure(options) {
         Ok(words) => words,
         Err(problems) => {
-            let mut stderr = std::io::stderr().lock();
-            for problem in problems {
-                let _ = writeln!(stderr, "sse-sunset canary: {problem}");
-            }
+            complain(&problems);
             return ExitCode::from(USAGE);
         }
     };
@@ -77,7 +74,7 @@ pub(super) fn run(options: &ArgMatches) -> ExitCode {
         runtime.block_on(async {
             match every {
                 None => once(&config, is_json).await,
-                Some(every) => repeat(&config, is_json, every).await,
+                Some(every) => repeat(options, is_json, every).await,
             }
         })
     });
@@ -91,8 +88,15 @@ pub(super) fn run(options: &ArgMatches) -> ExitCode {
     }
 }
 
-/// Walks until somebody ends it. Gives how the last whole walk went.
-async fn repeat(config: &Config, is_json: bool, every: Duration) -> Result<bool, String> {
+fn complain(problems: &[String]) {
+    let mut stderr = std::io::stderr().lock();
+    for problem in problems {
+        let _ = writeln!(stderr, "sse-sunset canary: {problem}");
+    }
+}
+
+/// Walks until somebody ends it. Gives how the last whole walk went. Files are read anew for each: keys and tokens change.
+async fn repeat(options: &ArgMatches, is_json: bool, every: Duration) -> Result<bool, String> {
     let mut signals = Signals::install().map_err(|error| error.to_string())?;
     let mut due = tokio::time::interval(every);
     // A walk that took long is followed by a pause all the same.
@@ -101,7 +105,13 @@ async fn repeat(config: &Config, is_json: bool, every: Duration) -> Result<bool,
     loop {
         let walk = async {
             due.tick().await;
-            once(config, is_json).await
+            match configure(options) {
+                Ok((config, _)) => once(&config, is_json).await,
+                Err(problems) => {
+                    complain(&problems);
+                    Ok(false)
+                }
+            }
         };
         tokio::select! {
             good = walk => is_good = good?,

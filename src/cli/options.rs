@@ -46,7 +46,10 @@ pub(super) fn given(options: &ArgMatches) -> (Raw, Vec<Problem>) {
         }
         raw.insert(option.name, Given { values, origin });
     }
-    let mut problems = config::unknown_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
+    let mut problems = config::unknown_variables(
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))),
+    );
     let file = raw.remove("config").and_then(|given| given.values.into_iter().next());
     if let Some(file) = file {
         problems.extend(config::read_file(&PathBuf::from(file), &mut raw));

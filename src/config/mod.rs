@@ -177,17 +177,29 @@ pub fn read_file(path: &Path, raw: &mut Raw) -> Vec<Problem> {
 /// Variables with our prefix that name no option. Kubernetes sets some of that form for services called `sse-sunset` and
 /// `sse-sunset-anything`; those are not ours.
 #[must_use]
-pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<Problem> {
+pub fn unknown_variables(variables: impl Iterator<Item = (String, String)>) -> Vec<Problem> {
     let known = |name: &str| OPTIONS.iter().any(|option| option.variable() == name);
-    let of_kubernetes = |name: &str| {
-        // From before the prefix's last character on: the service's own name may be all of it.
-        let rest = name.get(PREFIX.len() - 1..).unwrap_or_default();
-        rest.ends_with("_PORT") || ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT_"].iter().any(|part| rest.contains(part))
-    };
-    names
-        .filter(|name| name.starts_with(PREFIX) && !known(name) && !of_kubernetes(name))
-        .map(|name| Problem(format!("unknown environment variable {name}; see sse-sunset serve --help for the names")))
+    variables
+        .filter(|(name, value)| name.starts_with(PREFIX) && !known(name) && !is_of_kubernetes(name, value))
+        .map(|(name, _)| {
+            Problem(format!("unknown environment variable {name}; see sse-sunset serve --help for the names"))
+        })
         .collect()
+}
+
+/// Whether Kubernetes sets such a variable for a service: `NAME_SERVICE_HOST`, `NAME_SERVICE_PORT` and more behind it, `NAME_PORT`
+/// with a URL, and `NAME_PORT_80_TCP` with what stands behind it. Somebody's `NAME_PORT=9000` is a mistake that has to be told.
+fn is_of_kubernetes(name: &str, value: &str) -> bool {
+    // From before the prefix's last character on: the service's own name may be all of it.
+    let rest = name.get(PREFIX.len() - 1..).unwrap_or_default();
+    let is_port = |rest: &str| {
+        let digits = rest.trim_start_matches(|one: char| one.is_ascii_digit());
+        digits.len() < rest.len() && ["_TCP", "_UDP", "_SCTP"].iter().any(|protocol| digits.starts_with(protocol))
+    };
+    rest.ends_with("_SERVICE_HOST")
+        || rest.contains("_SERVICE_PORT")
+        || rest.ends_with("_PORT") && ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme))
+        || rest.split_once("_PORT_").is_some_and(|(_, rest)| is_port(rest))
 }
 
 /// Reads every option. `instance` names this machine, should no option do.
@@ -385,19 +397,25 @@ mod tests {
 
     #[test]
     fn unknown_variables_are_problems_but_those_of_kubernetes_are_not_ours() {
-        let names = [
-            "SSE_SUNSET_UPSTREAM",
-            "SSE_SUNSET_LINGR",
-            "SSE_SUNSET_PORT",
-            "SSE_SUNSET_PORT_8080_TCP",
-            "SSE_SUNSET_SERVICE_HOST",
-            "SSE_SUNSET_ADMIN_PORT",
-            "SSE_SUNSET_REDIS_PORT_6379_TCP_ADDR",
-            "SSE_SUNSET_ADMIN_SERVICE_PORT_HTTP",
-            "PATH",
+        let variables = [
+            ("SSE_SUNSET_UPSTREAM", "http://a/mcp"),
+            ("SSE_SUNSET_LINGR", "15s"),
+            ("SSE_SUNSET_PORT", "tcp://10.0.0.7:80"),
+            ("SSE_SUNSET_PORT_8080_TCP", "tcp://10.0.0.7:8080"),
+            ("SSE_SUNSET_SERVICE_HOST", "10.0.0.7"),
+            ("SSE_SUNSET_ADMIN_PORT", "tcp://10.0.0.7:9090"),
+            ("SSE_SUNSET_LISTEN_PORT", "9000"),
+            ("SSE_SUNSET_LISTEN_PORT_NUMBER", "9000"),
+            ("SSE_SUNSET_REDIS_PORT_6379_TCP_ADDR", "10.0.0.7"),
+            ("SSE_SUNSET_ADMIN_SERVICE_PORT_HTTP", "9090"),
+            ("PATH", "/bin"),
         ];
-        let problems = unknown_variables(names.into_iter().map(str::to_owned));
-        assert_eq!(problems.len(), 1);
-        assert!(problems[0].to_string().contains("SSE_SUNSET_LINGR"));
+        let problems =
+            unknown_variables(variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(problems.len(), 3, "{problems:?}");
+        for (problem, name) in problems.iter().zip(["LINGR", "LISTEN_PORT;", "LISTEN_PORT_NUMBER"]) {
+            assert!(problem.contains(&format!("SSE_SUNSET_{name}")), "{problem}");
+        }
     }
 }

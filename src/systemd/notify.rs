@@ -1,6 +1,7 @@
 //! What the service manager is told (`sd_notify(3)`): a few words in a datagram.
 //!
-//! Promise: to tell never waits and never fails. A manager that takes nothing any more is not this program's to mend.
+//! Promise: to tell never waits and never fails. What a manager has no room for just then (its queue may hold ten datagrams) is said
+//! again with the next beat, if it would be missed.
 
 use std::env;
 use std::ffi::OsStr;
@@ -9,8 +10,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -26,9 +26,28 @@ struct Way {
     socket: UnixDatagram,
     /// Silence after which the manager takes the process for dead.
     watchdog: Option<Duration>,
-    /// Between the first `READY=1` and `STOPPING=1`: a reload outside of that would be taken for a start.
-    is_serving: AtomicBool,
+    said: Mutex<Said>,
 }
+
+/// What the manager was told, and is still to be told.
+#[derive(Debug, Default)]
+struct Said {
+    stage: Stage,
+    /// For what there was no room, in order.
+    owed: Vec<String>,
+}
+
+/// A reload outside of `Serving` would be taken for a start, and a start after the end has begun for another one.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Starting,
+    Serving,
+    Stopping,
+}
+
+/// What may be owed. Beyond that the oldest is a reload that others followed.
+const MOST_OWED: usize = 4;
 
 impl Notifier {
     /// As the environment says.
@@ -56,7 +75,7 @@ impl Notifier {
         socket.connect_addr(&address)?;
         // A manager that hangs must not hang its services.
         socket.set_nonblocking(true)?;
-        Ok(Notifier { way: Some(Arc::new(Way { socket, watchdog, is_serving: AtomicBool::new(false) })) })
+        Ok(Notifier { way: Some(Arc::new(Way { socket, watchdog, said: Mutex::default() })) })
     }
 
     /// Whether there is anybody to tell.
@@ -73,42 +92,45 @@ impl Notifier {
 
     /// Clients are served from now on.
     pub fn ready(&self) {
-        if let Some(way) = &self.way {
-            way.is_serving.store(true, Ordering::Relaxed);
-            way.say("READY=1");
-        }
+        self.told(Stage::Starting, Stage::Serving, || "READY=1".to_owned());
     }
 
     /// Files are being read again. Until [`Notifier::reloaded`] whoever asked for it waits.
     pub fn reloading(&self) {
-        if let Some(way) = self.serving() {
+        self.told(Stage::Serving, Stage::Serving, || {
             // By the time, `Type=notify-reload` (systemd 253) tells this reload from an earlier one.
             let now = clock_gettime(ClockId::Monotonic);
             let now = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
-            way.say(&format!("RELOADING=1\nMONOTONIC_USEC={now}"));
-        }
+            format!("RELOADING=1\nMONOTONIC_USEC={now}")
+        });
     }
 
     /// And have been.
     pub fn reloaded(&self) {
-        if let Some(way) = self.serving() {
-            way.say("READY=1");
-        }
+        self.told(Stage::Serving, Stage::Serving, || "READY=1".to_owned());
     }
 
     /// The end has begun, and takes `longest` at most, whatever the manager was configured to wait; with a line for people.
     pub fn stopping(&self, longest: Duration, line: &str) {
-        if let Some(way) = &self.way {
-            way.is_serving.store(false, Ordering::Relaxed);
-            way.say(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}\nSTATUS={line}", longest.as_micros()));
-        }
+        let Some(way) = &self.way else { return };
+        let mut said = way.said();
+        said.stage = Stage::Stopping;
+        said.owed.clear();
+        way.say_surely(&mut said, format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}\nSTATUS={line}", longest.as_micros()));
     }
 
-    /// How things stand, for people: one line.
-    pub fn status(&self, line: &str) {
-        if let Some(way) = &self.way {
-            way.say(&format!("STATUS={line}"));
-        }
+    /// How things stand, for people: one line. Whether there was room for it.
+    #[must_use]
+    pub fn status(&self, line: &str) -> bool {
+        self.way.as_ref().is_none_or(|way| way.say(&format!("STATUS={line}")))
+    }
+
+    /// Says again what there was no room for. To be called now and then.
+    pub fn pay(&self) {
+        let Some(way) = &self.way else { return };
+        let mut said = way.said();
+        let paid = said.owed.iter().take_while(|words| way.say(words)).count();
+        said.owed.drain(..paid);
     }
 
     /// For the watchdog. To be said only by what notices when the program hangs.
@@ -118,16 +140,40 @@ impl Notifier {
         }
     }
 
-    fn serving(&self) -> Option<&Way> {
-        self.way.as_deref().filter(|way| way.is_serving.load(Ordering::Relaxed))
+    /// Tells what goes from one stage to another, where it stands in the first.
+    fn told(&self, from: Stage, to: Stage, words: impl FnOnce() -> String) {
+        let Some(way) = &self.way else { return };
+        let mut said = way.said();
+        if said.stage == from {
+            said.stage = to;
+            way.say_surely(&mut said, words());
+        }
     }
 }
 
 impl Way {
-    fn say(&self, words: &str) {
-        if let Err(error) = self.socket.send(words.as_bytes()) {
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there was room for it.
+    fn say(&self, words: &str) -> bool {
+        let sent = self.socket.send(words.as_bytes());
+        if let Err(error) = &sent {
             tracing::debug!(%error, words, "the service manager was not told");
         }
+        sent.is_ok()
+    }
+
+    /// In its order, now or when it is paid.
+    fn say_surely(&self, said: &mut Said, words: String) {
+        if said.owed.is_empty() && self.say(&words) {
+            return;
+        }
+        if said.owed.len() == MOST_OWED {
+            said.owed.remove(0);
+        }
+        said.owed.push(words);
     }
 }
 
@@ -158,7 +204,7 @@ mod tests {
         let address = SocketAddr::from_abstract_name(&name[1..]).expect("a name");
         let by_name = UnixDatagram::bind_addr(&address).expect("a socket");
         for (name, socket) in [(path.as_os_str(), by_path), (name.as_ref(), by_name)] {
-            Notifier::to(name, None).expect("somebody listens").status("well");
+            assert!(Notifier::to(name, None).expect("somebody listens").status("well"));
             assert_eq!(heard(&socket), "STATUS=well");
         }
         Notifier::to(folder.path().join("nobody").as_os_str(), None).expect_err("nobody listens");
@@ -179,8 +225,9 @@ mod tests {
         reload();
         notifier.stopping(Duration::from_secs(2), "ending");
         reload();
+        notifier.ready();
         notifier.alive();
-        notifier.status("the last");
+        assert!(notifier.status("the last"));
         assert_eq!(heard(&socket), "READY=1", "not before it was ready");
         let reloading = heard(&socket);
         let time = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect("a time");
@@ -191,15 +238,28 @@ mod tests {
     }
 
     #[test]
-    fn manager_that_does_not_read_holds_nobody_up() {
+    fn manager_that_does_not_read_holds_nobody_up_and_hears_what_counts_when_it_does() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("notify");
-        let _deaf = UnixDatagram::bind(&path).expect("a socket");
+        let socket = UnixDatagram::bind(&path).expect("a socket");
         let notifier = Notifier::to(path.as_os_str(), None).expect("somebody listens");
-        // More than any queue of datagrams holds.
-        for _ in 0..100_000 {
-            notifier.status("well");
+        let mut room = 0;
+        // No queue of datagrams holds as many.
+        while notifier.status("well") && room < 100_000 {
+            room += 1;
         }
+        assert!(room < 100_000, "there is an end");
+        notifier.ready();
+        notifier.reloading();
+        notifier.pay();
+        for _ in 0..room {
+            assert_eq!(heard(&socket), "STATUS=well");
+        }
+        notifier.pay();
+        assert_eq!(heard(&socket), "READY=1");
+        assert!(heard(&socket).starts_with("RELOADING=1"));
+        notifier.reloaded();
+        assert_eq!(heard(&socket), "READY=1", "and nothing twice");
     }
 
     #[test]

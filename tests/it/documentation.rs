@@ -29,6 +29,8 @@ fn root() -> &'static Path {
 
 fn help(words: &[String]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sse-sunset"));
+    // By which a terminal's width may be said.
+    command.env_remove("COLUMNS");
     let output = command.args(words).arg("--help").output().expect("the program");
     assert!(output.status.success(), "{words:?}");
     String::from_utf8(output.stdout).expect("text")

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::{TcpStream, UnixDatagram};
 use tokio::process::{Child, ChildStderr, Command};
+use tokio::sync::{Mutex, mpsc};
 
 use crate::binary::{binary, signal};
 use crate::support::port::Port;
@@ -19,9 +20,9 @@ use crate::support::{http_client, within};
 
 const SERVE: [&str; 5] = ["serve", "--upstream", "http://127.0.0.1:9/mcp", "--drain-delay", "0s"];
 
-/// A service manager, as far as it listens.
+/// A service manager, as far as it listens. It takes what comes at once: a queue of datagrams has little room.
 struct Manager {
-    socket: UnixDatagram,
+    heard: Mutex<mpsc::UnboundedReceiver<String>>,
     folder: TempDir,
 }
 
@@ -29,7 +30,16 @@ impl Manager {
     fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let socket = UnixDatagram::bind(folder.path().join("notify")).expect("a socket");
-        Manager { socket, folder }
+        let (words, heard) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let mut buffer = [0; 512];
+            while let Ok(length) = socket.recv(&mut buffer).await {
+                if words.send(String::from_utf8_lossy(&buffer[..length]).into_owned()).is_err() {
+                    return;
+                }
+            }
+        });
+        Manager { heard: Mutex::new(heard), folder }
     }
 
     fn path(&self) -> std::path::PathBuf {
@@ -37,9 +47,8 @@ impl Manager {
     }
 
     async fn heard(&self) -> String {
-        let mut buffer = [0; 512];
-        let length = within("a word to the manager", self.socket.recv(&mut buffer)).await.expect("a datagram");
-        String::from_utf8_lossy(&buffer[..length]).into_owned()
+        let mut heard = self.heard.lock().await;
+        within("a word to the manager", heard.recv()).await.expect("a word")
     }
 
     /// Waits for `expected`, and passes over beats and lines for people.

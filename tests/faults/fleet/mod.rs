@@ -7,6 +7,7 @@
 //! replicas -> a proxy each, which can be cut -> Redis          stage
 //! ```
 
+mod brake;
 mod calls;
 mod deaths;
 #[path = "../../it/deploy/files.rs"]

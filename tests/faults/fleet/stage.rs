@@ -1,6 +1,7 @@
 //! The replicas, and what they stand between.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -21,6 +22,9 @@ use crate::redis::Redis;
 use crate::server::{Sdk, Server};
 use crate::wait::{self, seconds};
 
+/// What changes phases; in all replicas the same.
+const TOKEN: &str = "a-token-of-the-operators";
+
 /// Everything that takes part. Replicas end before what they depend on.
 pub(super) struct Stage {
     pub(super) replicas: [Replica; 3],
@@ -39,6 +43,8 @@ pub(super) struct Replica {
     /// Its files, which outlive it.
     folder: TempDir,
     words: Vec<String>,
+    /// Its environment, as compose.yaml has it.
+    variables: BTreeMap<String, String>,
     life: Option<Proxy>,
 }
 
@@ -111,6 +117,7 @@ impl Replica {
         let between = FaultProxy::start(redis.address());
         let path = |name: &str| folder.path().join(name).display().to_string();
         fs::create_dir(folder.path().join("state")).expect("a folder");
+        fs::write(folder.path().join("admin.token"), TOKEN).expect("a file");
         let here = [
             ("upstream", server.mcp_url()),
             ("listen", port.address.to_string()),
@@ -118,6 +125,7 @@ impl Replica {
             ("trusted-proxy", "127.0.0.1/32".to_owned()),
             ("fleet", redis.url_by(between.address())),
             ("fleet-key-file", path("fleet.key")),
+            ("admin-token-file", path("admin.token")),
             ("state-dir", path("state")),
             ("traffic-log", path("traffic.log")),
             ("admin", "127.0.0.1:0".to_owned()),
@@ -125,22 +133,39 @@ impl Replica {
         ];
         let given = options.iter().map(|(name, value)| (*name, (*value).to_owned()));
         let mut changes: Vec<(&str, String)> = here.into_iter().chain(given).collect();
+        let mut change = |name: &str| {
+            let at = changes.iter().position(|(changed, _)| *changed == name);
+            at.map(|at| changes.remove(at).1)
+        };
         let mut words = Vec::new();
         for word in files::command(REPLICAS[place]) {
             let name = word.trim_start_matches("--").split('=').next().unwrap_or_default();
-            let change = changes.iter().position(|(changed, _)| *changed == name).map(|at| changes.remove(at));
-            words.push(change.map_or(word.clone(), |(name, value)| format!("--{name}={value}")));
+            words.push(change(name).map_or(word.clone(), |value| format!("--{name}={value}")));
         }
+        let variables = files::environment(REPLICAS[place]).into_iter();
+        let variables = variables.map(|(name, value)| {
+            let value = change(&files::option_of(&name)).unwrap_or(value);
+            (name, value)
+        });
+        let variables = variables.collect();
         words.extend(changes.into_iter().map(|(name, value)| format!("--{name}={value}")));
-        Replica { port, between, folder, words, life: None }
+        Replica { port, between, folder, words, variables, life: None }
     }
 
     /// Starts it, anew if it ran before.
     pub(super) fn restart(&mut self) {
         drop(self.life.take());
         let mut command = Command::new(env!("CARGO_BIN_EXE_sse-sunset"));
-        command.args(&self.words);
+        command.args(&self.words).envs(&self.variables);
         self.life = Some(Proxy::run(command));
+    }
+
+    /// Runs a command as `docker compose exec` does: with its variables, and asking where it listens here.
+    pub(super) fn exec(&self, words: &[&str]) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sse-sunset"));
+        let output = command.args(words).envs(&self.variables).env("SSE_SUNSET_ADMIN", self.life().admin()).output();
+        let output = output.expect("the program");
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     pub(super) fn life(&self) -> &Proxy {

@@ -8,7 +8,7 @@ use tokio::process::Command;
 use super::{Key, SESSIONS, names, proxy, shared_key};
 use crate::support::script::{Gate, Got, Script, Scripted, Step as Play, chunk, event, last_chunk, reply, stream_head};
 use crate::support::tls::Authority;
-use crate::support::{Behaviour, FakeUpstream, Proxy, within};
+use crate::support::{Behaviour, FakeUpstream, Proxy, Seen, within};
 
 /// Runs the binary.
 async fn run(url: &str, options: &[&str]) -> (Option<i32>, String, String) {
@@ -129,6 +129,37 @@ async fn repeated_walk_goes_on_until_it_is_told_to_stop_and_says_how_the_last_on
     let (code, stdout, stderr) = repeated(&wrong.url().replace("/mcp", "/gw/sse"), &[], enough).await;
     assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
     assert!(stderr.matches("FAILED at connect").count() >= 2, "a failure ends nothing: {stderr}");
+}
+
+/// Tokens are renewed while it runs, and keys are changed.
+#[tokio::test]
+async fn repeated_walk_reads_its_files_anew() {
+    let upstream = FakeUpstream::start(Behaviour { token: Some("good"), ..SESSIONS }).await;
+    let (key, token) = (shared_key(), Key::of("Bearer old\n"));
+    let proxy = proxy(&upstream, &key);
+    let begun = |word: &str| {
+        let is_it = |seen: &&Seen| {
+            seen.body["method"] == "initialize" && seen.headers.get("authorization").is_some_and(|value| value == word)
+        };
+        upstream.seen().iter().filter(is_it).count()
+    };
+    let enough = within("walks with either token", async {
+        let look = std::time::Duration::from_millis(5);
+        while begun("Bearer old") == 0 {
+            tokio::time::sleep(look).await;
+        }
+        std::fs::write(token.path(), "Bearer good\n").expect("written");
+        // The second begins when the first is over.
+        while begun("Bearer good") < 2 {
+            tokio::time::sleep(look).await;
+        }
+    });
+    let header = format!("Authorization: @{}", token.path());
+    let options = ["--probe-key-file", key.path(), "--header", &header];
+    let (code, stdout, stderr) = repeated(&proxy.url("/sse"), &options, enough).await;
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    assert!(stdout.contains(" signed") && stderr.contains("FAILED"), "{stdout}{stderr}");
+    proxy.stop().await;
 }
 
 /// A public path on which something is wrong.

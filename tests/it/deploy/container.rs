@@ -105,6 +105,8 @@ fn dockerfile_leaves_nothing_to_its_linter() {
 struct Image {
     folder: TempDir,
     libraries: Vec<&'static str>,
+    /// What every process in it finds in its environment.
+    variables: Vec<(String, String)>,
 }
 
 /// Makes the root on a file system of its own, and goes in. The first words: the root, the folder, the program, the loader and where
@@ -143,7 +145,7 @@ impl Image {
             fs::set_permissions(&path, Permissions::from_mode(0o777)).expect("a mode");
         }
         fs::write(folder.path().join("ca.pem"), authority).expect("a file");
-        Image { folder, libraries: LIBRARIES.to_vec() }
+        Image { folder, libraries: LIBRARIES.to_vec(), variables: Vec::new() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -170,6 +172,7 @@ impl Image {
         }
         // A container starts with no more than this. mount and chroot are not always where users look.
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null()).kill_on_drop(true);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.arg("/sse-sunset").args(words);
         command
     }
@@ -257,4 +260,73 @@ async fn program_needs_nothing_but_what_the_image_has() {
         let (code, said) = poorer.run(&["--version"]).await;
         assert!(code == Some(127) && said.contains(missing), "{missing}: {code:?} {said}");
     }
+}
+
+/// `docker run` of the README: the words of the engine, and those of the program.
+fn run_command() -> (Vec<String>, Vec<String>) {
+    let readme = read("README.md").replace("\\\n", " ");
+    let line = readme.lines().find_map(|line| line.strip_prefix("docker run ")).expect("docker run");
+    let words: Vec<String> = line.split_whitespace().map(|word| word.trim_matches('"').to_owned()).collect();
+    // The container has the name of the image.
+    let image = words.windows(2).position(|pair| pair == ["sse-sunset", "serve"]).expect("the image");
+    (words[..image].to_vec(), words[image + 1..].to_vec())
+}
+
+/// The words of a command as a shell reads them, of which the last may be quoted.
+fn words_of(command: &str) -> Vec<&str> {
+    match command.split_once(['"', '\'']) {
+        Some((words, last)) => words.split_whitespace().chain([last.trim_end_matches(['"', '\''])]).collect(),
+        None => command.split_whitespace().collect(),
+    }
+}
+
+/// In the root that the image has, with its keys where the engine puts them.
+#[tokio::test]
+async fn container_of_the_readme_has_a_name_that_stays_and_does_what_is_typed_into_it() {
+    let (readme, (engine, words)) = (read("README.md"), run_command());
+    let told = |flag: &str| -> Vec<&str> {
+        engine.windows(2).filter(|pair| pair[0] == flag).map(|pair| pair[1].as_str()).collect()
+    };
+    // The host name is the instance in the log: one that the engine makes up is another with every container.
+    let (names, hosts) = (told("--name"), told("--hostname"));
+    assert!(names.len() == 1 && hosts.len() == 1 && !words.contains(&"--instance".to_owned()), "{engine:?}");
+    assert!(told("--volume").iter().any(|volume| volume.ends_with(":/var/lib/sse-sunset")), "{engine:?}");
+    let mut image = Image::new(&Authority::new().pem());
+    for mount in told("--mount") {
+        let key = mount.split(',').find_map(|part| part.strip_prefix("dst=/run/keys/")).expect("a key");
+        assert!(mount.contains(&format!(",src=$PWD/{key},")) && mount.ends_with(",readonly"), "{mount}");
+        assert!(readme.contains(&format!("\nopenssl rand -hex 32 > {key} ")), "{key} is made");
+        fs::write(image.path("keys").join(key), "0f".repeat(32)).expect("a file");
+    }
+    let variables = told("--env").into_iter().map(|variable| variable.split_once('=').expect("a value"));
+    image.variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let upstream = FakeUpstream::start(Behaviour::default()).await;
+    let (listen, admin) = (Port::reserve(), Port::reserve());
+    image.variables.push(("SSE_SUNSET_ADMIN".to_owned(), admin.address.to_string()));
+    let address = listen.address.to_string();
+    let changes = [("http://mcp-server:3001/mcp", upstream.url()), ("0.0.0.0:8080", address.as_str())];
+    let words = changes.iter().fold(words.join("\n"), |words, (from, to)| {
+        assert_eq!(words.matches(from).count(), 1, "{from} stands in it once");
+        words.replace(from, to)
+    });
+    let words: Vec<&str> = words.lines().collect();
+    let _serving = image.serve(&words).await;
+
+    // Signed, so that the canary counts as nobody.
+    let url = format!("http://localhost:{}/sse", listen.address.port());
+    let (code, said) = image.run(&["canary", "--url", &url, "--probe-key-file", "/run/keys/probe.key"]).await;
+    assert!(code == Some(0) && said.contains(" signed"), "{said}");
+    let mut actions = Vec::new();
+    for span in readme.split('`').filter_map(|span| span.strip_prefix("docker exec ")) {
+        let (container, command) = span.split_once(" /sse-sunset ").expect("our program");
+        assert_eq!(container, names[0], "{span}");
+        let words = words_of(command);
+        let (code, said) = image.run(&words).await;
+        // A report of so short a time is UNKNOWN.
+        assert_eq!(code, Some(if words[0] == "report" { 3 } else { 0 }), "{span}: {said}");
+        let is_paused = said.lines().any(|line| line.starts_with("paused "));
+        assert_eq!(is_paused, words.contains(&"pause"), "{span}: {said}");
+        actions.push(if words[0] == "sunset" { words[1] } else { words[0] });
+    }
+    assert_eq!(actions, ["status", "report", "pause", "resume"]);
 }

@@ -2,6 +2,7 @@
 //!
 //! Promise: whatever is to be replaced is there, once; so a file that no longer says it fails the test that uses it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,19 @@ pub(crate) fn command(service: &str) -> Vec<String> {
     let compose = compose();
     let words = compose["services"][service]["command"].as_array().expect("a command");
     words.iter().map(|word| with_defaults(word.as_str().expect("a word"))).collect()
+}
+
+/// The variables of a service, with the defaults of those of compose in their place.
+pub(crate) fn environment(service: &str) -> BTreeMap<String, String> {
+    let compose = compose();
+    let variables = compose["services"][service]["environment"].as_object().expect("variables");
+    variables.iter().map(|(name, value)| (name.clone(), with_defaults(value.as_str().expect("a text")))).collect()
+}
+
+/// The option of ours that a variable stands for.
+pub(crate) fn option_of(variable: &str) -> String {
+    let name = variable.strip_prefix("SSE_SUNSET_").unwrap_or_else(|| panic!("{variable} is one of ours"));
+    name.to_lowercase().replace('_', "-")
 }
 
 /// `${NAME:-default}` becomes `default`.

@@ -63,8 +63,8 @@ async fn log_is_turned_under_the_running_proxy_and_no_record_is_lost() {
     let address = said["listen"].as_str().expect("an address");
     for round in 1..=2 {
         visit(address, &log).await;
-        let second = jiff::Timestamp::now().as_second();
         let output = rotate(folder.path(), &file);
+        let second = jiff::Timestamp::now().as_second();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let pieces = pieces(folder.path());
         assert!(pieces.len() == round && !log.exists(), "the proxy makes the new one: {pieces:?}");

@@ -122,14 +122,27 @@ fn replicas_are_given_options_that_the_program_has() {
     for replica in REPLICAS {
         let words = files::command(replica);
         assert_eq!(words[0], "serve");
-        for word in &words[1..] {
-            let flag = format!("--{}", option(word).0);
+        let flags = words[1..].iter().map(|word| option(word).0.to_owned());
+        let variables = files::environment(replica);
+        for name in flags.chain(variables.keys().map(|variable| files::option_of(variable))) {
+            let flag = format!("--{name}");
             let is_it = |named: &str| named.trim_end_matches([',', ';', '.', ')']) == flag;
             assert!(
                 help.lines().any(|line| line.trim_start().starts_with("--") && line.split(' ').any(is_it)),
                 "{flag}"
             );
         }
+    }
+}
+
+/// What neither they nor the server takes would be 404 for modern clients, once the whole name leads here.
+#[test]
+fn replicas_pass_on_what_nginx_hands_them() {
+    let every_path = files::read("nginx.conf").lines().any(|line| line.trim() == "location / {");
+    assert!(every_path, "nginx leaves nothing out");
+    for replica in REPLICAS {
+        let words = files::command(replica);
+        assert!(words.iter().any(|word| word == "--passthrough=all"), "{replica}: {words:?}");
     }
 }
 

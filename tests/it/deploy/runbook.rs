@@ -159,18 +159,26 @@ async fn every_command_of_the_runbook_works() {
     let public = front.port.base();
     let mine = format!(
         "export UPSTREAM={}\nexport PUBLIC={public}\nexport NEW_URL={public}/mcp\nexport LISTEN={}\nexport ADMIN={}\n\
-         export WATCH=1s\n",
+         export WATCH=1s\nexport SSE_SUNSET_ADMIN_TOKEN_FILE=$PWD/admin.token\n",
         upstream.url(),
         proxy.address,
         admin.address
     );
     assert_eq!((settings.language.as_str(), names(&settings.text)), ("sh settings", names(&mine)), "the same are set");
     shell.run(&mine).await;
+    // What they started runs on.
+    let mut former = Vec::new();
     let mut pages = Vec::new();
     for block in commands {
         assert_eq!(block.language, "sh", "{}", block.text);
         if pages.last() != Some(&block.page) {
             pages.push(block.page.clone());
+            // A rollback begins in a new shell, in which nothing is set but what the first block sets.
+            if block.page == "Rollback" {
+                let next = Shell::start(folder.path());
+                former.push(std::mem::replace(&mut shell, next));
+                shell.run(&mine).await;
+            }
             if block.page == "Watching" {
                 let mut client = LegacyClient::connect_to(&public, &[]).await;
                 client.initialize().await;

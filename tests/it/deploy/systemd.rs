@@ -1,6 +1,7 @@
 //! The files of `deploy/systemd`, installed below a folder by the commands of its README, and read from there by systemd.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::LazyLock;
@@ -8,7 +9,7 @@ use std::sync::LazyLock;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use crate::binary::{binary, signal};
 use crate::support::within;
@@ -56,7 +57,7 @@ static INSTALLED: LazyLock<TempDir> = LazyLock::new(|| {
     script = replaced(&script, "cd deploy/systemd", &format!("cd {}", folder().display()), 1);
     script =
         replaced(&script, "systemd-sysusers\n", &format!("systemd-sysusers --root={}\n", root.path().display()), 1);
-    script = replaced(&script, "--owner=sse-sunset", &format!("--owner={}", own("-un")), 1);
+    script = replaced(&script, "--owner=sse-sunset", &format!("--owner={}", own("-un")), 2);
     for absolute in ["/usr/local/", "/usr/share/", "/etc/"] {
         for before in [" ", "="] {
             script =
@@ -91,7 +92,11 @@ fn verified(changed: &str, change: impl Fn(String) -> String) -> (bool, String) 
     let mut args = vec!["verify", "--man=no"];
     args.extend(paths.iter().map(String::as_str));
     let output = run("systemd-analyze", &args);
-    (output.status.success(), said(&output))
+    let said = said(&output);
+    // It also complains of what this machine has of its own.
+    let ours =
+        said.lines().filter(|line| line.contains("sse-sunset") || line.contains(&*folder.path().to_string_lossy()));
+    (output.status.success(), ours.collect::<Vec<_>>().join("\n"))
 }
 
 #[test]
@@ -132,6 +137,31 @@ fn units_are_installed_where_systemd_looks_and_name_what_is_installed() {
     for folder in ["LogsDirectory", "StateDirectory"] {
         assert!(service.contains(&format!("\n{folder}=sse-sunset\n")), "{folder}");
     }
+}
+
+#[test]
+fn service_is_tried_again_as_long_as_it_fails_but_not_with_a_wrong_configuration() {
+    let service = read("sse-sunset.service");
+    let (unit, rest) = service.split_once("\n[Service]\n").expect("two parts");
+    // In the other part it would be no more than a warning.
+    assert!(unit.lines().any(|line| line == "StartLimitIntervalSec=0"), "five failures end it for good");
+    for line in ["Restart=on-failure", "RestartPreventExitStatus=2"] {
+        assert!(rest.lines().any(|other| other == line), "{line}");
+    }
+}
+
+#[test]
+fn secrets_are_read_by_the_service_and_by_nobody_else() {
+    for secret in ["probe.key", "admin.token"] {
+        let path = root().join("etc/sse-sunset").join(secret);
+        let mode = fs::metadata(&path).expect("made").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{secret}");
+        let command = format!("install --mode=600 --owner=sse-sunset /dev/stdin /etc/sse-sunset/{secret}\n");
+        assert!(read("README.md").contains(&command), "{secret}");
+        assert!(read("sse-sunset.toml").contains(&format!("\"/etc/sse-sunset/{secret}\"")), "{secret}");
+    }
+    let secret = |name: &str| fs::read(root().join("etc/sse-sunset").join(name)).expect("made");
+    assert_ne!(secret("probe.key"), secret("admin.token"));
 }
 
 #[test]
@@ -197,6 +227,7 @@ fn options(folder: &Path) -> String {
         ("\"/var/log/sse-sunset/traffic.log\"", format!("\"{here}/traffic.log\"")),
         ("\"/var/lib/sse-sunset\"", format!("\"{here}/state\"")),
         ("\"/etc/sse-sunset/probe.key\"", format!("\"{}\"", root().join("etc/sse-sunset/probe.key").display())),
+        ("\"/etc/sse-sunset/admin.token\"", format!("\"{}\"", root().join("etc/sse-sunset/admin.token").display())),
         ("drain-delay = \"5s\"", "drain-delay = \"0s\"".to_owned()),
     ] {
         text = replaced(&text, from, &to, 1);
@@ -204,8 +235,8 @@ fn options(folder: &Path) -> String {
     text
 }
 
-/// Starts `serve` with this file and ends it; its first line.
-async fn served_with(folder: &Path, text: &str) -> Result<Value, String> {
+/// Starts `serve` with this file; its first line.
+async fn start(folder: &Path, text: &str) -> (Child, Result<Value, String>) {
     let path = folder.join("sse-sunset.toml");
     fs::write(&path, text).expect("written");
     let mut command: Command = binary();
@@ -213,7 +244,13 @@ async fn served_with(folder: &Path, text: &str) -> Result<Value, String> {
     let mut child = command.stdout(Stdio::null()).spawn().expect("the binary");
     let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
     let line = within("a line", lines.next_line()).await.expect("readable").expect("a line");
-    let said = serde_json::from_str(&line).map_err(|_| line);
+    tokio::spawn(async move { while lines.next_line().await.is_ok_and(|line| line.is_some()) {} });
+    (child, serde_json::from_str(&line).map_err(|_| line))
+}
+
+/// Starts `serve` with this file and ends it; its first line.
+async fn served_with(folder: &Path, text: &str) -> Result<Value, String> {
+    let (mut child, said) = start(folder, text).await;
     if said.is_ok() {
         signal(&child, "TERM").await;
     }
@@ -244,6 +281,34 @@ async fn options_file_is_one_that_serve_takes_also_where_it_only_suggests() {
     assert_eq!(said["sse_url"], "https://mcp.example.com/sse");
     let wrong = served_with(folder.path(), &as_it_is.replace("upstream =", "upstreem =")).await.expect_err("not taken");
     assert!(wrong.contains("upstreem") || wrong.contains("--upstream"), "{wrong}");
+}
+
+/// What the README has an operator type into a proxy that runs. Phases need `new-url`, which the file suggests.
+#[tokio::test]
+async fn phases_are_changed_by_what_the_readme_types() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = replaced(&options(folder.path()), "# new-url = ", "new-url = ", 1);
+    let (mut child, started) = start(folder.path(), &text).await;
+    let started = started.expect("taken");
+    let program = Path::new(env!("CARGO_BIN_EXE_sse-sunset")).parent().expect("a folder").display().to_string();
+    let usual = std::env::var("PATH").unwrap_or_default();
+    let readme = read("README.md");
+    let mut typed = Vec::new();
+    for command in readme.split('`').filter(|span| span.starts_with("sse-sunset sunset ")) {
+        let here = replaced(command, " /etc/", &format!(" {}/etc/", root().display()), 1);
+        let mut shell = Command::new("bash");
+        shell.args(["-c", &here]).env("PATH", format!("{program}:{usual}")).stdin(Stdio::null());
+        shell.env("SSE_SUNSET_ADMIN", started["admin"].as_str().expect("an address"));
+        let output = within(command, shell.output()).await.expect("bash");
+        let told = said(&output);
+        assert!(output.status.success(), "{command}: {told}");
+        let action = command.split(' ').nth(2).expect("an action");
+        assert_eq!(told.lines().any(|line| line.starts_with("paused ")), action == "pause", "{command}: {told}");
+        typed.push(action);
+    }
+    assert_eq!(typed, ["pause", "resume", "set"]);
+    signal(&child, "TERM").await;
+    assert!(within("the end", child.wait()).await.expect("a status").success());
 }
 
 #[test]

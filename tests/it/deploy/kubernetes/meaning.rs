@@ -23,7 +23,7 @@ pub(super) fn text(value: &Value) -> &str {
 }
 
 /// Whether an object with `labels` is meant by `selector`, which has to name something.
-fn is_meant(selector: &Value, labels: &Value) -> bool {
+pub(super) fn is_meant(selector: &Value, labels: &Value) -> bool {
     !map(selector).is_empty() && map(selector).iter().all(|(name, value)| labels.get(name) == Some(value))
 }
 
@@ -115,13 +115,18 @@ fn service(objects: &[Value], service: &Value) -> Vec<String> {
 fn policy(objects: &[Value], policy: &Value) -> Vec<String> {
     let behind = pods(objects, &policy["spec"]["podSelector"]["matchLabels"]);
     let mut problems = Vec::new();
+    let believed = |object: &Value| !object["data"][format!("{PREFIX}TRUSTED_PROXY")].is_null();
     for rule in list(&policy["spec"]["ingress"]) {
+        let is_for_all = list(&rule["from"]).next().is_none();
+        if is_for_all && list(&rule["ports"]).any(|port| port["port"] == "http") && objects.iter().any(believed) {
+            problems.push("any pod of a network that is believed can pass for any client".to_owned());
+        }
         let lost = list(&rule["ports"]).filter(|port| !has_port(&behind, &port["port"]));
         problems.extend(lost.map(|port| format!("no pod has the port {}", port["port"])));
         let own = list(&rule["from"]).filter(|peer| peer["namespaceSelector"].is_null());
         let nobody = own.filter(|peer| pods(objects, &peer["podSelector"]["matchLabels"]).is_empty());
         problems.extend(nobody.map(|peer| format!("nobody is {peer}")));
-        let is_open = list(&rule["from"]).next().is_none() && list(&rule["ports"]).any(|port| port["port"] != "http");
+        let is_open = is_for_all && list(&rule["ports"]).any(|port| port["port"] != "http");
         problems.extend(is_open.then(|| "open to everybody".to_owned()));
     }
     problems
@@ -176,7 +181,7 @@ fn workload(objects: &[Value], object: &Value) -> Vec<String> {
 }
 
 /// The profile "restricted" of the Pod Security Standards, a read-only root, and nothing of the API server.
-fn confined(spec: &Value) -> Vec<String> {
+pub(super) fn confined(spec: &Value) -> Vec<String> {
     let mut problems = Vec::new();
     let mut want = |what: &str, holds: bool| problems.extend((!holds).then(|| what.to_owned()));
     want("token", spec["automountServiceAccountToken"] == false);

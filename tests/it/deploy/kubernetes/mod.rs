@@ -1,6 +1,7 @@
 //! What `deploy/kubernetes` and `deploy/helm` come to is what Kubernetes takes, fits together, is the same both ways, and runs.
 
 mod meaning;
+mod readme;
 mod render;
 mod running;
 mod schema;
@@ -106,6 +107,12 @@ fn manifests_that_do_not_fit_together_are_found() {
             "no Service",
         ),
         (("ConfigMap", "sse-sunset"), "/data/SSE_SUNSET_SSE_PATH".into(), Value::Null, "no such variable"),
+        (
+            ("ConfigMap", "sse-sunset"),
+            "/data/SSE_SUNSET_TRUSTED_PROXY".into(),
+            json!("10.0.0.0/8"),
+            "can pass for any client",
+        ),
         (
             ("Service", "sse-sunset-redis"),
             "/spec/ports/0/port".into(),
@@ -265,6 +272,109 @@ fn what_prometheus_is_to_be_told_is_about_these_pods() {
     let annotations = &template["metadata"]["annotations"];
     assert_eq!(annotations["prometheus.io/port"], port["containerPort"].to_string());
     assert_eq!(annotations["prometheus.io/path"], scraped["path"]);
+
+    // The rules ask for a job, which is called by a label of the pods, whatever the release is called.
+    let label = text(&monitor["spec"]["jobLabel"]);
+    let legacy = render::helm(&["template", "legacy"], &render::chart(), &render::values("fleet"));
+    let legacy = render::documents(&render::good(legacy));
+    let rules = read("prometheus/rules.yml");
+    let jobs: Vec<&str> = rules.split("job=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(!jobs.is_empty());
+    for set in [set, find(&legacy, "StatefulSet", "legacy-sse-sunset")] {
+        let job = &set["spec"]["template"]["metadata"]["labels"][label];
+        assert!(jobs.iter().all(|asked| job == asked), "{label}: {job}, and asked for is {jobs:?}");
+    }
+    // Where pods are found by their annotations, the README says how the job comes by that name.
+    let relabelling: Value = yaml(&readme::block("relabel_configs"));
+    let job = list(&relabelling).find(|one| one["target_label"] == "job").expect("a rule for the job");
+    let known = label.replace(|one: char| !one.is_ascii_alphanumeric(), "_");
+    assert_eq!(job["source_labels"], json!([format!("__meta_kubernetes_pod_label_{known}")]));
+    assert_eq!(job["regex"], format!("({})", jobs[0]), "and what is in parentheses becomes the name");
+    for resource in ["namespace", "pod"] {
+        assert!(list(&relabelling).any(|one| one["target_label"] == resource), "{resource}, for the adapter");
+    }
+}
+
+/// The alert waits for a canary for so long, and a second one comes before, as a Job makes one try.
+#[test]
+fn canary_comes_often_enough_for_the_alert_about_it() {
+    let rules: Value = yaml(&read("prometheus/rules.yml"));
+    let mut all = list(&rules["groups"]).flat_map(|group| list(&group["rules"]));
+    let alert = all.find(|rule| rule["alert"] == "SseSunsetCanaryFailing").expect("the alert");
+    let waits = text(&alert["expr"]).split("> ").nth(1).and_then(|rest| rest.split_once(" * 60")).expect("minutes");
+    let waits: u32 = waits.0.parse().expect("a number");
+    for (way, objects) in everything() {
+        let canary = find(&objects, "CronJob", "sse-sunset-canary");
+        let every = text(&canary["spec"]["schedule"]).strip_prefix("*/").and_then(|rest| rest.strip_suffix(" * * * *"));
+        let every: u32 = every.and_then(|every| every.parse().ok()).unwrap_or_else(|| panic!("{way}: {canary}"));
+        assert!(every * 3 <= waits, "{way}: every {every} minutes, and after {waits} somebody is woken");
+    }
+}
+
+/// What stands in comments, for people to fill in.
+#[test]
+fn what_is_left_to_fill_in_fits() {
+    let mut objects = overlay("solo");
+    for size in OVERLAYS {
+        let settings = read(&format!("kubernetes/overlays/{size}/sse-sunset.env"));
+        let proposed: Vec<_> = settings.lines().filter_map(|line| line.strip_prefix("# SSE_SUNSET_")).collect();
+        let [trusted] = proposed[..] else { panic!("{size}: {proposed:?}") };
+        let (name, network) = trusted.split_once('=').expect("a setting");
+        assert_eq!(name, "TRUSTED_PROXY", "{size}");
+        let address = network.split_once('/').expect("a network").0;
+        assert!(address.parse::<std::net::IpAddr>().is_ok(), "{size}: {network}");
+    }
+    let policy = read("kubernetes/base/networkpolicy.yaml").replace("\n      # ", "\n      ");
+    let policy: Value = yaml(&policy);
+    for version in schema::VERSIONS {
+        assert_eq!(schema::faults(version, &policy), Vec::<String>::new());
+    }
+    let at = |kind: &str, objects: &[Value]| {
+        objects.iter().position(|object| name(object) == (kind.to_owned(), "sse-sunset".to_owned())).expect("is there")
+    };
+    // With both nothing is wrong; with the one alone every pod would be believed.
+    let (map, open) = (at("ConfigMap", &objects), at("NetworkPolicy", &objects));
+    put(&mut objects[map], "/data/SSE_SUNSET_TRUSTED_PROXY", json!("10.244.7.0/24"));
+    assert_eq!(problems(&objects).len(), 1);
+    objects[open] = policy;
+    assert_eq!(problems(&objects), Vec::<String>::new());
+}
+
+/// The pod that reads a volume: what the strictest namespace takes, the volume where the proxy has it, and nobody's traffic.
+#[test]
+fn pod_that_reads_the_evidence_fits_the_volumes() {
+    let reader: Value = yaml(&read("kubernetes/evidence.yaml"));
+    for version in schema::VERSIONS {
+        assert_eq!(schema::faults(version, &reader), Vec::<String>::new());
+    }
+    let spec = &reader["spec"];
+    assert_eq!(meaning::confined(spec), Vec::<String>::new());
+    let fleet = overlay("fleet");
+    let set = find(&fleet, "StatefulSet", "sse-sunset");
+    let proxy = &set["spec"]["template"]["spec"];
+    for field in ["runAsUser", "runAsGroup"] {
+        assert_eq!(spec["securityContext"][field], proxy["securityContext"][field], "{field}: whose files they are");
+    }
+    let claim = &set["spec"]["volumeClaimTemplates"][0]["metadata"]["name"];
+    let first = format!("{}-0", text(&set["metadata"]["name"]));
+    assert_eq!(spec["volumes"][0]["persistentVolumeClaim"]["claimName"], format!("{}-{first}", text(claim)));
+    let near = &spec["affinity"]["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"][0];
+    let near = &near["podAffinityTerm"]["labelSelector"]["matchLabels"];
+    assert_eq!(near["statefulset.kubernetes.io/pod-name"], first);
+    let mount = |container: &Value| {
+        list(&container["volumeMounts"]).find(|mount| mount["name"] == *claim).expect("the volume").clone()
+    };
+    let (theirs, ours) = (mount(&proxy["containers"][0]), mount(&spec["containers"][0]));
+    assert_eq!((&ours["mountPath"], &ours["readOnly"]), (&theirs["mountPath"], &json!(true)));
+    let version = text(&spec["containers"][0]["image"]).strip_prefix("busybox:").expect("a shell, cat and tar");
+    assert!(version.split('.').count() == 3 && version.starts_with(|one: char| one.is_ascii_digit()), "{version}");
+    // No Service, policy or budget takes it for a proxy.
+    for object in &fleet {
+        for selector in ["/spec/selector", "/spec/selector/matchLabels", "/spec/podSelector/matchLabels"] {
+            let means = |selector| meaning::is_meant(selector, &reader["metadata"]["labels"]);
+            assert!(!object.pointer(selector).is_some_and(means), "{:?}", name(object));
+        }
+    }
 }
 
 /// Every command of ours that the README types into a container is one, and the files it names are there.
@@ -282,7 +392,7 @@ fn readme_types_commands_that_the_program_has() {
     }
     assert!(typed >= 5, "{typed}");
     let folder = render::root().join("deploy/kubernetes");
-    for file in ["prometheus-adapter.yaml", "podmonitor.yaml", "overlays/solo/sse-sunset.env"] {
+    for file in ["prometheus-adapter.yaml", "podmonitor.yaml", "evidence.yaml", "overlays/solo/sse-sunset.env"] {
         assert!(readme.contains(file) && fs::exists(folder.join(file)).expect("a look"), "{file}");
     }
 }

@@ -64,8 +64,6 @@ impl Pod {
             ("LISTEN", "0.0.0.0:8080", listen.address.to_string()),
             ("ADMIN", "0.0.0.0:9090", admin.address.to_string()),
             ("INSTANCE", "POD", name.to_owned()),
-            // No balancer here has anything to notice.
-            ("DRAIN_DELAY", "5s", "2s".to_owned()),
         ] {
             let value = variables.get_mut(&format!("SSE_SUNSET_{variable}")).expect("is there");
             assert_eq!(value, from, "{variable}");

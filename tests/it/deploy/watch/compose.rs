@@ -1,12 +1,17 @@
 //! The compose files that watch: one proxy (`solo`), and what is put over three replicas (`watch.yaml`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::process::Stdio;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Command;
 
-use super::super::files::{REPLICAS, with_defaults};
+use super::super::files::{REPLICAS, option_of, with_defaults};
 use super::super::{keys, option, said, strings};
 use super::{path, read, yaml};
+use crate::support::{Behaviour, FakeUpstream, http_client, within};
 
 /// One proxy.
 const SOLO: &str = "compose/solo/compose.yaml";
@@ -139,8 +144,7 @@ fn program_has_all_options_and_variables_that_it_is_given() {
                 assert!(has(command[0], &flag), "{folder}, {name}: {flag}");
             }
             for variable in keys(&service["environment"]) {
-                let flag = variable.strip_prefix("SSE_SUNSET_").expect("one of ours").to_lowercase().replace('_', "-");
-                assert!(has(command[0], &format!("--{flag}")), "{folder}, {name}: {variable}");
+                assert!(has(command[0], &format!("--{}", option_of(variable))), "{folder}, {name}: {variable}");
             }
         }
     }
@@ -181,6 +185,144 @@ fn keys_are_kept_out_of_the_repository() {
             assert!(ignored.lines().any(|line| line == name), "{folder}: {name}");
         }
         assert!(ignored.lines().any(|line| line == ".env"), "{folder}");
+    }
+}
+
+/// The names of the secrets that our program is told to read, by flags and by variables.
+fn secrets_read(service: &Value) -> BTreeSet<&str> {
+    let words = strings(&service["command"]).into_iter().filter_map(|word| word.split_once('='));
+    let variables = service["environment"].as_object().into_iter().flatten().filter_map(|(_, value)| value.as_str());
+    let told = words.map(|(_, value)| value).chain(variables);
+    told.filter_map(|value| value.strip_prefix("/run/secrets/")).collect()
+}
+
+#[test]
+fn secrets_that_are_read_are_those_that_are_given_and_each_is_made_by_the_readme() {
+    for ((folder, file), proxies) in both().iter().zip([&["sunset"][..], &REPLICAS[..]]) {
+        for (name, service) in file["services"].as_object().expect("services") {
+            if service["image"] == "sse-sunset" {
+                let given: BTreeSet<&str> = strings(&service["secrets"]).into_iter().collect();
+                assert_eq!(secrets_read(service), given, "{folder}, {name}");
+            }
+        }
+        for proxy in proxies {
+            let service = &file["services"][proxy];
+            let token = &service["environment"]["SSE_SUNSET_ADMIN_TOKEN_FILE"];
+            assert_eq!(token, "/run/secrets/admin-token", "{folder}: {proxy} can be told something");
+        }
+        let readme = read(&format!("{folder}/README.md"));
+        for secret in file["secrets"].as_object().expect("secrets").values() {
+            let name = secret["file"].as_str().expect("a file").trim_start_matches("./");
+            assert!(readme.contains(&format!("openssl rand -hex 32 > {name}")), "{folder}: {name}");
+        }
+    }
+}
+
+/// A command that takes two files by `--file`, typed once without it, would take the watching away.
+#[test]
+fn watching_is_put_over_the_fleet_by_the_env_file_and_by_no_command() {
+    let example = read("compose/.env.example");
+    let files = example.lines().find_map(|line| line.strip_prefix("# COMPOSE_FILE=")).expect("a line to switch it on");
+    let files: Vec<String> = files.split(':').map(|file| format!("compose/{file}")).collect();
+    assert_eq!(files, [FLEET, WATCH]);
+    assert!(read("compose/README.md").contains("`COMPOSE_FILE`"));
+    for page in ["compose/README.md", "compose/solo/README.md", SOLO, FLEET, WATCH] {
+        assert!(!read(page).contains("docker compose -"), "{page} leaves the choice of files to .env");
+    }
+}
+
+#[test]
+fn grafana_shows_and_lets_nobody_in() {
+    for (folder, file) in both() {
+        let told = &file["services"]["grafana"]["environment"];
+        for (name, value) in [
+            ("GF_AUTH_BASIC_ENABLED", "false"),
+            ("GF_AUTH_DISABLE_LOGIN_FORM", "true"),
+            ("GF_AUTH_ANONYMOUS_ORG_ROLE", "Viewer"),
+        ] {
+            assert_eq!(told[name], value, "{folder}: {name}");
+        }
+    }
+}
+
+/// What a README has typed into containers: the service, and the words after our program's name.
+fn typed(folder: &str) -> Vec<(String, String)> {
+    let readme = read(&format!("{folder}/README.md"));
+    let commands = readme.split('`').filter_map(|span| span.strip_prefix("docker compose exec "));
+    let ours = commands.filter_map(|command| command.split_once(" /sse-sunset "));
+    ours.map(|(service, words)| (service.to_owned(), words.to_owned())).collect()
+}
+
+#[test]
+fn readmes_type_into_containers_what_those_have() {
+    for (folder, file) in both() {
+        let typed = typed(folder);
+        for (service, words) in &typed {
+            assert_eq!(file["services"][service]["image"], "sse-sunset", "{folder}: {service}");
+            let words: Vec<&str> = words.split(' ').collect();
+            let command = &words[..if words[0] == "sunset" { 2 } else { 1 }];
+            said(&[command, &["--help"]].concat());
+        }
+        for action in ["pause", "resume", "set"] {
+            let start = format!("sunset {action} ");
+            assert!(typed.iter().any(|(_, words)| words.starts_with(&start)), "{folder}: {action}");
+        }
+    }
+}
+
+/// The one proxy, with the words and variables it has there; only addresses and folders are others.
+#[tokio::test]
+async fn one_proxy_takes_the_whole_name_and_does_what_its_readme_types() {
+    let upstream = FakeUpstream::start(Behaviour { sessions: true, sse: true, token: None }).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = yaml(SOLO);
+    let service = &file["services"]["sunset"];
+    for secret in strings(&service["secrets"]) {
+        fs::write(folder.path().join(secret), "0f".repeat(32)).expect("written");
+    }
+    let place = folder.path().display().to_string();
+    let here = |text: &str| {
+        let changes = [
+            ("/run/secrets", place.as_str()),
+            ("/var/lib/sse-sunset", &place),
+            ("0.0.0.0:8080", "127.0.0.1:0"),
+            ("0.0.0.0:9090", "127.0.0.1:0"),
+            ("http://upstream:3001/mcp", upstream.url()),
+        ];
+        changes.iter().fold(with_defaults(text), |text, (from, to)| text.replace(from, to))
+    };
+    let variables = service["environment"].as_object().expect("variables");
+    let variables: BTreeMap<&String, String> =
+        variables.iter().map(|(name, value)| (name, here(value.as_str().expect("a text")))).collect();
+    let program = env!("CARGO_BIN_EXE_sse-sunset");
+    let mut serve = Command::new(program);
+    serve.args(strings(&service["command"]).into_iter().map(here)).envs(&variables).kill_on_drop(true);
+    serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut serving = serve.spawn().expect("the binary");
+    let mut lines = BufReader::new(serving.stderr.take().expect("piped")).lines();
+    let line = within("the first line", lines.next_line()).await.expect("readable").expect("a line");
+    let started: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    tokio::spawn(async move { while lines.next_line().await.is_ok_and(|line| line.is_some()) {} });
+
+    // A modern client, who knows nothing of any proxy.
+    let params =
+        json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "new", "version": "1"}});
+    let hello = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}).to_string();
+    let url = format!("http://{}/mcp", started["listen"].as_str().expect("an address"));
+    let request = http_client().post(url).header("host", "localhost:8080").header("content-type", "application/json");
+    let request = request.header("accept", "application/json, text/event-stream").body(hello);
+    assert_eq!(within("an answer", request.send()).await.expect("an answer").status(), 200);
+
+    for (_, words) in typed("compose/solo") {
+        let mut shell = Command::new("bash");
+        shell.arg("-c").arg(format!("exec '{program}' {words}")).envs(&variables).stdin(Stdio::null());
+        // As the variable says it in the container, where no port is chosen by the kernel.
+        shell.env("SSE_SUNSET_ADMIN", started["admin"].as_str().expect("an address"));
+        let output = within(&words, shell.output()).await.expect("bash");
+        assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
+        let told = String::from_utf8(output.stdout).expect("text");
+        let is_paused = told.lines().any(|line| line.starts_with("paused "));
+        assert_eq!(is_paused, words.starts_with("sunset pause "), "{words}: {told}");
     }
 }
 

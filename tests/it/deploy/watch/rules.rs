@@ -77,6 +77,17 @@ fn each_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() {
     }
 }
 
+/// A record that is not taken is lost (`traffic::writer`): nobody shall wait for a memory to fill, or for a command that helps.
+#[test]
+fn alert_about_a_log_that_cannot_be_written_says_what_is_lost_and_when() {
+    let (_, rule) = rules().into_iter().find(|(name, _)| name == "SseSunsetEvidenceNotWritten").expect("the alert");
+    let said = |part: &str| rule["annotations"][part].as_str().expect("a text").to_owned();
+    let (description, action) = (said("description"), said("action"));
+    assert!(description.contains("lost at once") && description.contains("UNKNOWN"), "{description}");
+    assert!(!description.contains("memory") && !action.contains("/reopen"), "{description} {action}");
+    assert!(action.contains("by itself"), "{action}");
+}
+
 /// What is missing for whoever is woken.
 fn faults(name: &str, rule: &Value) -> Vec<String> {
     let mut faults = Vec::new();
