@@ -39,6 +39,7 @@
 //! | fleet key rotated | `key_that_is_rotated_in_any_order_costs_no_session_and_no_post` |
 //! | log of a replica lost | `report_without_the_log_of_a_replica_names_it` |
 //! | all of it at once, for long | `two_hundred_clients_outlive_ten_deaths_of_the_upstream_and_ten_cuts` |
+//! | an incident: one of three is told to pause; a modern client comes by the balancer | `one_replica_is_told_to_pause_and_all_do`, `modern_client_that_comes_through_the_balancer_finds_the_server` |
 
 #![allow(
     clippy::indexing_slicing,
@@ -83,6 +84,7 @@ fn table_names_every_test() {
     let sources = [
         include_str!("balancing.rs"),
         include_str!("client.rs"),
+        include_str!("fleet/brake.rs"),
         include_str!("fleet/calls.rs"),
         include_str!("fleet/deaths.rs"),
         include_str!("fleet/keys.rs"),
