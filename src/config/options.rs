@@ -352,7 +352,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         "state-dir",
         "DIR",
         None,
-        "Directory for what must outlive a restart: the key of the pseudonyms in the log",
+        "Directory for what must outlive a restart: the evidence, what was set by hand, and the key of the pseudonyms in the log",
     ),
     option(
         EVIDENCE,
@@ -377,7 +377,13 @@ pub static OPTIONS: &[OptionSpec] = &[
         "From when answers say that HTTP+SSE ends. A date is one of UTC (2026-12-01), a time with its zone (2026-12-01T09:00:00Z), \
          or for rehearsals a time from the start on (+2m)",
     ),
-    option(SUNSET, "freeze", "DATE", None, "From when only those are served who were seen before; needs --state-dir"),
+    option(
+        SUNSET,
+        "freeze",
+        "DATE",
+        None,
+        "From when only those are served who were seen before; needs --state-dir or --fleet",
+    ),
     many(
         SUNSET,
         "brownout",

@@ -15,6 +15,8 @@ const INTRODUCTION: &str = "\
 As `--help` prints them. Of `serve`, and of `sunset plan` which takes the same, each is a flag (`--max-body 8MiB`), an environment
 variable (`SSE_SUNSET_MAX_BODY`) and a key of the TOML file given with `--config` (`max-body = \"8MiB\"`); flags win over the
 environment, which wins over the file. Unknown names are errors, all mistakes are told at once, durations need a unit.
+Other commands read three of these variables, too: `SSE_SUNSET_ADMIN`, `SSE_SUNSET_ADMIN_TOKEN_FILE` and `SSE_SUNSET_PROBE_KEY_FILE`, so that what
+is typed beside a running proxy needs neither address nor token.
 
 A socket that systemd passes takes the place of `--listen` (one called `admin`: of `--admin`); leave the option out then. `serve` raises its
 limit of descriptors as far as it may. `sse-sunset completions bash|zsh|fish` and `sse-sunset man --dir DIR` write completions and pages of the
@@ -56,7 +58,9 @@ fn all_help() -> Vec<(Vec<String>, String)> {
 
 /// The long options that a help text defines.
 fn defined(help: &str) -> BTreeSet<String> {
-    let heads = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+    // What is said of an option stands further right, and may begin with the name of another.
+    let is_head = |line: &&str| line.len() - line.trim_start().len() < 10 && line.trim_start().starts_with('-');
+    let heads = help.lines().filter(is_head).map(str::trim_start);
     heads.flat_map(|head| head.split("  ").next().unwrap_or_default().split([' ', ',']).filter_map(long)).collect()
 }
 
@@ -86,22 +90,32 @@ fn pages() -> Vec<PathBuf> {
     found
 }
 
-/// The blocks of shell commands in a page, a command to a line.
+/// The shell commands in a page's blocks, a command to a line. A block may be part of a list, and have a name behind its language.
 fn commands(page: &str) -> Vec<String> {
-    let mut fences = page.split("\n```");
-    let mut found = Vec::new();
-    // What stands between fences, and behind an opening one its language.
-    while let (Some(_), Some(block)) = (fences.next(), fences.next()) {
-        let (language, text) = block.split_once('\n').unwrap_or((block, ""));
-        if ["sh", "bash", "console"].contains(&language.trim()) {
-            found.extend(text.replace("\\\n", " ").lines().map(str::to_owned));
+    let (mut found, mut open) = (Vec::new(), None::<(bool, String)>);
+    for line in page.lines() {
+        match (&mut open, line.trim_start().strip_prefix("```")) {
+            (None, Some(info)) => {
+                let language = info.split(' ').next().unwrap_or_default();
+                open = Some((["sh", "bash", "console"].contains(&language), String::new()));
+            }
+            (Some(_), Some(_)) => {
+                let block = open.take().filter(|(is_shell, _)| *is_shell);
+                found.extend(block.iter().flat_map(|(_, text)| text.lines()).map(str::to_owned));
+            }
+            // What ends in a backslash goes on in the next line.
+            (Some((_, text)), None) => match line.strip_suffix('\\') {
+                Some(begun) => *text += &format!("{begun} "),
+                None => *text += &format!("{line}\n"),
+            },
+            (None, None) => {}
         }
     }
     found
 }
 
 /// The anchors that GitHub gives a page's headings.
-fn anchors(page: &str) -> BTreeSet<String> {
+pub(crate) fn anchors(page: &str) -> BTreeSet<String> {
     let headings = page.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
     headings
         .map(|heading| {
@@ -154,7 +168,8 @@ fn commands_that_are_shown_have_options_that_exist() {
                 let told = &words[at + 1..];
                 // The longest run of words that is a command.
                 let lead = (0..=told.len().min(2)).rev().map(|count| told[..count].join(" "));
-                let Some(name) = lead.into_iter().find(|name| known.contains_key(name)) else { continue };
+                let name =
+                    lead.into_iter().find(|name| known.contains_key(name)).expect("the program itself, at least");
                 let names = told.iter().filter_map(|word| long(word));
                 for option in names.filter(|option| !known[&name].contains(option) && option != "help") {
                     wrong.push(format!("{}: {name} has no --{option}", path.display()));
@@ -193,10 +208,11 @@ fn links_lead_somewhere() {
 
 #[test]
 fn what_is_looked_for_is_found() {
-    let page = "# A b: `c`\n\n```sh\nsse-sunset serve --one \\\n    --two=3\n```\n\n```text\n--no\n```\n[x](y.md#z)";
-    assert_eq!(commands(page), ["sse-sunset serve --one      --two=3"]);
+    let page = "# A b: `c`\n\n```sh\nsse-sunset serve --one \\\n    --two=3\n```\n\n```text\n--no\n```\n- a\n\n   ```sh name\n   two\n   ```\n[x](y.md#z)";
+    assert_eq!(commands(page), ["sse-sunset serve --one      --two=3", "   two"]);
     assert_eq!(links(page), ["y.md#z"]);
     assert!(anchors(page).contains("a-b-c"));
+    assert_eq!(anchors("# A b\ntext\n### What, if `x`?\n"), ["a-b", "what-if-x"].map(str::to_owned).into());
     assert_eq!(
         defined("  -h, --help  Print --not\n      --end-running[=<BOOL>]  Let\n"),
         ["end-running", "help"].map(str::to_owned).into()

@@ -1,6 +1,6 @@
 //! The image of `deploy/container`: its Dockerfile, and the program in a root that holds what the image holds and no more.
 //!
-//! There is no container engine here. The root has the four libraries that the program may need, of those that distroless's
+//! There is no container engine here. The root has the three libraries that the program may need and their loader, of those that distroless's
 //! cc-debian12 has; it is read-only and belongs to somebody else. So a further library, a shell or a folder to write to that creeps
 //! in fails here and not at the first start in a cluster.
 

@@ -1,7 +1,7 @@
 //! What `deploy/compose` says is understood by those it is said to: the Compose Specification, nginx, and our own program;
 //! and its files agree with each other.
 //!
-//! That it also works is held in tests/faults/fleet, with the same files. The image and Kubernetes have files of their own.
+//! That it also works is held in tests/faults/fleet, with the same files. All else below `deploy` has modules of its own.
 
 mod container;
 #[path = "files.rs"]

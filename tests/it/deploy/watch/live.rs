@@ -1,4 +1,4 @@
-//! A real Prometheus that scrapes the real program, started as `deploy/compose/solo` starts both, while a legacy client works,
+//! A real Prometheus that scrapes the real program, with the words that `deploy/compose/solo` gives both, while a legacy client works,
 //! one is upgraded, somebody is turned away and the canary walks: everything the dashboard and the rules ask has an answer.
 //!
 //! A second proxy beside it stands for a replica: it has the numbers of a fleet, whose Redis is not there.
@@ -47,7 +47,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    /// As `solo` has it, with what it keeps in `folder`.
+    /// With the words of `solo`, and with what it keeps in `folder`.
     async fn start(upstream: &str, folder: &Path, more: &[&str]) -> Self {
         let at = |name: &str| folder.join(name).display().to_string();
         let (key, state, log) = (at("probe.key"), at("state"), at("traffic.log"));

@@ -44,7 +44,7 @@ fn program(name: &str) -> Command {
     command
 }
 
-/// What each rule and each query of the dashboard asks, with the name it has there.
+/// The rules, each with its name.
 fn rules() -> Vec<(String, Value)> {
     let file = yaml("prometheus/rules.yml");
     let groups = file["groups"].as_array().expect("groups");

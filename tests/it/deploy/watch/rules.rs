@@ -6,6 +6,8 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
+use crate::documentation::anchors;
+
 use super::{path, program, read, rules, yaml};
 
 /// The tests that promtool runs.
@@ -108,20 +110,10 @@ fn faults(name: &str, rule: &Value) -> Vec<String> {
     };
     if file != "deploy/RUNBOOK.md" {
         faults.push(format!("{name}: {file} is not the runbook"));
-    } else if !sections(&read("RUNBOOK.md")).contains(&section.to_owned()) {
+    } else if !anchors(&read("RUNBOOK.md")).contains(section) {
         faults.push(format!("{name}: the runbook has no section {section}"));
     }
     faults
-}
-
-/// How headings of Markdown are linked to.
-fn sections(text: &str) -> Vec<String> {
-    let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
-    let linked = |heading: &str| {
-        let kept = heading.to_lowercase().replace(' ', "-");
-        kept.chars().filter(|c| c.is_alphanumeric() || *c == '-' || *c == '_').collect()
-    };
-    headings.map(linked).collect()
 }
 
 #[test]
@@ -143,5 +135,4 @@ fn each_alert_says_what_it_means_and_what_to_do() {
     assert_eq!(broken("/annotations/action", json!("")), 1);
     assert_eq!(broken("/labels/severity", json!("loud")), 1);
     assert_eq!(broken("/annotations/runbook", json!("deploy/README.md#watching")), 1);
-    assert_eq!(sections("# A b\ntext\n### What, if `x`?\n"), ["a-b", "what-if-x"]);
 }
