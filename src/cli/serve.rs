@@ -45,9 +45,7 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
     let filter = match EnvFilter::try_new(&config.log_level) {
         Ok(filter) => filter,
         Err(error) => {
-            let _ =
-                writeln!(std::io::stderr(), "sse-sunset: --log-level: {:?} is no filter: {error}", config.log_level);
-            return ExitCode::from(USAGE);
+            return complain(USAGE, &format!("--log-level: {:?} is no filter: {error}", config.log_level));
         }
     };
     match start(config, sockets, filter) {

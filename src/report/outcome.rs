@@ -463,3 +463,17 @@ pub struct Input {
     /// How many problems there were.
     pub problem_count: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_named_alike_in_json_and_metrics() {
+        use State::{Blocking, Looked, Modern, Noise, Open, Quiet, Waived};
+        for state in [Open, Blocking, Waived, Looked, Quiet, Noise, Modern] {
+            assert_eq!(serde_json::to_value(state).expect("a name"), state.name());
+        }
+        assert_eq!([Open, Blocking, Waived, Looked, Quiet, Noise].map(State::name), crate::metrics::CLIENT_STATES);
+    }
+}

@@ -188,6 +188,15 @@ fn watchdog(micros: Option<&str>, pid: Option<&str>) -> Option<Duration> {
 mod tests {
     use super::*;
 
+    /// A manager, and who tells it. The folder holds its socket.
+    fn manager() -> (tempfile::TempDir, UnixDatagram, Notifier) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        let notifier = Notifier::to(path.as_os_str(), None).expect("somebody listens");
+        (folder, socket, notifier)
+    }
+
     fn heard(socket: &UnixDatagram) -> String {
         let mut buffer = [0; 512];
         let length = socket.recv(&mut buffer).expect("a datagram");
@@ -212,10 +221,7 @@ mod tests {
 
     #[test]
     fn reloads_are_told_between_start_and_end_only() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("notify");
-        let socket = UnixDatagram::bind(&path).expect("a socket");
-        let notifier = Notifier::to(path.as_os_str(), None).expect("somebody listens");
+        let (_folder, socket, notifier) = manager();
         let reload = || {
             notifier.reloading();
             notifier.reloaded();
@@ -239,10 +245,7 @@ mod tests {
 
     #[test]
     fn manager_that_does_not_read_holds_nobody_up_and_hears_what_counts_when_it_does() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("notify");
-        let socket = UnixDatagram::bind(&path).expect("a socket");
-        let notifier = Notifier::to(path.as_os_str(), None).expect("somebody listens");
+        let (_folder, socket, notifier) = manager();
         let mut room = 0;
         // No queue of datagrams holds as many.
         while notifier.status("well") && room < 100_000 {

@@ -203,7 +203,7 @@ fn every_version_of_the_protocol_works_with_a_server_of_the_era_of_2026_only() {
 }
 
 #[test]
-fn readme_tells_what_was_found() {
+fn documentation_tells_what_was_found() {
     // From the other end than the tests above, so that two threads do not wait for each other's conversations.
     let mut found: Vec<_> = SERVERS.iter().rev().map(|server| (*server, findings(server))).collect();
     found.reverse();

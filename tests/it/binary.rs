@@ -29,12 +29,18 @@ async fn serve(options: &[&str]) -> (Child, String) {
 async fn serve_by(mut command: Command, options: &[&str]) -> (Child, String) {
     command.args(["serve", "--upstream", "http://127.0.0.1:9/mcp", "--listen", "127.0.0.1:0"]).args(options);
     let mut child = command.spawn().expect("the binary");
-    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
-    let line = within("the first line", lines.next_line()).await.expect("readable").expect("a line");
+    let line = first_line(&mut child).await;
     let said: serde_json::Value = serde_json::from_str(&line).expect("JSON, as standard error is no terminal");
     assert_eq!(said["message"], "accepting connections");
-    tokio::spawn(async move { while lines.next_line().await.is_ok_and(|line| line.is_some()) {} });
     (child, said["listen"].as_str().expect("an address").to_owned())
+}
+
+/// What a program says first on standard error; what follows is read away, so that it never waits for a reader.
+pub(crate) async fn first_line(child: &mut Child) -> String {
+    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let line = within("the first line", lines.next_line()).await.expect("readable").unwrap_or_default();
+    tokio::spawn(async move { while lines.next_line().await.is_ok_and(|line| line.is_some()) {} });
+    line
 }
 
 pub(crate) async fn signal(child: &Child, name: &str) {
@@ -212,8 +218,7 @@ async fn plain_upstream_needs_no_authorities() {
     // As in an image without any certificates.
     command.env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", "/nonexistent");
     let mut child = command.spawn().expect("the binary");
-    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
-    let line = within("the first line", lines.next_line()).await.expect("readable").expect("a line");
+    let line = first_line(&mut child).await;
     assert!(line.contains("accepting connections"), "{line}");
     signal(&child, "TERM").await;
     within("the end", child.wait()).await.expect("a status");

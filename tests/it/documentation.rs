@@ -39,7 +39,7 @@ fn help(words: &[String]) -> String {
 }
 
 /// The help of every command, by the words that lead to it, in the order of the help that names it.
-fn all_help() -> Vec<(Vec<String>, String)> {
+pub(crate) fn all_help() -> Vec<(Vec<String>, String)> {
     fn collect(words: &[String], found: &mut Vec<(Vec<String>, String)>) {
         let text = help(words);
         let commands = text.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
@@ -57,7 +57,7 @@ fn all_help() -> Vec<(Vec<String>, String)> {
 }
 
 /// The long options that a help text defines.
-fn defined(help: &str) -> BTreeSet<String> {
+pub(crate) fn defined(help: &str) -> BTreeSet<String> {
     // What is said of an option stands further right, and may begin with the name of another.
     let is_head = |line: &&str| line.len() - line.trim_start().len() < 10 && line.trim_start().starts_with('-');
     let heads = help.lines().filter(is_head).map(str::trim_start);
@@ -105,8 +105,8 @@ fn commands(page: &str) -> Vec<String> {
             }
             // What ends in a backslash goes on in the next line.
             (Some((_, text)), None) => match line.strip_suffix('\\') {
-                Some(begun) => *text += &format!("{begun} "),
-                None => *text += &format!("{line}\n"),
+                Some(begun) => text.extend([begun, " "]),
+                None => text.extend([line, "\n"]),
             },
             (None, None) => {}
         }

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::documentation::{all_help, defined};
+
 fn program(words: &[&str]) -> String {
     let output =
         Command::new(env!("CARGO_BIN_EXE_sse-sunset")).env_remove("COLUMNS").args(words).output().expect("the program");
@@ -19,37 +21,9 @@ fn options(text: &str) -> BTreeSet<String> {
     words.map(|word| word.trim_end_matches('-').to_owned()).collect()
 }
 
-/// The options that a command has, by the lines of its help that begin with them.
+/// The options that a help text defines, as they are typed.
 fn of_help(help: &str) -> BTreeSet<String> {
-    help.lines()
-        .filter_map(|line| {
-            let line = line.trim_start();
-            let line = line.strip_prefix("-h, ").or_else(|| line.strip_prefix("-V, ")).unwrap_or(line);
-            line.starts_with("--").then(|| options(line.split([' ', '=', '[']).next().unwrap_or_default()))
-        })
-        .flatten()
-        .collect()
-}
-
-/// The commands that the help of `words` lists.
-fn commands(words: &[&str]) -> Vec<String> {
-    let help = program(&[words, &["--help"]].concat());
-    let Some((_, list)) = help.split_once("Commands:\n") else { return Vec::new() };
-    let list = list.lines().take_while(|line| line.starts_with("  "));
-    let names = list.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next());
-    names.filter(|name| *name != "help").map(str::to_owned).collect()
-}
-
-/// Every command by its words, the program itself first.
-fn all_commands() -> Vec<Vec<String>> {
-    let mut all = vec![Vec::new()];
-    let mut next = 0;
-    while let Some(words) = all.get(next).cloned() {
-        let given: Vec<&str> = words.iter().map(String::as_str).collect();
-        all.extend(commands(&given).into_iter().map(|name| [&words[..], &[name]].concat()));
-        next += 1;
-    }
-    all
+    defined(help).into_iter().map(|name| format!("--{name}")).collect()
 }
 
 fn mandoc(arguments: &[&str], page: &Path) -> Output {
@@ -71,9 +45,9 @@ fn every_command_has_a_page_that_is_well_formed_and_names_its_options() {
     let folder = tempfile::tempdir().expect("a folder");
     let pages = folder.path().join("man1");
     program(&["man", "--dir", pages.to_str().expect("a plain path")]);
-    let all = all_commands();
+    let all = all_help();
     assert!(all.len() > 12, "{all:?}");
-    for words in &all {
+    for (words, help) in &all {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let name = [&["sse-sunset"], &words[..]].concat().join("-");
         let path = pages.join(format!("{name}.1"));
@@ -91,8 +65,7 @@ fn every_command_has_a_page_that_is_well_formed_and_names_its_options() {
                 text.push(letter);
             }
         }
-        let help = program(&[&words[..], &["--help"]].concat());
-        let missing: Vec<String> = of_help(&help).difference(&options(&text)).cloned().collect();
+        let missing: Vec<String> = of_help(help).difference(&options(&text)).cloned().collect();
         assert!(missing.is_empty(), "{name}: {missing:?}\n{text}");
     }
     assert_eq!(fs::read_dir(&pages).expect("a folder").count(), all.len(), "and there are no others");
@@ -141,14 +114,16 @@ fn bash_completes_commands_options_and_files() {
     let broken = folder.path().join("broken");
     fs::write(&broken, program(&["completions", "bash"]).replacen("esac", "", 1)).expect("written");
     assert!(!check(&broken).status.success(), "a broken one is none");
-    let names: BTreeSet<String> = commands(&[]).into_iter().collect();
+    let names: BTreeSet<String> =
+        all_help().into_iter().filter(|(words, _)| words.len() == 1).map(|(words, _)| words.concat()).collect();
+    assert!(names.contains("serve"), "{names:?}");
     assert!(completed(&script, &["sse-sunset", ""]).is_superset(&names));
     let one: BTreeSet<String> = ["--max-message-to-client".to_owned()].into();
     assert_eq!(completed(&script, &["sse-sunset", "serve", "--max-m"]), one);
-    for words in all_commands() {
+    for (words, help) in all_help() {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let offered = completed(&script, &[&["sse-sunset"], &words[..], &["--"]].concat());
-        let has = of_help(&program(&[&words[..], &["--help"]].concat()));
+        let has = of_help(&help);
         assert!(offered.is_superset(&has), "{words:?}: {:?}", has.difference(&offered));
     }
     assert_eq!(completed(&script, &["sse-sunset", "completions", "z"]), ["zsh".to_owned()].into());

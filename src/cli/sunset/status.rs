@@ -3,7 +3,6 @@
 //! Exit codes: 0 told, 1 not there, 2 usage.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -60,10 +59,7 @@ pub(super) fn print(answer: &str, form: Form) -> ExitCode {
         (Form::Text, Ok(status)) => text(&status),
         (Form::Text, Err(_)) => return complain(FAILED, "this is no answer of sse-sunset"),
     };
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(FAILED, &error.to_string()),
-    }
+    super::super::print(text.as_bytes())
 }
 
 /// The same for people: a line for each thing that is so.

@@ -1,4 +1,5 @@
-//! The switch-off is set, stopped and let go on by words typed into one replica, with what compose.yaml gives it.
+//! What compose.yaml and nginx.conf add for operators: one replica is told to pause and all do, and the whole name may lead to
+//! nginx.
 
 use super::nginx::Choice;
 use super::stage::{Replica, Stage};

@@ -247,7 +247,7 @@ fn report_counts_refused_clients_as_ones_that_still_come() {
 }
 
 #[test]
-fn readme_tells_what_users_are_shown() {
+fn documentation_tells_what_users_are_shown() {
     let table = table::render(found());
     std::fs::write(crate::packages::home().join("sunset.md"), &table).expect("a file for the table");
     crate::table::assert_told(table::PLACE, &table);

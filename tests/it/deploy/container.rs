@@ -11,10 +11,10 @@ use std::process::Stdio;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use super::said;
+use crate::binary::first_line;
 use crate::support::port::Port;
 use crate::support::tls::Authority;
 use crate::support::{Behaviour, FakeUpstream, within};
@@ -187,10 +187,8 @@ impl Image {
     /// Starts `serve` and waits until it accepts connections.
     async fn serve(&self, words: &[&str]) -> Child {
         let mut child = self.command(words).stderr(Stdio::piped()).spawn().expect("unshare");
-        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
-        let line = within("the first line", lines.next_line()).await.expect("readable").unwrap_or_default();
+        let line = first_line(&mut child).await;
         assert!(line.contains("accepting connections"), "{line}");
-        tokio::spawn(async move { while lines.next_line().await.is_ok_and(|line| line.is_some()) {} });
         child
     }
 }

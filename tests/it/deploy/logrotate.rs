@@ -6,11 +6,11 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::systemd::{own, read, replaced};
-use crate::binary::{binary, signal};
+use crate::binary::{binary, first_line, signal};
 use crate::support::within;
 
 /// Runs logrotate, at once whatever the log's age.
@@ -57,8 +57,7 @@ async fn log_is_turned_under_the_running_proxy_and_no_record_is_lost() {
     // A client that goes has gone.
     let mut child =
         command.args(["--linger", "0s", "--traffic-log"]).arg(&log).stdout(Stdio::null()).spawn().expect("the binary");
-    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
-    let line = within("the first line", lines.next_line()).await.expect("readable").expect("a line");
+    let line = first_line(&mut child).await;
     let said: Value = serde_json::from_str(&line).expect("JSON");
     let address = said["listen"].as_str().expect("an address");
     for round in 1..=2 {

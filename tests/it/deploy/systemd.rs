@@ -8,10 +8,9 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::binary::{binary, signal};
+use crate::binary::{binary, first_line, signal};
 use crate::support::within;
 
 const UNITS: [&str; 4] =
@@ -242,9 +241,7 @@ async fn start(folder: &Path, text: &str) -> (Child, Result<Value, String>) {
     let mut command: Command = binary();
     command.env_remove("SSE_SUNSET_ADMIN").args(["serve", "--listen", "127.0.0.1:0", "--config"]).arg(&path);
     let mut child = command.stdout(Stdio::null()).spawn().expect("the binary");
-    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
-    let line = within("a line", lines.next_line()).await.expect("readable").expect("a line");
-    tokio::spawn(async move { while lines.next_line().await.is_ok_and(|line| line.is_some()) {} });
+    let line = first_line(&mut child).await;
     (child, serde_json::from_str(&line).map_err(|_| line))
 }
 

@@ -7,11 +7,11 @@ use std::process::{Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use super::meaning::{environment, keys, list, text, words};
 use super::render::{find, overlay, pod};
+use crate::binary::first_line;
 use crate::support::port::Port;
 use crate::support::redis::Redis;
 use crate::support::{Behaviour, FakeUpstream, http_client, within};
@@ -77,10 +77,8 @@ impl Pod {
         }
         let words = words(container(set), &variables);
         let mut child = program(&variables).args(&words).stderr(Stdio::piped()).spawn().expect("the program");
-        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
-        let line = within("the first line", lines.next_line()).await.expect("readable").unwrap_or_default();
+        let line = first_line(&mut child).await;
         assert!(line.contains("accepting connections"), "{line}");
-        tokio::spawn(async move { while lines.next_line().await.is_ok_and(|line| line.is_some()) {} });
         Pod { variables, listen, admin, child, folder }
     }
 

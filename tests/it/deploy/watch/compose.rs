@@ -5,12 +5,12 @@ use std::fs;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 use super::super::files::{REPLICAS, option_of, with_defaults};
 use super::super::{keys, option, said, strings};
 use super::{path, read, yaml};
+use crate::binary::first_line;
 use crate::support::{Behaviour, FakeUpstream, http_client, within};
 
 /// One proxy.
@@ -299,10 +299,8 @@ async fn one_proxy_takes_the_whole_name_and_does_what_its_readme_types() {
     serve.args(strings(&service["command"]).into_iter().map(here)).envs(&variables).kill_on_drop(true);
     serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut serving = serve.spawn().expect("the binary");
-    let mut lines = BufReader::new(serving.stderr.take().expect("piped")).lines();
-    let line = within("the first line", lines.next_line()).await.expect("readable").expect("a line");
+    let line = first_line(&mut serving).await;
     let started: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-    tokio::spawn(async move { while lines.next_line().await.is_ok_and(|line| line.is_some()) {} });
 
     // A modern client, who knows nothing of any proxy.
     let params =

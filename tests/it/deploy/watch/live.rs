@@ -8,7 +8,6 @@ use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use super::super::files::with_defaults;
@@ -16,6 +15,7 @@ use super::super::strings;
 use super::dashboard::{Query, queries};
 use super::server::Prometheus;
 use super::{rules, yaml};
+use crate::binary::first_line;
 use crate::support::port::Port;
 use crate::support::{Behaviour, FakeUpstream, LegacyClient, http_client, within};
 
@@ -62,10 +62,8 @@ impl Proxy {
         let mut command = command("sunset", &replaced);
         command.env("SSE_SUNSET_ADMIN", "127.0.0.1:0").args(["--linger=0s", "--drain-delay=0s"]).args(more);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary");
-        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
-        let line = within("the first line", lines.next_line()).await.expect("readable").expect("a line");
+        let line = first_line(&mut child).await;
         let said: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        tokio::spawn(async move { while lines.next_line().await.is_ok_and(|line| line.is_some()) {} });
         let admin = said["admin"].as_str().and_then(|url| url.strip_prefix("http://")).expect("an address");
         let base = format!("http://{}", said["listen"].as_str().expect("an address"));
         Proxy { base, admin: admin.parse().expect("an address"), child }
