@@ -73,7 +73,7 @@ pub(super) fn run(options: &ArgMatches) -> ExitCode {
     let is_good = runtime.and_then(|runtime| {
         runtime.block_on(async {
             match every {
-                None => once(&config, is_json).await,
+                None => Ok(once(&config, is_json).await),
                 Some(every) => repeat(options, is_json, every).await,
             }
         })
@@ -82,7 +82,7 @@ pub(super) fn run(options: &ArgMatches) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILED),
         Err(problem) => {
-            let _ = writeln!(std::io::stderr(), "sse-sunset canary: cannot begin: {problem}");
+            complain(&[format!("cannot begin: {problem}")]);
             ExitCode::from(FAILED)
         }
     }
@@ -109,20 +109,26 @@ async fn repeat(options: &ArgMatches, is_json: bool, every: Duration) -> Result<
                 Ok((config, _)) => once(&config, is_json).await,
                 Err(problems) => {
                     complain(&problems);
-                    Ok(false)
+                    false
                 }
             }
         };
         tokio::select! {
-            good = walk => is_good = good?,
+            good = walk => is_good = good,
             _ = signals.next() => return Ok(is_good),
         }
     }
 }
 
 /// Walks once, and says what came of it. Gives whether all is good.
-async fn once(config: &Config, is_json: bool) -> Result<bool, String> {
-    let outcome = walk(config).await?;
+async fn once(config: &Config, is_json: bool) -> bool {
+    let outcome = match walk(config).await {
+        Ok(outcome) => outcome,
+        Err(problem) => {
+            complain(&[format!("cannot begin: {problem}")]);
+            return false;
+        }
+    };
     let url = format!("{}{}", config.target.url.origin().ascii_serialization(), config.target.url.path());
     let written = if is_json {
         writeln!(std::io::stdout(), "{}", as_json(&outcome, &url))
@@ -132,7 +138,7 @@ async fn once(config: &Config, is_json: bool) -> Result<bool, String> {
         writeln!(std::io::stdout(), "{}", as_line(&outcome, &url))
     };
     // Nobody learned of a result that could not be written.
-    Ok(outcome.failure.is_none() && written.is_ok())
+    outcome.failure.is_none() && written.is_ok()
 }
 
 /// Reads all options, and says everything that is wrong with them. The time is that of `--every`.

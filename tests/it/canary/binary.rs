@@ -3,9 +3,12 @@
 use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
 
 use super::{Key, SESSIONS, names, proxy, shared_key};
+use crate::binary::signal;
+use crate::support::port::Port;
 use crate::support::script::{Gate, Got, Script, Scripted, Step as Play, chunk, event, last_chunk, reply, stream_head};
 use crate::support::tls::Authority;
 use crate::support::{Behaviour, FakeUpstream, Proxy, Seen, within};
@@ -96,15 +99,19 @@ async fn signature_that_is_not_recognised_fails_the_run_and_says_that_it_counted
     proxy.stop().await;
 }
 
-/// Runs the binary with `--every` until `is_enough`, and tells it to stop.
-async fn repeated(url: &str, options: &[&str], is_enough: impl Future<Output = ()>) -> (Option<i32>, String, String) {
+/// The binary with `--every`.
+fn repeating(url: &str, options: &[&str]) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sse-sunset"));
     command.args(["canary", "--url", url, "--every", "20ms"]).args(options);
-    let child = command.kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let child = child.expect("the binary");
-    let id = child.id().expect("running").to_string();
+    command.kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("the binary")
+}
+
+/// Runs the binary with `--every` until `is_enough`, and tells it to stop.
+async fn repeated(url: &str, options: &[&str], is_enough: impl Future<Output = ()>) -> (Option<i32>, String, String) {
+    let child = repeating(url, options);
     is_enough.await;
-    assert!(Command::new("kill").arg(id).status().await.expect("kill").success());
+    signal(&child, "TERM").await;
     let Output { status, stdout, stderr } = within("the end", child.wait_with_output()).await.expect("an end");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     (status.code(), text(stdout), text(stderr))
@@ -160,6 +167,23 @@ async fn repeated_walk_reads_its_files_anew() {
     assert_eq!(code, Some(0), "{stdout}{stderr}");
     assert!(stdout.contains(" signed") && stderr.contains("FAILED"), "{stdout}{stderr}");
     proxy.stop().await;
+}
+
+/// While certificates are being replaced, half of them may be there.
+#[tokio::test]
+async fn repeated_walk_outlives_certificates_that_are_none() {
+    let authorities = Key::of("-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n");
+    // Who vouches for the server matters to TLS only; that nothing listens shows that it has got so far.
+    let port = Port::reserve();
+    let mut child = repeating(&format!("https://{}/sse", port.address), &["--ca", authorities.path()]);
+    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let mut line = async || within("a line", lines.next_line()).await.expect("readable").expect("a line");
+    let first = line().await;
+    assert!(first.starts_with("sse-sunset canary: cannot begin: "), "{first}");
+    std::fs::write(authorities.path(), Authority::new().pem()).expect("written");
+    while !line().await.contains("FAILED at connect") {}
+    signal(&child, "TERM").await;
+    assert_eq!(within("the end", child.wait()).await.expect("an end").code(), Some(1));
 }
 
 /// A public path on which something is wrong.
