@@ -4,7 +4,7 @@
 //! |---|---|
 //! | NOT YET | a session with use is open, or the silence of one who used the server has not lasted long enough |
 //! | UNKNOWN | silence within the window is not proven to be silence |
-//! | SAFE, with notes | somebody looked and never used, a waiver is in force, no canary ran, and the like |
+//! | SAFE, with notes | somebody looked and never used, a waiver is in force, no canary ran of late, and the like |
 //! | SAFE | otherwise |
 
 mod clients;
@@ -43,7 +43,8 @@ pub fn judge(evidence: &Evidence, input: Input, policy: &Policy) -> Report {
     let moving = movement::count(moving, evidence, &judged);
     let canary = canary(evidence, policy);
     let blocking = judged.iter().filter(|judged| judged.row.state.is_blocking()).count();
-    let notes = words::notes(&judged, policy, &canary, &input, &proof.vanished);
+    let phases = phases::phases(evidence, policy);
+    let notes = words::notes(&judged, policy, &canary, &phases, &input, &proof.vanished);
     let verdict = match () {
         () if blocking > 0 => Verdict::NotYet,
         () if !proof.doubts.is_empty() => Verdict::Unknown,
@@ -79,7 +80,7 @@ pub fn judge(evidence: &Evidence, input: Input, policy: &Policy) -> Report {
         grade: if is_access_log { Grade::AccessLog } else { Grade::TrafficLog },
         totals,
         moving,
-        phases: phases::phases(evidence, policy),
+        phases,
         dry_run: phases::dry_runs(evidence, policy),
         days,
         uses,

@@ -2,13 +2,15 @@
 
 use super::super::evidence::DAY_MS;
 use super::super::line::Millis;
-use super::super::outcome::{Canary, Client, Input, State, Verdict};
+use super::super::outcome::{Canary, Client, Input, Phases, Refusing, State, Verdict};
 use super::super::policy::{Pattern, Policy, shell_word, timestamp};
 use super::clients::Judged;
 use super::coverage::{Doubt, Proof};
 
 /// Shorter windows are noted: weekly and fortnightly clients slip through (EVIDENCE, What makes the simple rule fail).
 const SHORT_WINDOW_MS: Millis = 14 * DAY_MS;
+/// How old the last canary may be before that is noted. One that runs daily is younger.
+const CANARY_AGE_MS: Millis = DAY_MS + DAY_MS / 2;
 /// Replicas that notes name at most.
 const LISTED: usize = 10;
 
@@ -156,11 +158,29 @@ pub(super) fn next(verdict: Verdict, judged: &[Judged], proof: &Proof, policy: &
     }
 }
 
+/// What the canary leaves unproven. In the phase gone it gets 410 like everybody, so that its age is that when the phase began.
+fn missed(canary: &Canary, phases: &Phases, policy: &Policy) -> Option<String> {
+    let is_gone = phases.now.as_deref() == Some(Refusing::Gone.name());
+    let end = phases.since.filter(|_| is_gone).unwrap_or(timestamp(policy.until));
+    match canary.last {
+        None => Some(
+            "No signed canary session came along the public path within the window: run sse-sunset canary from cron."
+                .to_owned(),
+        ),
+        Some(last) if end.as_millisecond() - last.as_millisecond() > CANARY_AGE_MS => Some(format!(
+            "No signed canary session came along the public path since {last}: nothing shows that clients could have. Run \
+             sse-sunset canary from cron."
+        )),
+        Some(_) => None,
+    }
+}
+
 /// What else a person should know.
 pub(super) fn notes(
     judged: &[Judged],
     policy: &Policy,
     canary: &Canary,
+    phases: &Phases,
     input: &Input,
     vanished: &[(String, Millis)],
 ) -> Vec<Note> {
@@ -185,12 +205,8 @@ pub(super) fn notes(
         let who = if more == 0 { first.identity.clone() } else { format!("{} and {more} more", first.identity) };
         add(true, format!("{who} came within the window and never got to use."));
     }
-    if canary.runs == 0 {
-        add(
-            true,
-            "No signed canary session came along the public path within the window: run sse-sunset canary from cron."
-                .to_owned(),
-        );
+    if let Some(text) = missed(canary, phases, policy) {
+        add(true, text);
     }
     let today = timestamp(policy.until).to_zoned(jiff::tz::TimeZone::UTC).date();
     for waiver in &policy.waivers {

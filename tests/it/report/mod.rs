@@ -522,6 +522,37 @@ fn replica_whose_log_just_ends_is_noted_by_name() {
     assert!(report["notes"].to_string().contains("b did not say that it ended"), "{:#}", report["notes"]);
 }
 
+/// A replica that nobody came to, with a canary on each day before `canary_ends`, and everybody gone from `gone` on.
+fn with_silence(canary_ends: i64, gone: Option<i64>) -> Value {
+    let mut story = Story::new();
+    story.lives("a", story::at(0, 0.0), end(), false);
+    for day in 0..canary_ends {
+        story.canary("a", story::at(day, 6.0));
+    }
+    if let Some(day) = gone {
+        story.phase("a", story::at(day, 12.0), "gone", "tombstone", "");
+    }
+    json(&[&Logs::of(&story).pattern()])
+}
+
+#[test]
+fn silence_without_a_canary_is_noted_and_in_gone_none_is_missed() {
+    // Of 60 days; the last canary 18 hours before the end, 42 hours before, and never within the window.
+    let verdict = |report: &Value| report["verdict"].as_str().expect("a verdict").to_owned();
+    let fresh = with_silence(60, None);
+    assert_eq!((verdict(&fresh), &fresh["notes"]), ("safe".to_owned(), &serde_json::json!([])));
+    for (ends, note) in
+        [(59, "along the public path since 2026-11-18T18:00:00Z: nothing shows"), (0, "path within the window: run")]
+    {
+        let late = with_silence(ends, None);
+        assert_eq!(verdict(&late), "safe_with_notes", "{ends}");
+        assert!(late["notes"].to_string().contains(note), "{:#}", late["notes"]);
+    }
+    let gone = with_silence(50, Some(49));
+    assert_eq!((verdict(&gone), &gone["notes"]), ("safe".to_owned(), &serde_json::json!([])));
+    assert_eq!(verdict(&with_silence(47, Some(49))), "safe_with_notes", "it had stopped before");
+}
+
 #[test]
 fn past_is_judged_with_a_note_of_what_came_later() {
     let mut story = Story::new();

@@ -150,13 +150,18 @@ impl Story {
         ];
         for replica in ["a", "b", "c"] {
             for (at, phase, before, more) in phases {
-                let more = format!(r#","sunset.phase":"{phase}","sunset.phase.before":"{before}"{more}"#);
-                self.add(replica, at, "sunset.phase", &more);
+                self.phase(replica, at, phase, before, more);
             }
         }
         // The dry run sees the stream of the weekly client, which says its name a moment later, and the agent.
         self.rehearsed("a", WHO_WEEKLY, at(56, 21.0));
         self.rehearsed("c", WHO_AGENT, at(55, 16.5));
+    }
+
+    /// A change of the phase, as one replica says it.
+    pub(super) fn phase(&mut self, replica: &'static str, at: Timestamp, phase: &str, before: &str, more: &str) {
+        let more = format!(r#","sunset.phase":"{phase}","sunset.phase.before":"{before}"{more}"#);
+        self.add(replica, at, "sunset.phase", &more);
     }
 
     /// A session of five minutes that does no more than say its name, and that a dry run of the brownout would have refused.
