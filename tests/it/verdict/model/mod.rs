@@ -10,6 +10,7 @@
 //!   the window, and of which nothing says that it ended, and a file without a line;
 //! - two records of a boot further apart than 150 s have an uncovered time between them; a last silence up to that is none;
 //! - a boot may still run when it neither stopped nor was replaced, and wrote something in the last hour;
+//! - a canary of the last day and a half is one, and in the phase gone one of the day and a half before it began;
 //! - who was upgraded or came by Streamable HTTP has neither used SSE by it nor been silent there: it says where a client has
 //!   moved to (`movement`), and nothing else;
 //! - of a clock that was set forward, both what it said before and what it should have said count, whatever is worse.
@@ -23,10 +24,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sse_sunset::report::outcome::{Movement, Verdict, Waiver};
 
-use super::log::{DAY, File};
+use super::log::{DAY, File, HOUR};
 use accounts::{Known, accounts, attempts, longest};
 use doubts::{doubts, uncovered};
-use given::{Account, gather};
+use given::{Account, Given, Record, gather};
 
 /// What is asked.
 #[derive(Debug, Clone)]
@@ -83,15 +84,10 @@ pub(super) fn answer(files: &[File], question: &Question<'_>) -> Answer {
         *latest = due.max(*latest);
         proven = proven.max(due + late);
     }
-    let has_canary = given
-        .boots
-        .values()
-        .flat_map(|boot| boot.records.values())
-        .any(|record| record.name == "canary.seen" && record.at >= start);
     let verdict = match () {
         () if !blocking.is_empty() => Verdict::NotYet,
         () if !doubts.is_empty() => Verdict::Unknown,
-        () if is_noted || !has_canary => Verdict::SafeWithNotes,
+        () if is_noted || !has_canary(&given, start, question.until) => Verdict::SafeWithNotes,
         () => Verdict::Safe,
     };
     let earliest = if matches!(verdict, Verdict::Safe | Verdict::SafeWithNotes) {
@@ -110,6 +106,17 @@ pub(super) fn answer(files: &[File], question: &Question<'_>) -> Answer {
     };
     let movement = movement::movement(&given, &accounts, question);
     Answer { verdict, blocking, earliest, doubts: doubts.into_iter().map(|doubt| doubt.0).collect(), movement }
+}
+
+/// Whether one came within the window, and within the day and a half before its end, or before everybody got 410 for good.
+fn has_canary(given: &Given, start: i64, until: i64) -> bool {
+    let records: Vec<&Record> = given.boots.values().flat_map(|boot| boot.records.values()).collect();
+    let mut phases: Vec<_> = records.iter().filter(|record| record.name == "sunset.phase").collect();
+    phases.sort_by_key(|record| (record.at, record.fields["log.seq"].as_u64()));
+    let is_gone = |record: &&&&Record| record.text("sunset.phase") == "gone";
+    let end = phases.iter().rev().take_while(is_gone).last().map_or(until, |record| record.at);
+    let earliest = start.max(end - 36 * HOUR);
+    records.iter().any(|record| record.name == "canary.seen" && record.at >= earliest)
 }
 
 fn fits(waiver: &Waiver, identity: &str) -> bool {

@@ -114,14 +114,28 @@ fn known_blockers_come_before_unknown_coverage() {
 }
 
 #[test]
-fn safety_without_a_canary_has_a_note_and_fails_a_strict_check() {
-    for (canary, verdict, strict) in [(NOW - WINDOW, Verdict::Safe, 0), (NOW - WINDOW - 1, Verdict::SafeWithNotes, 1)] {
+fn safety_without_a_recent_canary_has_a_note_and_fails_a_strict_check() {
+    let recent = 36 * HOUR;
+    for (canary, gone, verdict, strict) in [
+        (recent, None, Verdict::Safe, 0),
+        (recent + 1, None, Verdict::SafeWithNotes, 1),
+        (WINDOW + 1, None, Verdict::SafeWithNotes, 1),
+        // In the phase gone it is refused like everybody.
+        (2 * DAY + recent, Some(2 * DAY), Verdict::Safe, 0),
+        (2 * DAY + recent + 1, Some(2 * DAY), Verdict::SafeWithNotes, 1),
+        (WINDOW, Some(WINDOW - recent), Verdict::Safe, 0),
+        (WINDOW + 1, Some(WINDOW - recent + 1), Verdict::SafeWithNotes, 1),
+    ] {
         let mut boot = Boot::alive("r", "b", NOW - 6 * DAY, NOW);
-        boot.add(canary, "canary.seen", "");
+        boot.add(NOW - canary, "canary.seen", "");
+        if let Some(gone) = gone {
+            boot.phase(NOW - gone, "gone", "tombstone", "");
+        }
         let report = judged(&[boot]);
         assert_eq!(
             (report.verdict, report.verdict.exit_code(false), report.verdict.exit_code(true)),
-            (verdict, 0, strict)
+            (verdict, 0, strict),
+            "{canary} {gone:?}"
         );
     }
 }
