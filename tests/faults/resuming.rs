@@ -57,6 +57,8 @@ fn rust_client_that_is_cut_off_resumes_its_session_and_gets_its_answer() {
     assert_eq!(server.count("initialize"), 1, "it is one session upstream");
     assert_eq!(proxy.ends(), Vec::<String>::new(), "and one here");
     let came_back = |connect: &&Value| connect["legacy.reconnect"] == true;
-    assert_eq!(proxy.records("legacy.connect").iter().filter(came_back).count(), 3);
+    wait::until("three streams that came back", seconds(5), || {
+        proxy.records("legacy.connect").iter().filter(came_back).count() == 3
+    });
     assert!(server.runs().values().all(|times| *times == 1), "{:?}", server.runs());
 }
