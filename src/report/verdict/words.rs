@@ -158,10 +158,12 @@ pub(super) fn next(verdict: Verdict, judged: &[Judged], proof: &Proof, policy: &
     }
 }
 
-/// What the canary leaves unproven. In the phase gone it gets 410 like everybody, so that its age is that when the phase began.
+/// What the canary leaves unproven. In the phase gone, unless it is paused, it gets 410 like everybody, so that its age is that
+/// when the phase began.
 fn missed(canary: &Canary, phases: &Phases, policy: &Policy) -> Option<String> {
-    let is_gone = phases.now.as_deref() == Some(Refusing::Gone.name());
-    let end = phases.since.filter(|_| is_gone).unwrap_or(timestamp(policy.until));
+    let is_paused = phases.changes.last().is_some_and(|change| change.paused);
+    let is_refused = phases.now.as_deref() == Some(Refusing::Gone.name()) && !is_paused;
+    let end = phases.since.filter(|_| is_refused).unwrap_or(timestamp(policy.until));
     match canary.last {
         None => Some(
             "No signed canary session came along the public path within the window: run sse-sunset canary from cron."

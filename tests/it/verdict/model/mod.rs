@@ -10,7 +10,8 @@
 //!   the window, and of which nothing says that it ended, and a file without a line;
 //! - two records of a boot further apart than 150 s have an uncovered time between them; a last silence up to that is none;
 //! - a boot may still run when it neither stopped nor was replaced, and wrote something in the last hour;
-//! - a canary of the last day and a half is one, and in the phase gone one of the day and a half before it began;
+//! - a canary of the last day and a half is one, and in the phase gone, unless it is paused, one of the day and a half before it
+//!   began;
 //! - who was upgraded or came by Streamable HTTP has neither used SSE by it nor been silent there: it says where a client has
 //!   moved to (`movement`), and nothing else;
 //! - of a clock that was set forward, both what it said before and what it should have said count, whatever is worse.
@@ -114,7 +115,9 @@ fn has_canary(given: &Given, start: i64, until: i64) -> bool {
     let mut phases: Vec<_> = records.iter().filter(|record| record.name == "sunset.phase").collect();
     phases.sort_by_key(|record| (record.at, record.fields["log.seq"].as_u64()));
     let is_gone = |record: &&&&Record| record.text("sunset.phase") == "gone";
-    let end = phases.iter().rev().take_while(is_gone).last().map_or(until, |record| record.at);
+    let is_paused = phases.last().is_some_and(|record| record.fields["sunset.paused"] == true);
+    let since = phases.iter().rev().take_while(is_gone).last().filter(|_| !is_paused);
+    let end = since.map_or(until, |record| record.at);
     let earliest = start.max(end - 36 * HOUR);
     records.iter().any(|record| record.name == "canary.seen" && record.at >= earliest)
 }

@@ -140,6 +140,19 @@ fn safety_without_a_recent_canary_has_a_note_and_fails_a_strict_check() {
     }
 }
 
+/// While gone is paused everybody is served, and a canary too.
+#[test]
+fn pause_of_the_phase_gone_misses_the_canary_again() {
+    let mut boot = Boot::alive("r", "b", NOW - 6 * DAY, NOW);
+    boot.add(NOW - 3 * DAY, "canary.seen", "");
+    boot.phase(NOW - 2 * DAY, "gone", "tombstone", "");
+    assert_eq!(judged(std::slice::from_ref(&boot)).verdict, Verdict::Safe);
+    boot.phase(NOW - DAY, "gone", "gone", r#","sunset.paused":true"#);
+    assert_eq!(judged(std::slice::from_ref(&boot)).verdict, Verdict::SafeWithNotes);
+    boot.phase(NOW - HOUR, "gone", "gone", "");
+    assert_eq!(judged(&[boot]).verdict, Verdict::Safe);
+}
+
 #[test]
 fn exit_codes_tell_verdicts_apart() {
     let codes: Vec<(u8, u8)> = Verdict::ALL.iter().map(|it| (it.exit_code(false), it.exit_code(true))).collect();
